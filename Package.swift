@@ -1,0 +1,101 @@
+// swift-tools-version: 6.2
+// Arrows point down: a target may depend only on targets listed above it (TidyTests checks that).
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+let log = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let tracing = Target.Dependency.product(name: "Tracing", package: "swift-distributed-tracing")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+
+let package = Package(
+    name: "flockwork",
+    products: [
+        .library(name: "Flockwork", targets: ["Flockwork"]),
+        .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
+        .executable(name: "launcher", targets: ["Launcher"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(
+            url: "https://github.com/apple/swift-configuration", from: "1.4.0",
+            traits: [.defaults, "CommandLineArguments"]),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // C, each behind one Swift target.
+        .systemLibrary(name: "CLibuv", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .target(name: "CFlockRuntime"),
+
+        // Pure: no I/O.
+        .target(name: "FlockWire", swiftSettings: settings),
+        .target(name: "FlockCluster", dependencies: ["FlockWire", deque], swiftSettings: settings),
+        .target(name: "FlockModels", dependencies: ["FlockWire"], swiftSettings: settings),
+
+        // Shells.
+        .target(
+            name: "FlockTransport", dependencies: ["FlockWire", "CLibuv", "COpenSSL", "CFlockRuntime", log],
+            swiftSettings: settings),
+        .target(
+            name: "FlockActors", dependencies: ["FlockTransport", "FlockWire", "CFlockRuntime", log],
+            swiftSettings: settings),
+        .target(
+            name: "Flockwork",
+            dependencies: [
+                "FlockActors", "FlockTransport", "FlockCluster", "FlockModels", "FlockWire", log, metrics, tracing,
+                lifecycle, deque,
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "FlockTestKit",
+            dependencies: ["Flockwork", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire", log],
+            swiftSettings: settings),
+
+        // Samples.
+        .target(
+            name: "BreastCancer", dependencies: ["Flockwork"], path: "Samples/BreastCancer",
+            exclude: ["README.md", "recipe"], resources: [.copy("Data")], swiftSettings: settings),
+        .executableTarget(
+            name: "Launcher",
+            dependencies: [
+                "Flockwork", "BreastCancer", lifecycle, log,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Configuration", package: "swift-configuration"),
+            ],
+            path: "Samples/Launcher", exclude: ["README.md"], swiftSettings: settings),
+
+        // Tests.
+        .testTarget(name: "FlockWireTests", dependencies: ["FlockWire"], swiftSettings: settings),
+        .testTarget(name: "FlockClusterTests", dependencies: ["FlockCluster", "FlockWire"], swiftSettings: settings),
+        .testTarget(name: "FlockModelsTests", dependencies: ["FlockModels", "FlockWire"], swiftSettings: settings),
+        .testTarget(
+            name: "FlockTransportTests", dependencies: ["FlockTransport", "FlockWire", "FlockTestKit", log],
+            swiftSettings: settings),
+        .testTarget(
+            name: "FlockActorsTests",
+            dependencies: ["FlockActors", "FlockTransport", "FlockWire", "FlockTestKit", log],
+            swiftSettings: settings),
+        .testTarget(
+            name: "FlockworkTests",
+            dependencies: [
+                "Flockwork", "FlockTestKit", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "BreastCancer",
+                log,
+            ],
+            swiftSettings: settings),
+        .testTarget(name: "TidyTests", swiftSettings: settings),
+    ]
+)

@@ -1,0 +1,36 @@
+#define _GNU_SOURCE 1
+#include "flock_runtime.h"
+#include <malloc.h>
+#include <sys/prctl.h>
+
+void flock_tune_malloc(void) {
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+}
+
+void flock_set_timer_slack(unsigned long nanoseconds) {
+    prctl(PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0);
+}
+
+// A record of the section, as the compiler lays it out: five 32-bit words, the first three relative addresses.
+struct accessible_function {
+    int32_t name;
+    int32_t generic_environment;
+    int32_t function_type;
+    int32_t function;
+    int32_t flags;
+};
+
+extern const struct accessible_function __start_swift5_accessible_functions[] __attribute__((weak));
+extern const struct accessible_function __stop_swift5_accessible_functions[] __attribute__((weak));
+
+size_t flock_accessible_function_count(void) {
+    if (!__start_swift5_accessible_functions) { return 0; }
+    return (size_t)(__stop_swift5_accessible_functions - __start_swift5_accessible_functions);
+}
+
+const char *flock_accessible_function_name(size_t index) {
+    if (index >= flock_accessible_function_count()) { return NULL; }
+    const struct accessible_function *record = &__start_swift5_accessible_functions[index];
+    return (const char *)&record->name + record->name;
+}

@@ -1,0 +1,120 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// Little-endian fixed-width integers, LEB128 varints, and aligned blocks. Fixed widths where a header must be patched
+// or read in place, varints where values are mostly small.
+
+/// Builds bytes in one growing storage, handed out without a copy by `finish()`.
+public struct ByteWriter: ~Copyable {
+    private var storage: ByteStorage
+    public private(set) var count = 0
+
+    public init(capacity: Int = 256) {
+        storage = ByteStorage(capacity: max(capacity, 16))
+    }
+
+    private mutating func grow(for additional: Int) {
+        let needed = count + additional
+        guard needed > storage.capacity else { return }
+        let bigger = ByteStorage(capacity: max(needed, storage.capacity * 2))
+        bigger.base.copyMemory(from: storage.base, byteCount: count)
+        storage = bigger
+    }
+
+    @inline(__always)
+    public mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
+        let width = MemoryLayout<Integer>.size
+        if storage.capacity - count < width { grow(for: width) }
+        (storage.base + count).storeBytes(of: value.littleEndian, as: Integer.self)
+        count += width
+    }
+
+    /// LEB128, at most 10 bytes.
+    public mutating func writeVarint(_ value: UInt64) {
+        if storage.capacity - count < 10 { grow(for: 10) }
+        var rest = value
+        while rest >= 0x80 {
+            storage.base.storeBytes(of: UInt8(truncatingIfNeeded: rest) | 0x80, toByteOffset: count, as: UInt8.self)
+            rest >>= 7
+            count += 1
+        }
+        storage.base.storeBytes(of: UInt8(rest), toByteOffset: count, as: UInt8.self)
+        count += 1
+    }
+
+    public mutating func write(_ source: UnsafeRawBufferPointer) {
+        guard let from = source.baseAddress, source.count > 0 else { return }
+        if storage.capacity - count < source.count { grow(for: source.count) }
+        (storage.base + count).copyMemory(from: from, byteCount: source.count)
+        count += source.count
+    }
+
+    public mutating func write(_ bytes: Bytes) {
+        bytes.storageIfAny { write($0) }
+    }
+
+    /// A varint length, then the bytes.
+    public mutating func writeBlock(_ bytes: Bytes) {
+        writeVarint(UInt64(bytes.count))
+        write(bytes)
+    }
+
+    /// A varint length, then the UTF-8.
+    public mutating func writeText(_ text: String) {
+        var text = text
+        text.withUTF8 { utf8 in
+            writeVarint(UInt64(utf8.count))
+            write(UnsafeRawBufferPointer(utf8))
+        }
+    }
+
+    /// Zero bytes up to a multiple of `alignment` (from the start of what this writer wrote).
+    public mutating func align(to alignment: Int) {
+        let padding = (alignment - count % alignment) % alignment
+        guard padding > 0 else { return }
+        if storage.capacity - count < padding { grow(for: padding) }
+        (storage.base + count).initializeMemory(as: UInt8.self, repeating: 0, count: padding)
+        count += padding
+    }
+
+    /// Room for `count` bytes, filled by `fill`, which returns how many it used.
+    public mutating func reserve<Failure: Error>(
+        _ count: Int, fill: (UnsafeMutableRawBufferPointer) throws(Failure) -> Int
+    ) throws(Failure) {
+        if storage.capacity - self.count < count { grow(for: count) }
+        let used = try fill(UnsafeMutableRawBufferPointer(start: storage.base + self.count, count: count))
+        precondition(used >= 0 && used <= count, "\(used) of \(count) reserved bytes used")
+        self.count += used
+    }
+
+    /// Overwrites a fixed-width integer written before.
+    public mutating func patch<Integer: FixedWidthInteger>(_ value: Integer, at offset: Int) {
+        precondition(offset >= 0 && offset + MemoryLayout<Integer>.size <= count, "patch at \(offset) of \(count)")
+        (storage.base + offset).storeBytes(of: value.littleEndian, as: Integer.self)
+    }
+
+    /// Forgets what was written after `count` bytes.
+    public mutating func truncate(to count: Int) {
+        precondition(count >= 0 && count <= self.count, "truncate \(self.count) bytes to \(count)")
+        self.count = count
+    }
+
+    /// What was written.
+    public consuming func finish() -> Bytes {
+        Bytes(storage: storage, start: 0, count: count)
+    }
+
+    /// What was written since the last call; the writer goes on with a fresh storage of `capacity`.
+    public mutating func take(next capacity: Int = 256) -> Bytes {
+        let bytes = Bytes(storage: storage, start: 0, count: count)
+        storage = ByteStorage(capacity: max(capacity, 16))
+        count = 0
+        return bytes
+    }
+}
+
+extension Bytes {
+    @inline(__always)
+    fileprivate func storageIfAny(_ body: (UnsafeRawBufferPointer) -> Void) {
+        if count > 0 { withUnsafeBytes(body) }
+    }
+}
