@@ -1,7 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// The dot products. Eight rows are scored at once: eight independent sums hide the latency of the additions, and a
-// weight is loaded once for eight rows. The vectors are of four floats, which baseline x86-64 and arm64 both have.
+// The dot products. Four independent sums in each row hide the latency of the additions. The vectors are of four floats, which baseline x86-64 and arm64 both have.
 // The order of the additions within a row is the same in every path, so the batch size never changes a score.
 
 /// Weights in the order in which the kernel reads them.
@@ -38,100 +37,98 @@ struct LinearKernel: Sendable {
         self.vectors = vectors
     }
 
+    /// Rows of which the sums wait in their four lanes: few, so that the processor overlaps the last pass over one
+    /// block with the first reads of the next.
+    private static let block = 32
+
     /// Writes `rows × outputs` weighted sums, row after row.
     func score(_ source: UnsafePointer<Float>, rows: Int, into target: UnsafeMutablePointer<Float>) {
+        guard width >= 4 else { return scoreShort(source, rows: rows, into: target) }
         let outputs = bias.count
-        vectors.withUnsafeBufferPointer { vectors in
-            for output in 0..<outputs {
-                let weights = vectors.baseAddress! + output * chunks
-                let bias = bias[output]
-                if width == 16 {
-                    // The constants unroll the loop over the vectors; this width is the benchmark's.
-                    sums(
-                        source, rows: rows, weights: weights, bias: bias, width: 16, whole: 4, target: target + output,
-                        step: outputs)
-                } else if width < 4 {
-                    shortSums(
-                        source, rows: rows, weights: weights, bias: bias, target: target + output, step: outputs)
-                } else {
-                    sums(
-                        source, rows: rows, weights: weights, bias: bias, width: width, whole: width / 4,
-                        target: target + output, step: outputs)
+        withUnsafeTemporaryAllocation(of: SIMD4<Float>.self, capacity: Self.block) { sums in
+            vectors.withUnsafeBufferPointer { vectors in
+                guard let weights = vectors.baseAddress, let sums = sums.baseAddress else { return }
+                var first = 0
+                while first < rows {
+                    let count = min(Self.block, rows &- first)
+                    let at = UnsafeRawPointer(source + first &* width)
+                    for output in 0..<outputs {
+                        addUp(at, count, weights + output &* chunks, into: sums)
+                        let target = target + (first &* outputs &+ output)
+                        fold(sums, count, bias: bias[output], into: target, step: outputs)
+                    }
+                    first &+= count
                 }
             }
         }
     }
 
+    /// Writes each row's weighted sum, still in four lanes.
     @inline(__always)
-    private func sums(
-        _ source: UnsafePointer<Float>, rows: Int, weights: UnsafePointer<SIMD4<Float>>, bias: Float, width: Int,
-        whole: Int, target: UnsafeMutablePointer<Float>, step: Int
+    private func addUp(
+        _ source: UnsafeRawPointer, _ rows: Int, _ weights: UnsafePointer<SIMD4<Float>>,
+        into sums: UnsafeMutablePointer<SIMD4<Float>>
     ) {
-        var row = 0
-        while row + 8 <= rows {
-            let at = source + row * width
-            let (s0, s1, s2, s3) = four(at, weights, width, whole)
-            let (s4, s5, s6, s7) = four(at + 4 * width, weights, width, whole)
-            store(folded(s0, s1, s2, s3) + bias, target + row * step, step)
-            store(folded(s4, s5, s6, s7) + bias, target + (row + 4) * step, step)
-            row += 8
-        }
-        while row < rows {
-            let sum = one(source + row * width, weights, width, whole)
-            let halves = sum.lowHalf + sum.highHalf
-            target[row * step] = halves.x + halves.y + bias
-            row += 1
+        if width == 16 {
+            // The constants unroll the loop over the vectors and keep the weights in registers.
+            addUp(source, rows, weights, width: 16, whole: 4, into: sums)
+        } else {
+            addUp(source, rows, weights, width: width, whole: width >> 2, into: sums)
         }
     }
 
-    /// Weighted sums of four rows, still four lanes each.
+    /// Memory is read strictly forwards, row by row: four rows at once need fewer instructions, but their streams of
+    /// reads are prefetched badly (rows of 128 floats took four times as long).
     @inline(__always)
-    private func four(
-        _ at: UnsafePointer<Float>, _ weights: UnsafePointer<SIMD4<Float>>, _ width: Int, _ whole: Int
-    ) -> (SIMD4<Float>, SIMD4<Float>, SIMD4<Float>, SIMD4<Float>) {
-        let a = UnsafeRawPointer(at)
-        let stride = width * 4
-        var sums = (SIMD4<Float>.zero, SIMD4<Float>.zero, SIMD4<Float>.zero, SIMD4<Float>.zero)
-        for chunk in 0..<whole {
-            let weight = weights[chunk]
-            let offset = chunk * 16
-            sums.0 += load(a, offset) * weight
-            sums.1 += load(a, stride + offset) * weight
-            sums.2 += load(a, 2 * stride + offset) * weight
-            sums.3 += load(a, 3 * stride + offset) * weight
+    private func addUp(
+        _ source: UnsafeRawPointer, _ rows: Int, _ weights: UnsafePointer<SIMD4<Float>>, width: Int, whole: Int,
+        into sums: UnsafeMutablePointer<SIMD4<Float>>
+    ) {
+        var at = source
+        for row in 0..<rows {
+            var (a, b, c, d) = (SIMD4<Float>.zero, SIMD4<Float>.zero, SIMD4<Float>.zero, SIMD4<Float>.zero)
+            var chunk = 0
+            while chunk &+ 4 <= whole {
+                let offset = chunk &* 16
+                a += load(at, offset) * weights[chunk]
+                b += load(at, offset &+ 16) * weights[chunk &+ 1]
+                c += load(at, offset &+ 32) * weights[chunk &+ 2]
+                d += load(at, offset &+ 48) * weights[chunk &+ 3]
+                chunk &+= 4
+            }
+            if whole &- chunk > 0 { a += load(at, chunk &* 16) * weights[chunk] }
+            if whole &- chunk > 1 { b += load(at, chunk &* 16 &+ 16) * weights[chunk &+ 1] }
+            if whole &- chunk > 2 { c += load(at, chunk &* 16 &+ 32) * weights[chunk &+ 2] }
+            if whole &* 4 < width { d += last(at, width &* 4 &- 16) * weights[whole] }
+            sums[row] = (a + b) + (c + d)
+            at += width &* 4
         }
-        if whole * 4 < width {
-            let weight = weights[whole]
-            let offset = stride - 16
-            sums.0 += last(a, offset) * weight
-            sums.1 += last(a, stride + offset) * weight
-            sums.2 += last(a, 2 * stride + offset) * weight
-            sums.3 += last(a, 3 * stride + offset) * weight
-        }
-        return sums
     }
 
+    /// Adds up the lanes of each row.
+    ///
+    /// In a pass of its own, because the optimiser otherwise takes the products apart instead of the sums, which
+    /// takes more than twice the time.
     @inline(__always)
-    private func one(
-        _ at: UnsafePointer<Float>, _ weights: UnsafePointer<SIMD4<Float>>, _ width: Int, _ whole: Int
-    ) -> SIMD4<Float> {
-        let a = UnsafeRawPointer(at)
-        var sum = SIMD4<Float>.zero
-        for chunk in 0..<whole { sum += load(a, chunk * 16) * weights[chunk] }
-        if whole * 4 < width { sum += last(a, width * 4 - 16) * weights[whole] }
-        return sum
+    private func fold(
+        _ sums: UnsafePointer<SIMD4<Float>>, _ rows: Int, bias: Float, into target: UnsafeMutablePointer<Float>,
+        step: Int
+    ) {
+        for row in 0..<rows {
+            let halves = sums[row].lowHalf + sums[row].highHalf
+            target[row &* step] = halves.x + halves.y + bias
+        }
     }
 
     /// Rows of one to three numbers, where there are no four to load.
-    private func shortSums(
-        _ source: UnsafePointer<Float>, rows: Int, weights: UnsafePointer<SIMD4<Float>>, bias: Float,
-        target: UnsafeMutablePointer<Float>, step: Int
-    ) {
-        let weight = weights[0]
+    private func scoreShort(_ source: UnsafePointer<Float>, rows: Int, into target: UnsafeMutablePointer<Float>) {
+        let outputs = bias.count
         for row in 0..<rows {
-            var sum: Float = 0
-            for index in 0..<width { sum += source[row * width + index] * weight[4 - width + index] }
-            target[row * step] = sum + bias
+            for output in 0..<outputs {
+                var sum: Float = 0
+                for index in 0..<width { sum += source[row * width + index] * vectors[output][4 - width + index] }
+                target[row * outputs + output] = sum + bias[output]
+            }
         }
     }
 
@@ -143,27 +140,5 @@ struct LinearKernel: Sendable {
     @inline(__always)
     private func last(_ base: UnsafeRawPointer, _ offset: Int) -> SIMD4<Float> {
         load(base, offset).replacing(with: 0, where: .!lastLanes)
-    }
-
-    /// The four lanes of each vector added up: a transposition costs less than four horizontal sums.
-    @inline(__always)
-    private func folded(
-        _ a: SIMD4<Float>, _ b: SIMD4<Float>, _ c: SIMD4<Float>, _ d: SIMD4<Float>
-    ) -> SIMD4<Float> {
-        let ab =
-            SIMD4(lowHalf: a.lowHalf, highHalf: b.lowHalf) + SIMD4(lowHalf: a.highHalf, highHalf: b.highHalf)
-        let cd =
-            SIMD4(lowHalf: c.lowHalf, highHalf: d.lowHalf) + SIMD4(lowHalf: c.highHalf, highHalf: d.highHalf)
-        let all = SIMD8(lowHalf: ab, highHalf: cd)
-        return all.evenHalf + all.oddHalf
-    }
-
-    @inline(__always)
-    private func store(_ sums: SIMD4<Float>, _ target: UnsafeMutablePointer<Float>, _ step: Int) {
-        if step == 1 {
-            UnsafeMutableRawPointer(target).storeBytes(of: sums, as: SIMD4<Float>.self)
-        } else {
-            for lane in 0..<4 { target[lane * step] = sums[lane] }
-        }
     }
 }

@@ -7,12 +7,8 @@
 //
 // `weights` has one list for each output. Unknown keys are allowed, so that a recipe may add names and sources.
 
-#if canImport(FoundationEssentials)
-import FoundationEssentials
-#else
-import Foundation
-#endif
 public import FlockWire
+import FoundationEssentials
 
 private struct LinearModelFile: Decodable {
     static let format = "flockwork-linear"

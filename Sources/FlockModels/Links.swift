@@ -2,11 +2,7 @@
 
 // What turns weighted sums into probabilities, in place. Both forms stay finite for every finite sum.
 
-#if canImport(Glibc)
 import Glibc
-#else
-import Darwin
-#endif
 
 /// `1 / (1 + e^-x)` of each value.
 func applyLogistic(_ values: UnsafeMutablePointer<Float>, count: Int) {
