@@ -98,6 +98,8 @@ let package = Package(
                 log,
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]
 )

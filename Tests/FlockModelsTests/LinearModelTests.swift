@@ -56,7 +56,9 @@ private func folder(_ path: String) -> URL {
         }
     }
 
-    @Test("every width and row count agrees with a plain loop", arguments: [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 30, 33, 128])
+    @Test(
+        "every width and row count agrees with a plain loop",
+        arguments: [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 30, 33, 128])
     func plainLoop(width: Int) throws {
         var numbers = SeededNumbers(seed: 0x5EED)
         for outputs in [1, 3] {
