@@ -4,6 +4,7 @@ import Distributed
 import FlockActors
 import FlockTransport
 import FlockWire
+import Synchronization
 
 struct Person: Codable, Sendable, Equatable {
     var name: String
@@ -82,30 +83,27 @@ distributed actor Doubler: Scorer {
 }
 
 /// What suspended methods wait for, by name.
-actor Probes {
-    private static let shared = Probes()
-    private var started: [String: Signal] = [:]
-    private var cancelled: [String: Signal] = [:]
+enum Probes {
+    private static let signals = Mutex<[String: Signal]>([:])
 
-    private func signal(_ name: String, _ keyPath: ReferenceWritableKeyPath<Probes, [String: Signal]>) -> Signal {
-        if let signal = self[keyPath: keyPath][name] { return signal }
-        let signal = Signal()
-        self[keyPath: keyPath][name] = signal
-        return signal
+    private static func signal(_ name: String) -> Signal {
+        signals.withLock { signals in
+            if let signal = signals[name] { return signal }
+            let signal = Signal()
+            signals[name] = signal
+            return signal
+        }
     }
 
-    static func started(_ name: String) async -> Signal { await shared.startedSignal(name) }
-    static func cancelled(_ name: String) async -> Signal { await shared.cancelledSignal(name) }
-    private func startedSignal(_ name: String) -> Signal { signal(name, \.started) }
-    private func cancelledSignal(_ name: String) -> Signal { signal(name, \.cancelled) }
+    static func started(_ name: String) -> Signal { signal("started " + name) }
+    static func cancelled(_ name: String) -> Signal { signal("cancelled " + name) }
 
     /// Suspends until the task is cancelled.
     static func wait(_ name: String) async -> Bool {
-        let cancelled = await cancelled(name)
-        await started(name).fire()
+        started(name).fire()
         let never = AsyncStream<Void> { _ in }
         for await _ in never {}
-        if Task.isCancelled { cancelled.fire() }
+        if Task.isCancelled { cancelled(name).fire() }
         return Task.isCancelled
     }
 }

@@ -99,7 +99,7 @@ struct OrdinaryCallTests {
             let seen = try await FlockSystem.$deadline.withValue(.seconds(20)) { try await echo.deadline() }
             #expect(seen == 20_000_000_000)
             #expect(try await echo.deadline() == 0)
-            let cancelled = await Probes.cancelled("deadline")
+            let cancelled = Probes.cancelled("deadline")
             let error = await flockError {
                 _ = try await FlockSystem.$deadline.withValue(.milliseconds(20)) { try await echo.waits("deadline") }
             }
@@ -124,8 +124,8 @@ struct OrdinaryCallTests {
     func cancellation() async throws {
         try await withPair { _, client in
             let echo: Echo = try client.named("echo")
-            let cancelled = await Probes.cancelled("cancel")
-            let started = await Probes.started("cancel")
+            let cancelled = Probes.cancelled("cancel")
+            let started = Probes.started("cancel")
             let task = Task { try await echo.waits("cancel") }
             await started.wait()
             task.cancel()
@@ -153,8 +153,8 @@ struct OrdinaryCallTests {
     func peerLoss() async throws {
         try await withPair { node, client in
             let echo: Echo = try client.named("echo")
-            let started = await Probes.started("loss")
-            let cancelled = await Probes.cancelled("loss")
+            let started = Probes.started("loss")
+            let cancelled = Probes.cancelled("loss")
             let task = Task { try await echo.waits("loss") }
             await started.wait()
             await node.system.stop()
@@ -170,7 +170,7 @@ struct OrdinaryCallTests {
     func ownStop() async throws {
         try await withPair { _, client in
             let echo: Echo = try client.named("echo")
-            let started = await Probes.started("own stop")
+            let started = Probes.started("own stop")
             let task = Task { try await echo.waits("own stop") }
             await started.wait()
             await client.system.stop()
