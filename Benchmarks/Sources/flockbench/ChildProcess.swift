@@ -46,6 +46,11 @@ final class ChildProcess {
         killer.cancel()
     }
 
+    /// In the child: goes on until the parent ends it, or is gone.
+    static func waitForTheEnd() async throws {
+        while true { try await Task.sleep(for: .seconds(3600)) }
+    }
+
     /// In the child: says that it is ready, and ends the process when the parent is gone.
     static func isReady(port: Int) {
         print("ready \(port)")

@@ -7,7 +7,7 @@ struct Flockbench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flockbench",
         abstract: "Measures Flockwork against bare loops and bare protocols of the same run.",
-        subcommands: [Measure.self, Echo.self], defaultSubcommand: Measure.self)
+        subcommands: [Measure.self, Echo.self, CallsNode.self], defaultSubcommand: Measure.self)
 }
 
 enum Suite: String, CaseIterable, ExpressibleByArgument {
@@ -50,4 +50,11 @@ struct Measure: AsyncParsableCommand {
 struct Echo: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "For flockbench itself.", shouldDisplay: false)
     func run() throws { try RawPingPong.serve() }
+}
+
+/// The process that the calls suite calls.
+struct CallsNode: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "calls-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() async throws { try await CallsServer.serve() }
 }
