@@ -9,13 +9,13 @@ public import FlockWire
 // their loops are compiled for the user's types.
 
 extension Pipeline {
-    /// Hands batches to an actor; one actor an instance.
+    /// Hands batches to an actor; `make` makes one for each instance.
+    ///
+    ///     .stage(Featurize.init)
     public func stage<S: Stage>(
-        _ type: S.Type, batch: BatchPolicy? = nil, instances: Instances? = nil
+        batch: BatchPolicy? = nil, instances: Instances? = nil, _ make: @escaping @Sendable (FlockSystem) throws -> S
     ) -> Pipeline<Input, S.Output> where S.Input == Output {
-        stage(String(describing: type), batch: batch, instances: instances) { context in
-            S(actorSystem: context.system)
-        }
+        stage(String(describing: S.self), batch: batch, instances: instances) { context in try make(context.system) }
     }
 
     /// Hands batches to an actor that needs something first: `sharing` makes it, once a node.
@@ -81,13 +81,11 @@ extension Pipeline {
 }
 
 extension Pipeline where Output == Row {
-    /// Hands rows to an actor; one actor an instance.
+    /// Hands rows to an actor; `make` makes one for each instance.
     public func stage<S: RowStage>(
-        _ type: S.Type, batch: BatchPolicy? = nil, instances: Instances? = nil
+        batch: BatchPolicy? = nil, instances: Instances? = nil, _ make: @escaping @Sendable (FlockSystem) throws -> S
     ) -> Pipeline<Input, Row> {
-        rowStage(String(describing: type), batch: batch, instances: instances) { context in
-            S(actorSystem: context.system)
-        }
+        rowStage(String(describing: S.self), batch: batch, instances: instances) { context in try make(context.system) }
     }
 
     /// Hands rows to an actor that needs something first: `sharing` makes it, once a node.

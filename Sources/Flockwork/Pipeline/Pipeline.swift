@@ -11,7 +11,7 @@ public import FlockWire
 /// A recipe for handling requests: stages, models and small closures, one after another.
 ///
 ///     let pipeline = Pipeline("breast-cancer", rowsOf: 30)
-///         .stage(Normalize.self)
+///         .stage(Normalize.init)
 ///         .model(.linear("model.json"))
 ///         .map { Verdict(malignant: $0 < 0.5) }
 ///

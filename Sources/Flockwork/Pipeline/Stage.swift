@@ -19,7 +19,6 @@ public import FlockWire
 public protocol Stage<Input, Output>: DistributedActor where ActorSystem == FlockSystem {
     associatedtype Input: Codable & Sendable
     associatedtype Output: Codable & Sendable
-    init(actorSystem: FlockSystem)
     distributed func process(_ batch: [Input]) async throws -> [Output]
 }
 
@@ -27,6 +26,5 @@ public protocol Stage<Input, Output>: DistributedActor where ActorSystem == Floc
 ///
 /// `process` returns as many rows as it got, of any width. Otherwise as `Stage`.
 public protocol RowStage: DistributedActor where ActorSystem == FlockSystem {
-    init(actorSystem: FlockSystem)
     distributed func process(_ rows: Rows<Float>) async throws -> Rows<Float>
 }
