@@ -30,6 +30,7 @@ public final class Client: Sendable {
     private let loop: EventLoop
     private let configuration: ClientConfiguration
     private let ports = Mutex<[NodeID: PeerPort]>([:])
+    private let arrival = Mutex<UnsafeContinuation<Void, Never>?>(nil)
 
     private init(system: FlockSystem, loop: EventLoop, configuration: ClientConfiguration) {
         self.system = system
@@ -77,7 +78,7 @@ public final class Client: Sendable {
             do {
                 let (host, port) = try HostPort.parse(seed)
                 let peer = try await system.connect(host: host, port: port)
-                try await meet(peer)
+                try await meet(peer, host: host, port: port)
                 return
             } catch let error as FlockError {
                 failure = error
@@ -87,28 +88,56 @@ public final class Client: Sendable {
         throw failure
     }
 
-    /// Learns the cluster from its first node, and connects to the others.
-    private func meet(_ peer: Peer) async throws {
+    /// Learns the cluster from its first node, and keeps connections to all of its nodes.
+    private func meet(_ peer: Peer, host: String, port: Int) async throws {
         let node = peer.identity.node
         let inbox = try InboxActor.resolve(
             id: ActorAddress(named: InboxMethods.actorName, on: node), using: system)
-        let cluster = try await inbox.describe()
-        for member in cluster.members {
-            ports.withLock {
-                $0[member.node] = PeerPort(node: member.node, system: system, limits: configuration.limits)
+        let members = try await inbox.describe().members
+        ports.withLock { ports in
+            for member in members {
+                ports[member.node] = PeerPort(node: member.node, system: system, limits: configuration.limits)
             }
-            system.link(to: member.node, host: member.host, port: member.port)
         }
-        let deadline = ContinuousClock.now + configuration.limits.connectTime
-        while await !isReady(cluster.members.map(\.node)), ContinuousClock.now < deadline { await Task.yield() }
+        // From here on links keep the connections, which come back when they are lost; the first one does not.
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            loop.execute {
+                peer.close(FlockError(.moved, "The client keeps its own connection now."))
+                continuation.resume()
+            }
+        }
+        for member in members {
+            // The address that worked is better than what the node believes of itself.
+            let isSeed = member.node == node
+            system.link(
+                to: member.node, host: isSeed ? host : member.host, port: isSeed ? port : member.port)
+        }
+        await allConnected()
+        guard ports.withLock({ $0.values.contains { $0.isConnected } }) else {
+            throw FlockError(.unavailable, "No node of the cluster can be reached.")
+        }
     }
 
-    private func isReady(_ nodes: [NodeID]) async -> Bool {
-        nodes.allSatisfy { system.peers[$0]?.isOpen == true }
+    /// Waits until every member is connected, but not long for one that is down.
+    private func allConnected() async {
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            arrival.withLock { $0 = continuation }
+            _ = loop.schedule(after: configuration.limits.connectTime / 10) { [weak self] in self?.arrived() }
+            loop.execute { [weak self] in self?.checkArrival() }
+        }
+    }
+
+    private func checkArrival() {
+        if ports.withLock({ $0.values.allSatisfy { $0.isConnected } }) { arrived() }
+    }
+
+    private func arrived() {
+        arrival.withLock { $0.take() }?.resume()
     }
 
     private func connected(_ node: NodeID) {
         ports.withLock { $0[node] }?.connected()
+        checkArrival()
     }
 
     /// The inbox of a pipeline that the cluster's nodes run.
