@@ -79,6 +79,12 @@ public struct ByteReader: Sendable {
         return text
     }
 
+    /// Goes on at `place`, up to which the coder has read.
+    mutating func advance(to place: Int) {
+        precondition(place >= position && place <= bytes.count, "reader from \(position) to \(place)")
+        position = place
+    }
+
     /// Skips the padding that `ByteWriter.align` wrote.
     public mutating func align(to alignment: Int) throws(WireError) {
         let padding = (alignment - position % alignment) % alignment

@@ -12,6 +12,11 @@ public struct ByteWriter: ~Copyable {
         storage = ByteStorage(capacity: max(capacity, 16))
     }
 
+    private init(storage: ByteStorage) { self.storage = storage }
+
+    /// A writer without memory of its own, until something is written.
+    static func placeholder() -> ByteWriter { ByteWriter(storage: Bytes.emptyStorage) }
+
     private mutating func grow(for additional: Int) {
         let needed = count + additional
         guard needed > storage.capacity else { return }
@@ -69,11 +74,14 @@ public struct ByteWriter: ~Copyable {
 
     /// Zero bytes up to a multiple of `alignment` (from the start of what this writer wrote).
     public mutating func align(to alignment: Int) {
-        let padding = (alignment - count % alignment) % alignment
-        guard padding > 0 else { return }
-        if storage.capacity - count < padding { grow(for: padding) }
-        (storage.base + count).initializeMemory(as: UInt8.self, repeating: 0, count: padding)
-        count += padding
+        writeZeros((alignment - count % alignment) % alignment)
+    }
+
+    mutating func writeZeros(_ zeros: Int) {
+        guard zeros > 0 else { return }
+        if storage.capacity - count < zeros { grow(for: zeros) }
+        (storage.base + count).initializeMemory(as: UInt8.self, repeating: 0, count: zeros)
+        count += zeros
     }
 
     /// Room for `count` bytes, filled by `fill`, which returns how many it used.
@@ -90,6 +98,18 @@ public struct ByteWriter: ~Copyable {
     public mutating func patch<Integer: FixedWidthInteger>(_ value: Integer, at offset: Int) {
         precondition(offset >= 0 && offset + MemoryLayout<Integer>.size <= count, "patch at \(offset) of \(count)")
         (storage.base + offset).storeBytes(of: value.littleEndian, as: Integer.self)
+    }
+
+    @inline(__always)
+    func byte(at offset: Int) -> UInt8 {
+        precondition(offset >= 0 && offset < count, "byte \(offset) of \(count)")
+        return storage.base.load(fromByteOffset: offset, as: UInt8.self)
+    }
+
+    /// Replaces the low four bits of a byte written before.
+    @inline(__always)
+    mutating func setKind(_ kind: UInt8, at offset: Int) {
+        storage.base.storeBytes(of: byte(at: offset) & 0xF0 | kind, toByteOffset: offset, as: UInt8.self)
     }
 
     /// Forgets what was written after `count` bytes.

@@ -82,6 +82,9 @@ public struct Bytes: Sendable {
         try body(UnsafeRawBufferPointer(start: UnsafeRawPointer(storage.base) + start, count: count))
     }
 
+    /// The memory, valid as long as `storage` is kept.
+    var memory: UnsafeRawPointer { UnsafeRawPointer(storage.base) + start }
+
     /// The bytes `offset ..< offset + count` of this slice, on the same storage.
     public func slice(from offset: Int, count: Int) -> Bytes {
         precondition(

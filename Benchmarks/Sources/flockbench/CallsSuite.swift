@@ -1,0 +1,158 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import Distributed
+import FlockActors
+import FlockTransport
+import FlockWire
+import Logging
+
+/// Distributed calls between two processes, with the method table's guard on.
+enum CallsSuite {
+    static let batchItems = 256
+    static let batchesInFlight = 32
+
+    static func measure(_ run: Run) async throws {
+        let ping = try await RawPingPong.best(inFlight: 1, run: run)
+        try run.emit(.latency("calls", "raw-ping-1", ping, limit: nil, must: "the limit of call-1"))
+        let pings = try await RawPingPong.best(inFlight: 256, run: run)
+        try run.emit(.rate("calls", "raw-ping-256", pings, limit: nil, must: "the limit of call-256"))
+
+        let server = try ChildProcess(["calls-node"])
+        defer { server.stop() }
+        let client = try await CallsClient(port: server.port)
+        let one = try await run.quickest { seconds in
+            try await client.measure(tasks: 1, seconds: seconds, server: server) { try await $0.call($1) }
+        }
+        let pingMilliseconds = (ping.latency?.microseconds(percentile: 50) ?? 0) / 1000
+        try run.emit(
+            .latency("calls", "call-1", one, limit: pingMilliseconds, must: "ratio <= 1.6 (aim 1.15)"))
+        let many = try await run.fastest { seconds in
+            try await client.measure(tasks: 256, seconds: seconds, server: server) { try await $0.call($1) }
+        }
+        try run.emit(.rate("calls", "call-256", many, limit: pings.itemsPerSecond, must: "150 k/s (aim 250 k/s)"))
+        let batches = try await run.fastest { seconds in
+            try await client.measure(tasks: batchesInFlight, seconds: seconds, server: server) {
+                try await $0.callBatch($1)
+            }
+        }
+        try run.emit(.rate("calls", "call-batch256", batches, limit: nil, must: "12 M/s (aim 24 M/s)"))
+        await client.stop()
+    }
+}
+
+/// What is called.
+distributed actor Echo64 {
+    typealias ActorSystem = FlockSystem
+    static let name = "flockbench.echo"
+
+    distributed func next(_ value: UInt64) -> UInt64 { value &+ 1 }
+
+    /// The sum of each row's first number: cheap, but wrong if the rows are.
+    distributed func firsts(_ rows: Rows<Float>) -> Double {
+        rows.withElements { elements in
+            stride(from: 0, to: elements.count, by: rows.width).reduce(0.0) { $0 + Double(elements[$1]) }
+        }
+    }
+}
+
+private let clusterID = "flockbench"
+private let serverNode: NodeID = NodeID("bench-node")
+
+/// The process that is called.
+enum CallsServer {
+    static func serve() async throws {
+        let loop = try EventLoop(name: "bench-node")
+        let identity = Identity(clusterID: clusterID, node: serverNode, role: .node)
+        let system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: Logger(label: "flockbench.node"))
+        // The system holds named actors, so nothing else has to.
+        _ = await system.named(Echo64.name, exportedTo: .clients) { Echo64(actorSystem: system) }
+        ChildProcess.isReady(port: try await system.listen(host: "127.0.0.1", port: 0, insecure: false))
+        try await ChildProcess.waitForTheEnd()
+    }
+}
+
+/// The process that calls.
+final class CallsClient: Sendable {
+    private let system: FlockSystem
+    private let loop: EventLoop
+    private let echo: Echo64
+    private let batches: [Rows<Float>]
+    private let sums: [Double]
+
+    init(port: Int) async throws {
+        loop = try EventLoop(name: "bench-client")
+        let identity = Identity(clusterID: clusterID, node: NodeID("bench-client"), role: .client)
+        system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: Logger(label: "flockbench.client"))
+        _ = try await system.connect(host: "127.0.0.1", port: port)
+        echo = try Echo64.resolve(id: ActorAddress(named: Echo64.name, on: serverNode), using: system)
+        batches = (0..<256).map { Dataset.rows.slice(from: $0 * CallsSuite.batchItems, count: CallsSuite.batchItems) }
+        sums = batches.map { rows in
+            rows.withElements { elements in
+                stride(from: 0, to: elements.count, by: rows.width).reduce(0.0) { $0 + Double(elements[$1]) }
+            }
+        }
+    }
+
+    func stop() async {
+        await system.stop()
+        await loop.stop()
+    }
+
+    /// Returns the items of the call.
+    func call(_ turn: Int) async throws -> Int {
+        let answer = try await echo.next(UInt64(turn))
+        guard answer == UInt64(turn) &+ 1 else { throw BenchmarkError("call \(turn) was answered \(answer)") }
+        return 1
+    }
+
+    func callBatch(_ turn: Int) async throws -> Int {
+        let index = turn % batches.count
+        let answer = try await echo.firsts(batches[index])
+        guard answer == sums[index] else { throw BenchmarkError("batch \(index) was answered \(answer)") }
+        return CallsSuite.batchItems
+    }
+
+    /// `tasks` tasks that each call and wait, until the time is up.
+    func measure(
+        tasks: Int, seconds: Double, server: ChildProcess,
+        _ call: @escaping @Sendable (CallsClient, _ turn: Int) async throws -> Int
+    ) async throws -> Measured {
+        let meter = try Meter(children: [server.id])
+        let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
+        let (items, latency) = try await Closed.loop(tasks: tasks, until: end) { try await call(self, $0) }
+        return try meter.stop(items: items, latency: latency)
+    }
+}
+
+/// A closed loop: each task does the next thing when the one before is done.
+enum Closed {
+    static func loop(
+        tasks: Int, until end: UInt64, _ step: @escaping @Sendable (_ turn: Int) async throws -> Int
+    ) async throws -> (items: Int, latency: Latency) {
+        try await withThrowingTaskGroup(of: (Int, Latency).self) { group in
+            for task in 0..<tasks {
+                group.addTask {
+                    var items = 0
+                    var latency = Latency()
+                    var turn = task
+                    var now = monotonicNanoseconds()
+                    while now < end {
+                        items += try await step(turn)
+                        turn += tasks
+                        let then = now
+                        now = monotonicNanoseconds()
+                        latency.record(now - then)
+                    }
+                    return (items, latency)
+                }
+            }
+            var items = 0
+            var latency = Latency()
+            for try await (more, its) in group {
+                items += more
+                latency.add(its)
+            }
+            return (items, latency)
+        }
+    }
+}

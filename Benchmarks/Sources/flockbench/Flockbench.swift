@@ -1,0 +1,60 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import ArgumentParser
+
+@main
+struct Flockbench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "flockbench",
+        abstract: "Measures Flockwork against bare loops and bare protocols of the same run.",
+        subcommands: [Measure.self, Echo.self, CallsNode.self], defaultSubcommand: Measure.self)
+}
+
+enum Suite: String, CaseIterable, ExpressibleByArgument {
+    case native, mailbox, calls, inbox, all
+}
+
+struct Measure: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Runs a suite and prints its table.",
+        discussion: """
+            The value of a row is items a second (unit items/s) or the median latency (unit ms); limit is the bare \
+            loop or protocol of the same run, and ratio is value / limit. CPU counts this process and the node's.
+            """)
+
+    @Option(help: "Which rows: native, mailbox, calls, inbox or all.")
+    var suite = Suite.all
+    @Option(help: "Appends one JSON object per row to this file.")
+    var json: String?
+    @Option(help: "Seconds of each measured repeat.")
+    var seconds = 2.0
+    @Option(help: "Repeats of each row, of which the best counts.")
+    var repeats = 3
+
+    func validate() throws {
+        guard seconds > 0, seconds <= 600 else { throw ValidationError("--seconds must be within 0 and 600") }
+        guard (1...100).contains(repeats) else { throw ValidationError("--repeats must be within 1 and 100") }
+    }
+
+    func run() async throws {
+        let run = try Run(seconds: seconds, repeats: repeats, json: json)
+        func wants(_ other: Suite) -> Bool { suite == .all || suite == other }
+        if wants(.native) { try await NativeSuite.measure(run) }
+        if wants(.mailbox) { try await MailboxSuite.measure(run) }
+        if wants(.calls) { try await CallsSuite.measure(run) }
+        if wants(.inbox) { try await InboxSuite.measure(run) }
+    }
+}
+
+/// The other side of the raw ping-pong.
+struct Echo: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() throws { try RawPingPong.serve() }
+}
+
+/// The process that the calls suite calls.
+struct CallsNode: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "calls-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() async throws { try await CallsServer.serve() }
+}

@@ -1,0 +1,102 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import Foundation
+
+/// Three producers, one draining consumer, chunks of 64 items.
+enum MailboxSuite {
+    static let producers = 3
+    static let chunk = 64
+    static let capacity = 1024
+
+    static func measure(_ run: Run) async throws {
+        let limit = try await run.fastest { try Self.bareLoop(seconds: $0) }
+        try run.emit(.rate("mailbox", "bare-loop", limit, limit: nil, must: "the limit of the row below"))
+    }
+
+    /// The least that could do: threads, one lock, one condition each way; the consumer swaps the whole list.
+    private final class BareQueue: Sendable {
+        let notEmpty = NSCondition()
+        // Guarded by the condition's lock.
+        nonisolated(unsafe) private var chunks: [[UInt64]] = []
+        nonisolated(unsafe) private var producersLeft = producers
+
+        func put(_ chunk: [UInt64]) {
+            notEmpty.lock()
+            while chunks.count >= capacity {
+                // Full: the consumer is at work; it signals when it has taken everything.
+                notEmpty.wait()
+            }
+            chunks.append(chunk)
+            if chunks.count == 1 { notEmpty.broadcast() }
+            notEmpty.unlock()
+        }
+
+        func finish() {
+            notEmpty.lock()
+            producersLeft -= 1
+            notEmpty.broadcast()
+            notEmpty.unlock()
+        }
+
+        /// Everything that waits; empty when the producers are done.
+        func takeAll(reusing empty: inout [[UInt64]]) {
+            notEmpty.lock()
+            while chunks.isEmpty && producersLeft > 0 { notEmpty.wait() }
+            if chunks.count >= capacity { notEmpty.broadcast() }
+            swap(&chunks, &empty)
+            notEmpty.unlock()
+        }
+    }
+
+    static func bareLoop(seconds: Double) throws -> Measured {
+        let queue = BareQueue()
+        let sent = Tally()
+        let received = Tally()
+        let meter = try Meter()
+        let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
+        onThreads(producers + 1) { index in
+            index < producers ? produce(UInt64(index), into: queue, until: end, sent) : consume(queue, received)
+        }
+        let measured = try meter.stop(items: received.items)
+        guard sent.items == received.items, sent.sum == received.sum else {
+            throw BenchmarkError("the bare mailbox lost items")
+        }
+        return measured
+    }
+
+    private static func produce(_ first: UInt64, into queue: BareQueue, until end: UInt64, _ sent: Tally) {
+        var next = first
+        var count = 0
+        var sum: UInt64 = 0
+        while monotonicNanoseconds() < end {
+            for _ in 0..<16 {
+                let items = [UInt64](unsafeUninitializedCapacity: chunk) { target, filled in
+                    for index in 0..<chunk { target[index] = next &+ UInt64(index) }
+                    filled = chunk
+                }
+                for item in items { sum &+= item & 0xFF }
+                queue.put(items)
+                next &+= UInt64(chunk)
+                count += chunk
+            }
+        }
+        sent.add(items: count, sum: Double(sum))
+        queue.finish()
+    }
+
+    private static func consume(_ queue: BareQueue, _ received: Tally) {
+        var taken: [[UInt64]] = []
+        var count = 0
+        var sum: UInt64 = 0
+        while true {
+            taken.removeAll(keepingCapacity: true)
+            queue.takeAll(reusing: &taken)
+            if taken.isEmpty { break }
+            for items in taken {
+                for item in items { sum &+= item & 0xFF }
+                count += items.count
+            }
+        }
+        received.add(items: count, sum: Double(sum))
+    }
+}
