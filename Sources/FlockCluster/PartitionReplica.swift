@@ -299,11 +299,9 @@ public struct PartitionReplica: Sendable {
 
     private mutating func attach(_ subscriber: UInt64, slot: Int, out: inout [PartitionDirective]) {
         sessions[slot].subscriber = subscriber
-        let entries = sessions[slot].entries
-        for entry in entries {
-            entry.forEachHeld { sequences, held in
-                deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
-            }
+        let session = sessions[slot]
+        session.forEachHeld { sequences, held in
+            deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
         }
         flushDeliveries(slot, out: &out)
     }
