@@ -87,6 +87,8 @@ public struct Limits: Sendable, Equatable {
     public var sessionIdleTime = Duration.seconds(1800)
     /// What `overloaded` tells callers, at least.
     public var retryAfter = Duration.milliseconds(5)
+    /// Result bytes of all sessions of a node that wait for their acknowledgement; above it nothing new is accepted.
+    public var unreadResultBytes = 1 << 30
 
     // MARK: Stages
 

@@ -1,0 +1,168 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// One dispatcher per node and stage merges the runs of all local partitions, so that hundreds of logs do not fragment
+// batches. It owns what is queued and what is out, and lets no host hold more than its credit: a slow host simply gets
+// less. Work per run is a few look-ups, never per item.
+
+internal import DequeModule
+public import FlockWire
+
+/// Queues open runs and shares them out over stage hosts.
+public struct Dispatcher: Sendable {
+    struct SessionKey: Hashable, Sendable {
+        let partition: PartitionID
+        let session: SessionID
+    }
+
+    struct Place: Sendable {
+        let slot: Int
+        let serial: UInt64
+    }
+
+    private(set) var hosts = HostTable()
+    private var pieces = PieceTable()
+    // In order of dispatch. A place whose piece was revoked meanwhile is skipped.
+    private var queue: Deque<Place> = []
+    private let attempts: Int
+    private var random: UInt64
+
+    /// Items that wait for a host.
+    public private(set) var queuedItems = 0
+    /// Items that hosts hold.
+    public private(set) var sentItems = 0
+
+    /// An empty dispatcher. `seed` decides the choices between equally near hosts; a test repeats them with it.
+    public init(seed: UInt64, limits: Limits) {
+        random = seed
+        attempts = limits.attempts
+    }
+
+    /// Hosts that take work.
+    public var hostCount: Int { hosts.count }
+    /// Items and bytes that `host` may still be sent; nil if it is unknown.
+    public func credit(of host: HostID) -> (items: Int, bytes: Int)? { hosts.credit(of: host) }
+
+    /// Handles one event and appends what is to be done.
+    public mutating func step(_ event: DispatcherEvent, now: Tick, out: inout [DispatcherDirective]) {
+        switch event {
+        case .enqueue(let run): enqueue(run)
+        case .hostUp(let id, let isLocal, let creditItems, let creditBytes):
+            hosts.up(id, isLocal: isLocal, items: max(creditItems, 1), bytes: max(creditBytes, 1))
+        case .hostDown(let id): hostDown(id, out: &out)
+        case .finished(let id, let runs): settle(id, runs, goesBack: false)
+        case .returned(let id, let runs): settle(id, runs, goesBack: true)
+        case .revoke(let run): revoke(run, out: &out)
+        case .tick: send(now: now, out: &out)
+        }
+    }
+
+    private mutating func enqueue(_ run: OpenRun) {
+        guard run.items.count > 0 else { return }
+        queue.append(pieces.insert(run))
+        queuedItems += run.items.count
+    }
+
+    // MARK: What comes back
+
+    private mutating func settle(_ id: HostID, _ runs: [RequestRun], goesBack: Bool) {
+        guard let host = hosts.slot(of: id) else { return }
+        for run in runs {
+            for slot in cut(run, where: { $0.host == host }) {
+                release(slot)
+                if goesBack && !pieces[slot].isRevoked { requeue(slot) } else { pieces.remove(slot) }
+            }
+        }
+    }
+
+    /// The pieces within `run` that `isWanted`, cut at its borders.
+    private mutating func cut(_ run: RequestRun, where isWanted: (PieceTable.Piece) -> Bool) -> [Int] {
+        var cutOff: [Place] = []
+        let slots = pieces.cut(run, cutOff: &cutOff, where: isWanted)
+        for place in cutOff { queue.prepend(place) }
+        return slots
+    }
+
+    private mutating func release(_ slot: Int) {
+        let piece = pieces[slot]
+        guard let host = piece.host else { preconditionFailure("\(piece.run.requests) is with no host") }
+        hosts.give(host, items: piece.run.items.count, bytes: piece.chargedBytes)
+        sentItems -= piece.run.items.count
+        precondition(sentItems >= 0, "\(sentItems) items out after \(piece.run.requests)")
+    }
+
+    private mutating func requeue(_ slot: Int) {
+        queuedItems += pieces[slot].run.items.count
+        queue.prepend(pieces.queueAgain(slot))
+    }
+
+    private mutating func hostDown(_ id: HostID, out: inout [DispatcherDirective]) {
+        guard let host = hosts.slot(of: id) else { return }
+        // Backwards, since each goes to the front of the queue.
+        for slot in pieces.slots(of: host).reversed() {
+            release(slot)
+            let run = pieces[slot].run
+            if pieces[slot].isRevoked {
+                pieces.remove(slot)
+            } else if run.attempt >= attempts {
+                pieces.remove(slot)
+                let error = FlockError(.poison, "\(attempts) hosts went down while they held the request")
+                giveUp(run, error, out: &out)
+            } else {
+                pieces[slot].run.attempt += 1
+                requeue(slot)
+            }
+        }
+        hosts.down(id)
+    }
+
+    private func giveUp(_ run: OpenRun, _ error: FlockError, out: inout [DispatcherDirective]) {
+        let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
+        out.append(.giveUp(run.requests.partition, run.requests.session, outcome))
+    }
+
+    private mutating func revoke(_ run: RequestRun, out: inout [DispatcherDirective]) {
+        for slot in cut(run, where: { !$0.isRevoked }) {
+            let piece = pieces[slot]
+            if let host = piece.host {
+                pieces[slot].isRevoked = true
+                out.append(.revoke(hosts.id(of: host), piece.run.requests))
+            } else {
+                queuedItems -= piece.run.items.count
+                pieces.remove(slot)
+            }
+        }
+    }
+
+    // MARK: What goes out
+
+    private mutating func send(now: Tick, out: inout [DispatcherDirective]) {
+        while let place = queue.first {
+            guard pieces.isQueued(place) else {
+                queue.removeFirst()
+                continue
+            }
+            let run = pieces[place.slot].run
+            if let deadline = run.deadline, deadline <= now {
+                queue.removeFirst()
+                queuedItems -= run.items.count
+                pieces.remove(place.slot)
+                giveUp(run, .pastDeadline, out: &out)
+                continue
+            }
+            guard let host = hosts.choose(firstItem: run.items.byteCount(of: 0), random: &random) else { break }
+            let fit = hosts.fit(run.items, on: host)
+            precondition(fit > 0, "\(hosts.id(of: host)) was chosen without credit for \(run.requests)")
+            queue.removeFirst()
+            if fit < run.items.count {
+                queue.prepend(pieces.split(place.slot, after: fit))
+            }
+            let part = pieces[place.slot].run
+            pieces[place.slot].host = host
+            pieces[place.slot].chargedBytes = hosts.take(host, items: fit, bytes: part.items.byteCount)
+            queuedItems -= fit
+            sentItems += fit
+            hosts.stage(part, for: host)
+        }
+        hosts.takeStaged { host, runs in out.append(.send(host, runs: runs)) }
+    }
+}

@@ -1,0 +1,41 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+public import FlockWire
+
+/// A stage host, by a number that the shell gives it: unique among hosts that a dispatcher ever knew, so that a late
+/// answer of a lost host is never taken for one of its successor.
+public struct HostID: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+    public static func < (left: HostID, right: HostID) -> Bool { left.rawValue < right.rawValue }
+    public var description: String { "h\(rawValue)" }
+}
+
+/// What happens to a dispatcher. Only `tick` sends.
+public enum DispatcherEvent: Sendable {
+    /// A run to be executed. Its sequences must not be held already (a partition dispatches each once).
+    case enqueue(OpenRun)
+    /// A host takes work. For a host that is known, only its credits change.
+    case hostUp(HostID, isLocal: Bool, creditItems: Int, creditBytes: Int)
+    /// A host is lost: what it held is dispatched again with the next attempt, or given up.
+    case hostDown(HostID)
+    /// A host answered these, however; its credit returns. Runs may be parts of what was sent, or several at once.
+    case finished(HostID, runs: [RequestRun])
+    /// A host hands back what it did not start; that is no attempt.
+    case returned(HostID, runs: [RequestRun])
+    /// Nobody waits for these any more.
+    case revoke(RequestRun)
+    /// The end of a turn of the loop: what is queued is sent as far as credits go.
+    case tick
+}
+
+/// What the shell does for a dispatcher, in order.
+public enum DispatcherDirective: Sendable {
+    /// Send these to a host in one frame, or hand them over locally. At most one per host and tick.
+    case send(HostID, runs: [OpenRun])
+    /// These will not be executed; the run is their outcome for the partition.
+    case giveUp(PartitionID, SessionID, OutcomeRun)
+    /// A host holds these and nobody waits for them: it may drop what it has not started. It answers (`finished`) all
+    /// the same, since its credit is bound until then.
+    case revoke(HostID, RequestRun)
+}

@@ -1,0 +1,228 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// The derived state of a session: a ring of the runs from the lowest one that is not acknowledged to the newest. There
+// is no state per item; a run enters at the end, is found by binary search, and leaves at the front.
+
+internal import DequeModule
+internal import FlockWire
+
+/// What a session holds.
+struct Session: Sendable {
+    let id: SessionID
+    let pipeline: UInt32
+    let secret: SessionSecret
+    /// Sequences that may be held at once.
+    let window: Int
+    /// Result bytes that an open item reserves.
+    let reserve: Int
+
+    private(set) var entries: Deque<SessionEntry> = []
+    /// The lowest sequence that is held; everything below was acknowledged.
+    private(set) var base: UInt64 = 0
+    /// The sequence that is accepted next.
+    private(set) var next: UInt64 = 0
+    private(set) var openItems = 0
+    /// Payload bytes that open runs pin.
+    private(set) var payloadBytes = 0
+    /// Bytes of outcomes that wait for their acknowledgement.
+    private(set) var unreadBytes = 0
+    /// Not later than the first deadline of an open run.
+    private var earliestDeadline = Tick.never
+    /// Not later than the first end of an outcome's time to live.
+    private var earliestExpiry = Tick.never
+    /// Not earlier than the last end of an outcome's time to live.
+    private var latestExpiry = Tick.zero
+
+    var subscriber: UInt64?
+    var lastCall: Tick
+
+    init(id: SessionID, pipeline: UInt32, secret: SessionSecret, window: Int, reserve: Int, now: Tick) {
+        self.id = id
+        self.pipeline = pipeline
+        self.secret = secret
+        self.window = window
+        self.reserve = reserve
+        lastCall = now
+    }
+
+    /// Result bytes that open items reserve.
+    var reservedBytes: Int { openItems * reserve }
+    /// All sequences that are held.
+    var held: SequenceRun { SequenceRun(first: base, count: Int(next - base)) }
+
+    /// When this session needs a tick, given how long an idle one is kept.
+    func wake(idleTime: Duration) -> Tick {
+        min(openItems > 0 ? earliestDeadline : .never, unreadBytes > 0 || !entries.isEmpty ? earliestExpiry : .never,
+            idleEnd(idleTime))
+    }
+
+    /// When it may be closed as idle: nobody listens or called, nothing is open, no outcome can be fetched any more.
+    func idleEnd(_ idleTime: Duration) -> Tick {
+        guard subscriber == nil && openItems == 0 else { return .never }
+        return entries.isEmpty ? lastCall + idleTime : max(lastCall + idleTime, latestExpiry)
+    }
+
+    /// The entry that holds `sequence`, which is held.
+    private func index(of sequence: UInt64) -> Int {
+        precondition(sequence >= base && sequence < next, "\(sequence) of \(self.held) in \(id)")
+        var low = 0
+        var high = entries.count - 1
+        while low < high {
+            let middle = (low + high) / 2
+            if entries[middle].sequences.end <= sequence { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    /// The part of `run` that is held; nil if none is.
+    func clip(_ run: SequenceRun) -> SequenceRun? {
+        let start = max(run.first, base)
+        let stop = min(run.end, next)
+        return start < stop ? SequenceRun(first: start, count: Int(stop - start)) : nil
+    }
+
+    /// Appends the open parts of `run`.
+    func appendOpen(in run: SequenceRun, to runs: inout [SequenceRun]) {
+        guard let part = clip(run) else { return }
+        var index = index(of: part.first)
+        while index < entries.count && entries[index].sequences.first < part.end {
+            entries[index].appendOpen(in: part, to: &runs)
+            index += 1
+        }
+    }
+
+    mutating func accept(
+        _ run: AcceptRun, deadline: Tick, timeToLive: Duration, bytes: Int, budget: inout ByteBudget
+    ) {
+        precondition(run.sequences.first == next, "\(run.sequences) accepted after \(next) in \(id)")
+        entries.append(
+            SessionEntry(
+                sequences: run.sequences, deadline: deadline, trace: run.trace, timeToLive: timeToLive,
+                body: .open(run.items)))
+        next = run.sequences.end
+        openItems += run.sequences.count
+        payloadBytes += bytes
+        earliestDeadline = min(earliestDeadline, deadline)
+        budget.takeOpen(bytes + run.sequences.count * reserve)
+        precondition(Int(next - base) <= window, "window of \(id): \(held) of \(window)")
+    }
+
+    /// The next `run` is done before it was accepted: cancelled. It reserves and counts nothing.
+    mutating func skip(_ run: SequenceRun, outcome: RunOutcome, time: Tick, timeToLive: Duration) {
+        precondition(run.first == next, "\(run) skipped after \(next) in \(id)")
+        let held = Held(outcome: outcome, bytes: 0, expires: time + timeToLive)
+        entries.append(
+            SessionEntry(
+                sequences: run, deadline: .never, trace: nil, timeToLive: timeToLive, body: .done(held)))
+        next = run.end
+        note(held.expires)
+    }
+
+    /// `run`, all of which is open, has its outcome.
+    mutating func complete(_ run: SequenceRun, outcome: RunOutcome, time: Tick, budget: inout ByteBudget) {
+        var index = index(of: run.first)
+        var at = run.first
+        while at < run.end {
+            let part = entries[index].sequences.clipped(to: run)
+            let slice = outcome.slice(from: Int(at - run.first), count: part.count)
+            let reserved = part.count * reserve
+            let bytes = min(slice.byteCount, reserved)
+            let expires = time + entries[index].timeToLive
+            note(expires)
+            if let items = entries[index].complete(part, held: Held(outcome: slice, bytes: bytes, expires: expires)) {
+                payloadBytes -= items.chargedBytes
+                budget.giveOpen(items.chargedBytes)
+            }
+            openItems -= part.count
+            unreadBytes += bytes
+            budget.giveOpen(reserved)
+            budget.takeUnread(bytes)
+            at = part.end
+            index += 1
+        }
+        precondition(openItems >= 0 && payloadBytes >= 0, "\(id): \(openItems) open items, \(payloadBytes) bytes")
+    }
+
+    private mutating func note(_ expires: Tick) {
+        earliestExpiry = min(earliestExpiry, expires)
+        latestExpiry = max(latestExpiry, expires)
+    }
+
+    /// The client has the outcomes of `run`.
+    mutating func acknowledge(_ run: SequenceRun, budget: inout ByteBudget) {
+        guard let part = clip(run) else { return }
+        var index = index(of: part.first)
+        var bytes = 0
+        while index < entries.count && entries[index].sequences.first < part.end {
+            bytes += entries[index].free(in: part)
+            index += 1
+        }
+        unreadBytes -= bytes
+        budget.giveUnread(bytes)
+        while let first = entries.first, first.isFreed {
+            base = first.sequences.end
+            entries.removeFirst()
+        }
+    }
+
+    /// The outcomes of `run` are no longer kept.
+    mutating func expire(_ run: SequenceRun, budget: inout ByteBudget) {
+        guard let part = clip(run) else { return }
+        var index = index(of: part.first)
+        var bytes = 0
+        while index < entries.count && entries[index].sequences.first < part.end {
+            bytes += entries[index].expire(in: part)
+            index += 1
+        }
+        unreadBytes -= bytes
+        budget.giveUnread(bytes)
+    }
+
+    /// So many executions of `run` have begun.
+    mutating func attempted(_ run: SequenceRun, attempts: Int) {
+        guard let part = clip(run) else { return }
+        var index = index(of: part.first)
+        while index < entries.count && entries[index].sequences.first < part.end {
+            entries[index].attempts = max(entries[index].attempts, attempts)
+            index += 1
+        }
+    }
+
+    /// Appends the open runs whose deadline has come, and learns the next one.
+    mutating func takeDue(now: Tick, into runs: inout [SequenceRun]) {
+        guard earliestDeadline <= now else { return }
+        earliestDeadline = .never
+        for entry in entries where entry.items != nil {
+            if entry.deadline <= now {
+                entry.appendOpen(in: entry.sequences, to: &runs)
+            } else {
+                earliestDeadline = min(earliestDeadline, entry.deadline)
+            }
+        }
+    }
+
+    /// Appends the outcomes whose time to live has ended, and learns the next one.
+    mutating func takeExpired(now: Tick, into runs: inout [SequenceRun]) {
+        guard earliestExpiry <= now else { return }
+        var earliest = Tick.never
+        for entry in entries {
+            entry.forEachHeld { sequences, held in
+                if held.expires <= now { runs.appendMerged(sequences) } else { earliest = min(earliest, held.expires) }
+            }
+        }
+        earliestExpiry = earliest
+    }
+
+    /// Everything is given back; the session must not be used after it.
+    mutating func release(budget: inout ByteBudget) {
+        budget.giveOpen(payloadBytes + reservedBytes)
+        budget.giveUnread(unreadBytes)
+        entries.removeAll()
+        (openItems, payloadBytes, unreadBytes, base) = (0, 0, 0, next)
+    }
+}
+
+extension ItemBuffer {
+    /// What an open run of these items counts: more than nothing even when the items are empty.
+    var chargedBytes: Int { encodedSize }
+}
