@@ -16,7 +16,7 @@ internal import Synchronization
 enum LoopWork: Sendable {
     case call(@Sendable () -> Void)
     case actorJob(UnownedJob)
-    case taskJob(UnownedJob)
+    case taskJob(UnownedJob, LoopTaskExecutor)
 }
 
 /// Something with uv handles, which a stopping loop tells to close them.
@@ -209,6 +209,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         isStopping = true
         willBlock = false
         for resident in Array(residents.values) { resident.loopStops() }
+        // At once, whatever else the turn has to do: the handles must be on their way to be closed.
+        settleStreams()
         for timer in timers.removeAll() { timer.drop() }
         endTurn()
         inbox.withLock { inbox in
@@ -230,7 +232,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     }
 
     private func becomeStopped() -> Bool {
-        guard ownWork.isEmpty, armedHooks.isEmpty, dirty.isEmpty else { return false }
+        if hasOwnWork { return false }
         return inbox.withLock { inbox in
             guard inbox.work.isEmpty else { return false }
             inbox.phase = .stopped
@@ -248,8 +250,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
             }
             if work.isEmpty { return }
             owner.store(UInt(pthread_self()), ordering: .relaxed)
-            ownWork = work
-            endTurn()
+            ownWork.append(contentsOf: work)
+            repeat { endTurn() } while hasOwnWork
             owner.store(0, ordering: .relaxed)
         }
     }
@@ -261,7 +263,7 @@ final class LoopTaskExecutor: TaskExecutor {
 
     init(loop: EventLoop) { self.loop = loop }
 
-    func enqueue(_ job: consuming ExecutorJob) { loop.submit(.taskJob(UnownedJob(job))) }
+    func enqueue(_ job: consuming ExecutorJob) { loop.submit(.taskJob(UnownedJob(job), self)) }
 }
 
 /// Settings of the process that a transport needs, made once.

@@ -18,6 +18,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     private var isReading = false
     private var isPaused = false
     private var isDelivering = false
+    private var isCatchingUp = false
     private var framesRead: UInt64 = 0
     private var frameWatch = FrameWatch()
 
@@ -57,6 +58,8 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         writeRequest = .allocate(capacity: 1)
         reader = FrameReader(bufferBytes: limits.readBufferBytes, bodyLimit: limits.handshakeFrameBytes)
         uv_tcp_nodelay(handle, 1)
+        // A peer that vanished without a word is found by the kernel after a while, also on an idle connection.
+        uv_tcp_keepalive(handle, 1, 60)
         // The open handle owns its stream: it is let go in the close callback.
         let data = Unmanaged.passRetained(self).toOpaque()
         handle.pointee.data = data
@@ -150,21 +153,32 @@ final class FrameStream: LoopResident, @unchecked Sendable {
 
     private func updateReading() {
         guard !isClosed, wantsFrames != isReading else { return }
-        isReading = wantsFrames
-        guard isReading else {
+        if !wantsFrames {
+            isReading = false
             uv_read_stop(uvStream(handle))
-            return
+        } else if !reader.isMidFrame || isDelivering {
+            startReading()
+        } else if !isCatchingUp {
+            // What was read before the pause comes first: not from inside the call that ends the pause, and before
+            // the next read, for which the reader may have no room.
+            isCatchingUp = true
+            loop.ownWork.append(.call { [self] in catchUp() })
         }
+    }
+
+    private func catchUp() {
+        isCatchingUp = false
+        deliver()
+        if wantsFrames && !isReading && !isClosed { startReading() }
+    }
+
+    private func startReading() {
+        isReading = true
         let code = uv_read_start(
             uvStream(handle),
             { handle, _, buffer in FrameStream.from(handle!.pointee.data).allocate(buffer!) },
             { handle, count, _ in FrameStream.from(handle!.pointee.data).didRead(count) })
-        if code != 0 {
-            close(uvError(code, "reading"))
-        } else if reader.isMidFrame && !isDelivering {
-            // What was read before the pause comes first, but not from inside the call that ended it.
-            loop.ownWork.append(.call { [self] in deliver() })
-        }
+        if code != 0 { close(uvError(code, "reading")) }
     }
 
     private func allocate(_ buffer: UnsafeMutablePointer<uv_buf_t>) {

@@ -53,7 +53,7 @@ extension EventLoop {
         if hasOwnWork && !isStopping { uv_async_send(handles.wakeUp) }
     }
 
-    private var hasOwnWork: Bool { !ownWork.isEmpty || !armedHooks.isEmpty || !dirty.isEmpty }
+    var hasOwnWork: Bool { !ownWork.isEmpty || !armedHooks.isEmpty || !dirty.isEmpty }
 
     /// Before the loop blocks: the end of the turn of timers and closed handles, then asleep unless work came.
     func prepareToPoll() {
@@ -86,15 +86,11 @@ extension EventLoop {
             switch running[index] {
             case .call(let body): body()
             case .actorJob(let job): job.runSynchronously(on: asUnownedSerialExecutor())
-            case .taskJob(let job): runTaskJob(job)
+            case .taskJob(let job, let executor): job.runSynchronously(on: executor.asUnownedTaskExecutor())
             }
         }
         running.removeAll(keepingCapacity: running.count <= 4096)
         return true
-    }
-
-    private func runTaskJob(_ job: UnownedJob) {
-        job.runSynchronously(on: taskExecutor.asUnownedTaskExecutor())
     }
 
     private func runHooks() -> Bool {
@@ -105,7 +101,7 @@ extension EventLoop {
         return true
     }
 
-    private func settleStreams() {
+    func settleStreams() {
         guard !dirty.isEmpty else { return }
         swap(&dirty, &settling)
         for stream in settling { stream.settle() }
