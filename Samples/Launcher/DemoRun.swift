@@ -63,17 +63,37 @@ final class DemoRun: Sendable {
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 for await batch in inbox.outbox().batches {
-                    self.took(batch.requests, batch.outcomes(), at: Self.now())
+                    self.took(batch.requests, Self.outcomes(of: batch), at: Self.now())
                 }
             }
-            for _ in 0..<lanes { group.addTask { await self.post(to: inbox) } }
+            let posted = OneShot<Bool>()
+            let posters = Task {
+                defer { posted.set(true) }
+                await withTaskGroup(of: Void.self) { posters in
+                    for _ in 0..<lanes { posters.addTask { await self.post(to: inbox) } }
+                }
+            }
             _ = await finished.value()
-            // What comes twice may come late: stay a moment, and close only then.
+            // An interrupted run takes in what it has posted; what hangs with a dead node ends with the inbox. What
+            // comes twice may come late, so the reader stays a moment longer.
+            _ = await first(within: .seconds(3)) { await posted.value() }
             do { try await Task.sleep(for: .milliseconds(200)) } catch {}
+            await inbox.close()
+            await posters.value
             group.cancelAll()
         }
         let end = state.withLock { $0.finishedAt } ?? Self.now()
         return Double(end - start) / 1e9
+    }
+
+    /// The usual batch has values only, which are decoded together.
+    private static func outcomes(of batch: OutcomeBatch<Verdict>) -> [Outcome<Verdict>] {
+        do {
+            if let values = try batch.values() { return values.items.map { .value($0) } }
+        } catch {
+            // One value that cannot be decoded: the others are still outcomes.
+        }
+        return batch.outcomes()
     }
 
     /// What was found out.
@@ -89,7 +109,7 @@ final class DemoRun: Sendable {
 
     private func claim() -> Range<Int>? {
         state.withLock { state in
-            guard state.nextRequest < total else { return nil }
+            guard state.nextRequest < total, state.interruption == nil else { return nil }
             let first = state.nextRequest
             state.nextRequest = min(total, first + Self.chunk)
             return first..<state.nextRequest
@@ -97,7 +117,7 @@ final class DemoRun: Sendable {
     }
 
     private func post(to inbox: Inbox<Row, Verdict>) async {
-        while !Task.isCancelled, let requests = claim() {
+        while let requests = claim() {
             let some = rows.slice(from: requests.lowerBound % width, count: requests.count)
             while true {
                 let at = Self.now()
@@ -108,7 +128,7 @@ final class DemoRun: Sendable {
                     // Nothing of it was accepted: the same rows again, when the node said.
                     do { try await Task.sleep(for: error.retryAfter ?? .milliseconds(5)) } catch { return }
                 } catch {
-                    if !Task.isCancelled { interrupt("a post failed: \(error)") }
+                    interrupt("a post failed: \(error)")
                     return
                 }
             }
