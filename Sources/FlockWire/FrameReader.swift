@@ -40,7 +40,11 @@ public struct FrameReader {
 
     private mutating func replaceStorage(holding frameSize: Int) {
         let pending = readEnd - parsed
-        if parsed > 0, storage.capacity == bufferBytes, frameSize <= bufferBytes / 2,
+        // A frame that needs more than the usual buffer gets one of its own size: no larger than announced and allowed.
+        // Frames that the caller has not taken yet need room as well.
+        let held = max(frameSize, pending)
+        let wanted = held > bufferBytes / 2 ? held + bufferBytes / 2 : bufferBytes
+        if parsed > 0, storage.capacity >= wanted, storage.capacity <= 2 * wanted,
             isKnownUniquelyReferenced(&storage)
         {
             // Only this reader sees the bytes: the frame that has begun moves to the front (`copyMemory` may overlap).
@@ -49,8 +53,7 @@ public struct FrameReader {
             readEnd = pending
             return
         }
-        // A frame that needs more than the usual buffer gets one of its own size: no larger than announced and allowed.
-        let fresh = ByteStorage(capacity: frameSize > bufferBytes / 2 ? frameSize + bufferBytes / 2 : bufferBytes)
+        let fresh = ByteStorage(capacity: wanted)
         fresh.base.copyMemory(from: storage.base + parsed, byteCount: pending)
         storage = fresh
         parsed = 0

@@ -120,7 +120,7 @@ final class DecodingState {
     }
 
     func isAtListEnd(_ level: Int) -> Bool {
-        // A malformed list ends here for its reader, which may swallow errors in a loop; what follows says what is wrong.
+        // A malformed list ends here for its reader, which may swallow errors in a loop; the decoding fails later.
         let place = place(level)
         return failure != nil || place >= end || byte(place) == WireFormat.end || byte(place) > WireFormat.absent
     }

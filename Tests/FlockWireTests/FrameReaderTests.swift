@@ -81,6 +81,27 @@ struct FrameReaderTests {
         #expect(kept[0].body.array == [UInt8](repeating: 7, count: 40))
     }
 
+    @Test("frames that were not taken yet are kept while more is read")
+    func notTaken() throws {
+        let lengths = (0..<100).map { $0 * 7 % 200 }
+        let bytes = lengths.enumerated().flatMap { Self.frame($1, fill: UInt8(truncatingIfNeeded: $0)) }
+        var reader = FrameReader(bufferBytes: 256, bodyLimit: 1000)
+        var frames: [Frame] = []
+        var at = 0
+        while at < bytes.count {
+            let target = reader.prepare()
+            try #require(!target.isEmpty)
+            let count = min(target.count, bytes.count - at)
+            bytes.withUnsafeBytes { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[at..<at + count])) }
+            reader.commit(count)
+            at += count
+            // One frame in a while, as a paused connection would take them.
+            if at % 3 == 0, let frame = try reader.next() { frames.append(frame) }
+        }
+        while let frame = try reader.next() { frames.append(frame) }
+        Self.check(frames, lengths)
+    }
+
     @Test("a frame over the limit is refused from its header alone")
     func tooLong() throws {
         var reader = FrameReader(bufferBytes: 256, bodyLimit: 4096)
