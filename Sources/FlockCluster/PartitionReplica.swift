@@ -147,6 +147,12 @@ public struct PartitionReplica: Sendable {
         RequestRun(partition: partition, session: session, sequences: run)
     }
 
+    /// The pipeline of a session; nil if there is no such session, or this is not its secret.
+    public func pipeline(of session: SessionID, secret: SessionSecret) -> UInt32? {
+        guard let slot = sessions.slot(of: session), sessions[slot].secret == secret else { return nil }
+        return sessions[slot].pipeline
+    }
+
     // MARK: Calls of clients
 
     /// The session's slot if the secret is right. A wrong secret is answered as an unknown session is.
@@ -293,11 +299,9 @@ public struct PartitionReplica: Sendable {
 
     private mutating func attach(_ subscriber: UInt64, slot: Int, out: inout [PartitionDirective]) {
         sessions[slot].subscriber = subscriber
-        let entries = sessions[slot].entries
-        for entry in entries {
-            entry.forEachHeld { sequences, held in
-                deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
-            }
+        let session = sessions[slot]
+        session.forEachHeld { sequences, held in
+            deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
         }
         flushDeliveries(slot, out: &out)
     }

@@ -52,7 +52,8 @@ struct Session: Sendable {
 
     /// When this session needs a tick, given how long an idle one is kept.
     func wake(idleTime: Duration) -> Tick {
-        min(openItems > 0 ? earliestDeadline : .never, unreadBytes > 0 || !entries.isEmpty ? earliestExpiry : .never,
+        min(
+            openItems > 0 ? earliestDeadline : .never, unreadBytes > 0 || !entries.isEmpty ? earliestExpiry : .never,
             idleEnd(idleTime))
     }
 
@@ -159,8 +160,9 @@ struct Session: Sendable {
         }
         unreadBytes -= bytes
         budget.giveUnread(bytes)
-        while let first = entries.first, first.isFreed {
-            base = first.sequences.end
+        while let first = entries.first {
+            base = first.firstKept
+            guard base == first.sequences.end else { break }
             entries.removeFirst()
         }
     }
@@ -211,6 +213,11 @@ struct Session: Sendable {
             }
         }
         earliestExpiry = earliest
+    }
+
+    /// Calls `visit` with every outcome that waits for its acknowledgement, in order.
+    func forEachHeld(_ visit: (SequenceRun, Held) -> Void) {
+        for entry in entries { entry.forEachHeld(visit) }
     }
 
     /// Everything is given back; the session must not be used after it.

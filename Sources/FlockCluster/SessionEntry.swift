@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// An accepted run and what became of it. Nearly always a run is done as a whole by one completion, so that case needs no
-// list; only a run that was completed, acknowledged or expired in parts keeps its pieces.
+// An accepted run and what became of it. Nearly always a run is done as a whole by one completion, so that case needs
+// no list; only a run that was completed, acknowledged or expired in parts keeps its pieces.
 
 internal import FlockWire
 
@@ -56,7 +56,18 @@ struct SessionEntry: Sendable {
     var attempts = 0
     var body: Body
 
-    var isFreed: Bool { if case .freed = body { true } else { false } }
+    /// The first sequence that is open or not acknowledged; the end if there is none.
+    var firstKept: UInt64 {
+        switch body {
+        case .open, .done: return sequences.first
+        case .freed: return sequences.end
+        case .split(let split):
+            guard let piece = split.pieces.first, piece.held == nil, piece.sequences.first == sequences.first else {
+                return sequences.first
+            }
+            return piece.sequences.end
+        }
+    }
 
     /// The items, while anything is open.
     var items: ItemBuffer? {
@@ -195,8 +206,8 @@ extension [Piece] {
         return low
     }
 
-    /// Cuts the pieces at the borders of `range` and changes those inside of it. Touching pieces without an outcome become
-    /// one, so that acknowledging item by item leaves no crumbs.
+    /// Cuts the pieces at the borders of `range` and changes those inside of it. Touching pieces without an outcome
+    /// become one, so that acknowledging item by item leaves no crumbs.
     mutating func change(_ range: SequenceRun, _ change: (inout Piece) -> Void) {
         let low = firstIndex(endingAfter: range.first)
         var high = low
@@ -205,12 +216,12 @@ extension [Piece] {
             var rest = self[high]
             high += 1
             if rest.sequences.first < range.first {
-                changed.append(rest.takeFirst(Int(range.first - rest.sequences.first)))
+                changed.appendMerged(rest.takeFirst(Int(range.first - rest.sequences.first)))
             }
             var inside = rest.takeFirst(Int(Swift.min(rest.sequences.end, range.end) - rest.sequences.first))
             change(&inside)
             changed.appendMerged(inside)
-            if rest.sequences.count > 0 { changed.append(rest) }
+            if rest.sequences.count > 0 { changed.appendMerged(rest) }
         }
         guard let first = changed.first else { return }
         var start = low

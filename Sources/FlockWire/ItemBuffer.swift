@@ -32,7 +32,7 @@ public struct ItemBuffer: Sendable {
         self.data = data
     }
 
-    private init(variable data: Bytes, offsets: Bytes, count: Int) {
+    init(variable data: Bytes, offsets: Bytes, count: Int) {
         layout = .variable
         self.count = count
         self.offsets = offsets

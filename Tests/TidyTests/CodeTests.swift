@@ -73,14 +73,14 @@ struct CodeTests {
                 "/// What it is.\npublic struct S {}", "/// What it does.\n@inlinable\npublic func f() {}",
                 "public static func == (a: S, b: S) -> Bool { true }", "public func hash(into h: inout Hasher) {}",
                 "struct S { func f() {} }", "/// Why.\n#if DEBUG\n@inline(__always)\npublic func f() {}",
-                "/// The two ends.\npublic func a() {}\npublic func b() {}",
+                "/// The two ends.\npublic func a() {}\npublic func b() {}", "/// What.\n// Why.\npublic class C {}",
             ])
     }
 
     @Test("no generic distributed actor over a stage type, no generic distributed func")
     func genericDistributed() {
         hold(
-            Repository.swift, to: CodeRules.genericDistributed,
+            Self.shipped, to: CodeRules.genericDistributed,
             bad: [
                 "distributed actor Host<S: Stage> {}", "public distributed func call<T>(_ x: T) {}",
                 "distributed func run(_ x: some Codable) {}", "distributed\nactor Host<S> {}",
@@ -190,7 +190,8 @@ enum CodeRules {
             if file.swift.comments[index].contains("///") { return true }
             let code = file.swift.code[index].drop { $0 == " " }
             let isAttribute = code.hasPrefix("@") || code.hasPrefix("#if")
-            if !isAttribute && !code.hasPrefix("public") { return false }
+            let isComment = code.isEmpty && file.swift.comments[index].contains("//")
+            if !isAttribute && !isComment && !code.hasPrefix("public") { return false }
         }
         return false
     }
