@@ -107,19 +107,36 @@ struct EventLoopTests {
     @Test("timers fire in the order of their deadlines, not before them")
     func firesTimers() async throws {
         let loop = try EventLoop(name: "timers")
-        let order = Mutex<[Int]>([])
+        let order = Mutex<[Tick]>([])
         let done = Counter(goal: 50)
         for number in (0..<50).reversed() {
-            let start = EventLoop.now
-            let delay = Duration.microseconds(20_000 + number * 200)
-            loop.schedule(after: delay) {
-                #expect(EventLoop.now - start >= delay)
-                order.withLock { $0.append(number) }
-                done.add()
+            let deadline = Promise<Tick>()
+            let timer = loop.schedule(after: .microseconds(2000 + number * 200)) {
+                let now = EventLoop.now
+                Task {
+                    let deadline = await deadline.value
+                    #expect(now >= deadline)
+                    done.add()
+                }
             }
+            deadline.fulfil(timer.deadline)
         }
         await done.reachGoal()
-        #expect(order.withLock { $0 } == Array(0..<50))
+        // In order: timers of one turn, set before any of them is due.
+        let fired = Counter(goal: 50)
+        await loop.run {
+            for number in (0..<50).reversed() {
+                let box = Mutex<LoopTimer?>(nil)
+                let timer = loop.schedule(after: .microseconds(number * 50)) {
+                    order.withLock { $0.append(box.withLock { $0.take() }!.deadline) }
+                    fired.add()
+                }
+                box.withLock { $0 = timer }
+            }
+        }
+        await fired.reachGoal()
+        let seen = order.withLock { $0 }
+        #expect(seen == seen.sorted())
         await loop.stop()
     }
 
