@@ -4,6 +4,7 @@ import Distributed
 import FlockActors
 import FlockTransport
 import FlockWire
+import Flockwork
 import Logging
 
 /// Distributed calls between two processes, with the method table's guard on.
@@ -70,7 +71,7 @@ enum CallsServer {
     static func serve() async throws {
         let loop = try EventLoop(name: "bench-node")
         let identity = Identity(clusterID: clusterID, node: serverNode, role: .node)
-        let log = Logger(label: "flockbench.node")
+        let log = Logger.quiet
         let system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: log)
         // The system holds named actors, so nothing else has to.
         _ = await system.named(Echo64.name, exportedTo: .clients) { Echo64(actorSystem: system) }
@@ -90,7 +91,7 @@ final class CallsClient: Sendable {
     init(port: Int) async throws {
         loop = try EventLoop(name: "bench-client")
         let identity = Identity(clusterID: clusterID, node: NodeID("bench-client"), role: .client)
-        system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: Logger(label: "flockbench.client"))
+        system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: .quiet)
         _ = try await system.connect(host: "127.0.0.1", port: port)
         echo = try Echo64.resolve(id: ActorAddress(named: Echo64.name, on: serverNode), using: system)
         batches = (0..<256).map { Dataset.rows.slice(from: $0 * CallsSuite.batchItems, count: CallsSuite.batchItems) }

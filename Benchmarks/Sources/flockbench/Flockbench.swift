@@ -7,7 +7,7 @@ struct Flockbench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flockbench",
         abstract: "Measures Flockwork against bare loops and bare protocols of the same run.",
-        subcommands: [Measure.self, Echo.self, CallsNode.self], defaultSubcommand: Measure.self)
+        subcommands: [Measure.self, Echo.self, CallsNode.self, InboxNode.self], defaultSubcommand: Measure.self)
 }
 
 enum Suite: String, CaseIterable, ExpressibleByArgument {
@@ -57,4 +57,11 @@ struct CallsNode: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "calls-node", abstract: "For flockbench itself.", shouldDisplay: false)
     func run() async throws { try await CallsServer.serve() }
+}
+
+/// The node that the inbox suite talks to.
+struct InboxNode: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "inbox-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() async throws { try await Served.serve() }
 }
