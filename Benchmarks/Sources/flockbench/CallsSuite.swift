@@ -13,37 +13,23 @@ enum CallsSuite {
     static let batchesInFlight = 32
 
     static func measure(_ run: Run) async throws {
-        let ping = try await RawPingPong.best(inFlight: 1, run: run)
-        try run.emit(.latency("calls", "raw-ping-1", ping, limit: nil, must: "the limit of call-1"))
-        let pings = try await RawPingPong.best(inFlight: 256, run: run)
-        try run.emit(.rate("calls", "raw-ping-256", pings, limit: nil, must: "the limit of call-256"))
-
+        let ping = try await RawPingPong.measure("calls", inFlight: 1, run: run)
+        let pings = try await RawPingPong.measure("calls", inFlight: 256, run: run)
         let server = try ChildProcess(["calls-node"])
         defer { server.stop() }
         let client = try await CallsClient(port: server.port)
-        let one = try await run.quickest { seconds in
-            try await client.measure(tasks: 1, seconds: seconds, server: server) { try await $0.call($1) }
+        try await run.latency("calls", "call-1", limit: ping, must: "ratio <= 1.6 (aim 1.15)") {
+            try await client.measure(tasks: 1, seconds: $0, server: server) { try await $0.call($1) }
         }
-        let pingMilliseconds = (ping.latency?.microseconds(percentile: 50) ?? 0) / 1000
-        try run.emit(
-            .latency("calls", "call-1", one, limit: pingMilliseconds, must: "ratio <= 1.6 (aim 1.15)"))
-        let many = try await run.fastest { seconds in
-            try await client.measure(tasks: 256, seconds: seconds, server: server) { try await $0.call($1) }
+        try await run.rate("calls", "call-256", limit: pings, must: "150 k/s (aim 250 k/s)") {
+            try await client.measure(tasks: 256, seconds: $0, server: server) { try await $0.call($1) }
         }
-        try run.emit(.rate("calls", "call-256", many, limit: pings.itemsPerSecond, must: "150 k/s (aim 250 k/s)"))
-        let onLoop = try await run.fastest { seconds in
-            try await client.measure(tasks: 256, onLoop: true, seconds: seconds, server: server) {
-                try await $0.call($1)
-            }
+        try await run.rate("calls", "call-256-loop", limit: pings, must: "as above, tasks on the client's loop") {
+            try await client.measure(tasks: 256, onLoop: true, seconds: $0, server: server) { try await $0.call($1) }
         }
-        try run.emit(
-            .rate("calls", "call-256-loop", onLoop, limit: pings.itemsPerSecond, must: "tasks on the client's loop"))
-        let batches = try await run.fastest { seconds in
-            try await client.measure(tasks: batchesInFlight, seconds: seconds, server: server) {
-                try await $0.callBatch($1)
-            }
+        try await run.rate("calls", "call-batch256", must: "12 M/s (aim 24 M/s)") {
+            try await client.measure(tasks: batchesInFlight, seconds: $0, server: server) { try await $0.callBatch($1) }
         }
-        try run.emit(.rate("calls", "call-batch256", batches, limit: nil, must: "12 M/s (aim 24 M/s)"))
         await client.stop()
     }
 }

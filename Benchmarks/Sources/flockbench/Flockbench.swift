@@ -24,6 +24,9 @@ struct Measure: AsyncParsableCommand {
 
     @Option(help: "Which rows: native, mailbox, calls, inbox or all.")
     var suite = Suite.all
+    @Option(
+        parsing: .upToNextOption, help: "Only these rows of the suite, by name; a row without its limit has no ratio.")
+    var rows: [String] = []
     @Option(help: "Appends one JSON object per row to this file.")
     var json: String?
     @Option(help: "Seconds of each measured repeat.")
@@ -37,12 +40,13 @@ struct Measure: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let run = try Run(seconds: seconds, repeats: repeats, json: json)
+        let run = try Run(seconds: seconds, repeats: repeats, json: json, only: rows)
         func wants(_ other: Suite) -> Bool { suite == .all || suite == other }
         if wants(.native) { try await NativeSuite.measure(run) }
         if wants(.mailbox) { try await MailboxSuite.measure(run) }
         if wants(.calls) { try await CallsSuite.measure(run) }
         if wants(.inbox) { try await InboxSuite.measure(run) }
+        if run.rows == 0 { throw ValidationError("no such row in the suite: \(rows.joined(separator: ", "))") }
     }
 }
 

@@ -7,32 +7,23 @@ enum InboxSuite {
     static let run = 64
 
     static func measure(_ run: Run) async throws {
-        let ping = try await RawPingPong.best(inFlight: 1, run: run)
-        try run.emit(.latency("inbox", "raw-ping-1", ping, limit: nil, must: "the limit of ask-1"))
-        let pingMilliseconds = (ping.latency?.microseconds(percentile: 50) ?? 0) / 1000
-
+        let ping = try await RawPingPong.measure("inbox", inFlight: 1, run: run)
         let node = try ChildProcess(["inbox-node"])
         defer { node.stop() }
         let client = try await Client.connect(to: "127.0.0.1:\(node.port)", configuration: configuration)
         let rows = try await client.inbox(of: Served.rows)
-        try run.emit(
-            .latency(
-                "inbox", "ask-1", try await run.quickest { try await ask(rows, tasks: 1, seconds: $0, node: node) },
-                limit: pingMilliseconds, must: "0.13 ms (aim 0.07 ms)"))
-        try run.emit(
-            .rate(
-                "inbox", "ask-1024",
-                try await run.fastest { try await ask(rows, tasks: 1024, seconds: $0, node: node) },
-                limit: nil, must: "700 k/s, p99 <= 5 ms (aim 2 M/s, 2 ms)"))
-        try run.emit(
-            .rate(
-                "inbox", "post-runs", try await run.fastest { try await postRows(client, seconds: $0, node: node) },
-                limit: nil, must: "8 M/s (aim 30 M/s)"))
-        try run.emit(
-            .rate(
-                "inbox", "post-codable",
-                try await run.fastest { try await postStructs(client, seconds: $0, node: node) },
-                limit: nil, must: "1.2 M/s (aim 4 M/s)"))
+        try await run.latency("inbox", "ask-1", limit: ping, must: "0.13 ms (aim 0.07 ms)") {
+            try await ask(rows, tasks: 1, seconds: $0, node: node)
+        }
+        try await run.rate("inbox", "ask-1024", must: "700 k/s, p99 <= 5 ms (aim 2 M/s, 2 ms)") {
+            try await ask(rows, tasks: 1024, seconds: $0, node: node)
+        }
+        try await run.rate("inbox", "post-runs", must: "8 M/s (aim 30 M/s)") {
+            try await postRows(client, seconds: $0, node: node)
+        }
+        try await run.rate("inbox", "post-codable", must: "1.2 M/s (aim 4 M/s)") {
+            try await postStructs(client, seconds: $0, node: node)
+        }
         await client.close()
     }
 

@@ -10,18 +10,17 @@ enum MailboxSuite {
     static let capacity = 1024
 
     static func measure(_ run: Run) async throws {
-        let limit = try await run.fastest { try Self.bareLoop(seconds: $0) }
-        try run.emit(.rate("mailbox", "bare-loop", limit, limit: nil, must: "the limit of the row below"))
-
+        let limit = try await run.rate("mailbox", "bare-loop", must: "the limit of the row below") {
+            try Self.bareLoop(seconds: $0)
+        }
         var configuration = NodeConfiguration(port: 0, clusterID: Served.clusterID)
         configuration.logger = .quiet
         let node = Node(pipelines: Served.mailbox, configuration: configuration)
         try await node.start()
-        let best = try await run.fastest { try await Self.embedded(node, seconds: $0) }
+        try await run.rate("mailbox", "three-producers", limit: limit, must: "20 M/s (aim 70 M/s)") {
+            try await Self.embedded(node, seconds: $0)
+        }
         await node.shutDown()
-        try run.emit(
-            .rate(
-                "mailbox", "three-producers", best, limit: limit.itemsPerSecond, must: "20 M/s (aim 70 M/s)"))
     }
 
     /// Three tasks that post to a node in this process, whose one instance drains the mailbox that they share. So each

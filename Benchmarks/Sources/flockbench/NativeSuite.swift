@@ -8,28 +8,25 @@ enum NativeSuite {
     static let lanes = 4
 
     static func measure(_ run: Run) async throws {
-        let limit = try await run.fastest { try Dataset.bareLoop(threads: lanes, seconds: $0) }
-        try run.emit(.rate("native", "bare-loop", limit, limit: nil, must: "the limit of the rows below"))
-        let rows = try await run.fastest { seconds in
+        let limit = try await run.rate("native", "bare-loop", must: "the limit of the rows below") {
+            try Dataset.bareLoop(threads: lanes, seconds: $0)
+        }
+        try await run.rate(
+            "native", "batch-linear16", limit: limit, must: "300 M/s, 12.5 ns, ratio 0.35 (aim 1,200 M/s, 0.8)"
+        ) { seconds in
             try await job(Served.rows, seconds: seconds) { block in
                 Batch(Dataset.rows.slice(from: block * Dataset.batch, count: Dataset.batch))
             }
         }
-        try run.emit(
-            .rate(
-                "native", "batch-linear16", rows, limit: limit.itemsPerSecond,
-                must: "300 M/s, 12.5 ns, ratio 0.35 (aim 1,200 M/s, 0.8)"))
         let batches = Dataset.structBatches()
-        let structs = try await run.fastest { seconds in
+        try await run.rate(
+            "native", "batch-struct16", limit: limit, must: "80 M/s, 50 ns (aim 300 M/s)"
+        ) { seconds in
             try await job(Served.structs, seconds: seconds) { Batch(batches[$0]) }
         }
-        try run.emit(
-            .rate(
-                "native", "batch-struct16", structs, limit: limit.itemsPerSecond,
-                must: "80 M/s, 50 ns (aim 300 M/s)"))
-        let stream = try await run.quickest { try await OpenLoop.measure(seconds: $0) }
-        try run.emit(
-            .latency("native", "stream-100k", stream, limit: nil, must: "0.06 / 0.4 ms, 0.6 cores (aim 0.03 / 0.08)"))
+        try await run.latency("native", "stream-100k", must: "0.06 / 0.4 ms, 0.6 cores (aim 0.03 / 0.08)") {
+            try await OpenLoop.measure(seconds: $0)
+        }
     }
 
     /// Goes through the dataset's blocks again and again until the time is up.
