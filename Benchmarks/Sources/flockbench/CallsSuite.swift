@@ -114,45 +114,11 @@ final class CallsClient: Sendable {
         tasks: Int, onLoop: Bool = false, seconds: Double, server: ChildProcess,
         _ call: @escaping @Sendable (CallsClient, _ turn: Int) async throws -> Int
     ) async throws -> Measured {
-        let meter = try Meter(children: [server.id])
-        let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
         let executor = onLoop ? loop.taskExecutor : nil
-        let (items, latency) = try await withTaskExecutorPreference(executor) {
-            try await Closed.loop(tasks: tasks, until: end) { try await call(self, $0) }
-        }
-        return try meter.stop(items: items, latency: latency)
-    }
-}
-
-/// A closed loop: each task does the next thing when the one before is done.
-enum Closed {
-    static func loop(
-        tasks: Int, until end: UInt64, _ step: @escaping @Sendable (_ turn: Int) async throws -> Int
-    ) async throws -> (items: Int, latency: Latency) {
-        try await withThrowingTaskGroup(of: (Int, Latency).self) { group in
-            for task in 0..<tasks {
-                group.addTask {
-                    var items = 0
-                    var latency = Latency()
-                    var turn = task
-                    var now = monotonicNanoseconds()
-                    while now < end {
-                        items += try await step(turn)
-                        turn += tasks
-                        let then = now
-                        now = monotonicNanoseconds()
-                        latency.record(now - then)
-                    }
-                    return (items, latency)
-                }
+        return try await withTaskExecutorPreference(executor) {
+            try await ClosedLoop.measure(tasks: tasks, seconds: seconds, children: [server.id]) {
+                try await call(self, $0)
             }
-            var items = 0
-            var latency = Latency()
-            for try await (more, its) in group {
-                items += more
-                latency.add(its)
-            }
-            return (items, latency)
         }
     }
 }

@@ -41,9 +41,7 @@ enum InboxSuite {
     ) async throws -> Measured {
         let questions = Served.questions
         let expected = Served.expected
-        let meter = try Meter(children: [node.id])
-        let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
-        let (items, latency) = try await Closed.loop(tasks: tasks, until: end) { turn in
+        return try await ClosedLoop.measure(tasks: tasks, seconds: seconds, children: [node.id]) { turn in
             let index = turn % questions.count
             let answer = try await inbox.ask(questions[index])
             guard abs(answer - expected[index]) < Served.tolerance else {
@@ -51,7 +49,6 @@ enum InboxSuite {
             }
             return 1
         }
-        return try meter.stop(items: items, latency: latency)
     }
 
     private static func postRows(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
