@@ -2,25 +2,20 @@
 
 import ArgumentParser
 
+enum Suite: String, CaseIterable, ExpressibleByArgument {
+    case native, mailbox, calls, inbox, all
+}
+
 @main
 struct Flockbench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flockbench",
         abstract: "Measures Flockwork against bare loops and bare protocols of the same run.",
-        subcommands: [Measure.self, Echo.self, CallsNode.self, InboxNode.self], defaultSubcommand: Measure.self)
-}
-
-enum Suite: String, CaseIterable, ExpressibleByArgument {
-    case native, mailbox, calls, inbox, all
-}
-
-struct Measure: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Runs a suite and prints its table.",
         discussion: """
             The value of a row is items a second (unit items/s) or the median latency (unit ms); limit is the bare \
             loop or protocol of the same run, and ratio is value / limit. CPU counts this process and the node's.
-            """)
+            """,
+        subcommands: [Echo.self, CallsNode.self, InboxNode.self])
 
     @Option(help: "Which rows: native, mailbox, calls, inbox or all.")
     var suite = Suite.all
