@@ -8,8 +8,8 @@ import Synchronization
 
 /// One item is due every 10 us, whatever the pipeline does; its latency counts from when it was due.
 ///
-/// Generator, model and sink run on one thread of their own, since a generator that sleeps must not hold a thread of the
-/// cooperative pool, and since a change of thread costs more than the work.
+/// Generator, model and sink run on one thread of their own, since a generator that sleeps must not hold a thread of
+/// the cooperative pool, and since a change of thread costs more than the work.
 enum OpenLoop {
     static let interval: UInt64 = 10_000
     static let period: UInt64 = 20_000
