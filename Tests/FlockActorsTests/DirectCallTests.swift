@@ -67,7 +67,8 @@ struct DirectCallTests {
             for size in [0, 1, 7, 8, 1000, 16 << 10, 300_000] {
                 let payload = Bytes([UInt8](repeating: 9, count: size))
                 let replies = await call(client, payload: payload, [1, 2, 3])
-                let expected: [UInt8] = [1] + [UInt8](repeating: 0, count: 7) + [1, 2, 3, 0, 0, 0, 0, 0] + payload.array
+                let built: [UInt8] = [1] + [UInt8](repeating: 0, count: 7) + [1, 2, 3, 0, 0, 0, 0, 0]
+                let expected = built + payload.array
                 replies.collected.withLock { collected in
                     #expect(collected.parts.isEmpty)
                     #expect((try? collected.end?.get()) == expected, "payload of \(size)")

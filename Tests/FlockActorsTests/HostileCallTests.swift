@@ -210,7 +210,8 @@ struct HostileCallTests {
                     body.removeLast(Int(random.next() % UInt64(body.count - kept + 1)))
                 }
                 // The other types end the connection mostly, so they are rare.
-                raw.send(random.next() % 256 == 0 ? [.reply, .cancel, .methods][Int(random.next() % 3)] : .call, body)
+                let other: [FrameType] = [.reply, .cancel, .methods]
+                raw.send(random.next() % 256 == 0 ? other[Int(random.next() % 3)] : .call, body)
                 sent += 1
             }
             // The node has seen all of it when it closed the connection or answers this.
@@ -220,7 +221,7 @@ struct HostileCallTests {
             results += raw.seen.withLock { $0.replies.count { $0.kind != 3 } }
             await raw.stop()
         }
-        print("mutated call frames, seed \(seed): \(sent) sent, \(answers) answered, \(results) of them with a result")
+        print("mutated call frames, seed \(seed): \(sent) sent, \(answers) answered, \(results) with a result")
         #expect(answers > 1000 && results > 50, "seed \(seed): the mutations hardly got past the head")
         let client = try await TestClient.connect(to: node)
         let echo: Echo = try client.named("echo")

@@ -237,7 +237,7 @@ struct HostileTests {
             connection.onFrame = { _ in }
             connection.send(.call) { $0.write(1 as UInt64) }
             // The beginning of a frame, past the machinery that would complete it.
-            connection.stream.out.write(0x4B46 as UInt16)
+            connection.stream.out.pointee.write(0x4B46 as UInt16)
             connection.stream.markDirty()
         }
         await frames.reachGoal()
@@ -261,7 +261,7 @@ struct HostileTests {
         await server.run {
             connection.onFrame = { _ in }
             connection.onClose = { lost.fulfil($0) }
-            for _ in 0..<4 { connection.stream.out.write(0x6666_6666_6666_6666 as UInt64) }
+            for _ in 0..<4 { connection.stream.out.pointee.write(0x6666_6666_6666_6666 as UInt64) }
             connection.stream.markDirty()
         }
         #expect(await ended.value.code == .protocolViolation)
