@@ -15,7 +15,7 @@ private final class Run: Sendable {
     private let ready = OneShot<Bool>()
     private let status = OneShot<Int32>()
 
-    init(_ arguments: String...) throws {
+    init(_ arguments: String..., environment: [String: String] = [:]) throws {
         let tests = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") }.map { URL(fileURLWithPath: $0) } ?? tests
         let launcher = bundle.deletingLastPathComponent().appending(path: "launcher")
@@ -23,6 +23,7 @@ private final class Run: Sendable {
         let output = Pipe()
         process.executableURL = launcher
         process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardInput = input
         process.standardOutput = output
         process.standardError = output
@@ -106,6 +107,24 @@ private final class Run: Sendable {
         #expect(second.output.contains("127.0.0.1:\(port)") && second.output.contains("in use"), "\(second.output)")
         first.signal(SIGTERM)
         #expect(await first.end() == 0)
+    }
+
+    @Test("the demo fails when the nodes' model is not scikit-learn's")
+    func otherModel() async throws {
+        let data = URL(filePath: #filePath).deletingLastPathComponent().appending(
+            path: "../../Samples/BreastCancer/Data")
+        let copy = FileManager.default.temporaryDirectory.appending(path: "data-\(UUID())")
+        try FileManager.default.copyItem(at: data.standardizedFileURL, to: copy)
+        defer { #expect(throws: Never.self) { try FileManager.default.removeItem(at: copy) } }
+        let model = copy.appending(path: "model.json")
+        let text = try String(contentsOf: model, encoding: .utf8)
+        let weight = try #require(text.firstMatch(of: /-0\.36309/)).range
+        try Data(text.replacingCharacters(in: weight, with: "-0.36409").utf8).write(to: model)
+        let run = try Run(
+            "demo", "--requests", "2000", "--nodes", "2", "--cores", "1",
+            environment: ["FLOCKWORK_SAMPLE_DATA": copy.path])
+        #expect(await run.end() == 1)
+        #expect(run.output.contains("✘ the run is not right") && !run.output.contains("wrong       0"), "\(run.output)")
     }
 
     @Test("a value that cannot be is refused with 64 before anything starts")
