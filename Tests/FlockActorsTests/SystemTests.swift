@@ -88,7 +88,9 @@ struct SystemTests {
     @Test("a node calls an actor that a client exported to it")
     func callBack() async throws {
         let node = try await TestNode.start("node-1")
+        let log = PeerLog(of: node.system)
         let client = try await TestClient.connect(to: node)
+        await log.wait(for: ["up client "])
         let echo = await client.system.named("mine", exportedTo: .nodes) { Echo(actorSystem: client.system) }
         let proxy = try Echo.resolve(id: echo.id, using: node.system)
         #expect(try await proxy.echo(3) == 3)
