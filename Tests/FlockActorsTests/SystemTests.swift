@@ -195,6 +195,9 @@ struct SystemTests {
         for round in 0..<100 {
             let node = try await TestNode.start("node-1") { system in
                 _ = await system.named("echo", exportedTo: .clients) { Echo(actorSystem: system) }
+                // What users register mostly holds the system.
+                system.direct(Echo.self, "direct") { _, call in call.fail(FlockError(.moved, "\(system.node)")) }
+                system.onPeer(up: { [system] _ in _ = system.clients }, down: { [system] _, _ in _ = system.peers })
             }
             let client = try await TestClient.connect(to: node)
             let echo: Echo = try client.named("echo")
