@@ -9,6 +9,7 @@ REQUESTS ?= 1000000
 NODES    ?= 3
 # make bench
 SUITE    ?= all
+ROWS     ?=
 SECONDS ?= 2
 REPEATS  ?= 3
 JSON     ?=
@@ -22,7 +23,7 @@ RELEASE_TESTS ?= FlockActorsTests
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES (demo); SUITE, SECONDS, REPEATS, JSON (bench); FILTER (test)."
+	@echo "Variables: REQUESTS, NODES (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); FILTER (test)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -45,7 +46,7 @@ demo: release ## Runs the main job on three node processes: REQUESTS=1000000 NOD
 bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench
 	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" \
-	  --suite $(SUITE) --seconds $(SECONDS) --repeats $(REPEATS) $(if $(JSON),--json "$(JSON)")
+	  --suite $(SUITE) --seconds $(SECONDS) --repeats $(REPEATS) $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
 format: ## Formats all Swift sources in place.
 	swift format --in-place --parallel --recursive $(SOURCES)

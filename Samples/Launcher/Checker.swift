@@ -96,8 +96,9 @@ struct Checker: Sendable {
             if verdict.label == diagnoses[row] { right += 1 }
             if !reference.agrees(with: verdict, row: row) {
                 wrong += 1
-                note("request \(request), row \(row): \(verdict.label.rawValue) \(verdict.probability); "
-                    + "scikit-learn says \(reference.labels[row].rawValue) \(reference.probabilities[row])")
+                note(
+                    "request \(request), row \(row): \(verdict.label.rawValue) \(verdict.probability); "
+                        + "scikit-learn says \(reference.labels[row].rawValue) \(reference.probabilities[row])")
             }
         case .filtered: filtered += 1
         case .failure(let error):
@@ -124,7 +125,7 @@ struct Checker: Sendable {
     }
 }
 
-/// Which request a lane's ticket stands for: runs of sequences, in the order in which they were posted.
+/// Which request a ticket of a session stands for: runs of sequences, in their order.
 struct Ledger: Sendable {
     struct Posting: Sendable {
         let sequences: Range<UInt64>
@@ -134,21 +135,31 @@ struct Ledger: Sendable {
 
     private var postings: [Posting] = []
 
-    /// Records a run of accepted tickets. Sequences only grow within a session.
-    mutating func posted(_ sequences: Range<UInt64>, firstRequest: Int, at time: UInt64) {
-        precondition((postings.last?.sequences.upperBound ?? 0) <= sequences.lowerBound, "sequences went back")
-        postings.append(Posting(sequences: sequences, firstRequest: firstRequest, at: time))
+    /// Records a run of accepted tickets. False if one of them was recorded before.
+    mutating func posted(_ sequences: Range<UInt64>, firstRequest: Int, at time: UInt64) -> Bool {
+        let index = index(of: sequences.lowerBound)
+        guard index == postings.count || postings[index].sequences.lowerBound >= sequences.upperBound else {
+            return false
+        }
+        postings.insert(Posting(sequences: sequences, firstRequest: firstRequest, at: time), at: index)
+        return true
     }
 
     /// The posting that a sequence belongs to; nil if it is not known (yet).
     func posting(of sequence: UInt64) -> Posting? {
+        let index = index(of: sequence)
+        guard index < postings.count, postings[index].sequences.contains(sequence) else { return nil }
+        return postings[index]
+    }
+
+    /// The first posting that ends after a sequence.
+    private func index(of sequence: UInt64) -> Int {
         var low = 0
         var high = postings.count
         while low < high {
             let middle = (low + high) / 2
             if postings[middle].sequences.upperBound <= sequence { low = middle + 1 } else { high = middle }
         }
-        guard low < postings.count, postings[low].sequences.contains(sequence) else { return nil }
-        return postings[low]
+        return low
     }
 }

@@ -53,7 +53,8 @@ enum Setting: String, CaseIterable, Sendable {
         case .logLevel: "notice"
         case .requests: "1000000"
         case .window: "16384"
-        case .tokenFile, .cores, .lanes: nil
+        case .lanes: "4"
+        case .tokenFile, .cores: nil
         }
     }
 
@@ -142,7 +143,8 @@ struct Settings: Sendable {
             let known = Set(Setting.allCases.map(\.rawValue))
             if let unknown = object.keys.sorted().first(where: { !known.contains($0) }) {
                 throw FlockError(
-                    .invalidInput, "\(path): unknown key \"\(unknown)\"; there are \(known.sorted().joined(separator: ", "))")
+                    .invalidInput,
+                    "\(path): unknown key \"\(unknown)\"; there are \(known.sorted().joined(separator: ", "))")
             }
             let place = InMemoryProvider(values: ["filePath": ConfigValue(.string(path), isSecret: false)])
             return try await FileProvider<JSONSnapshot>(config: ConfigReader(provider: place))
@@ -210,7 +212,9 @@ private final class OriginReporter: AccessReporter {
 
     func report(_ event: AccessEvent) {
         // The providers are asked in order until one has a value or fails, so the last one is the source.
-        providers.withLock { $0[event.metadata.key.components.joined(separator: ".")] = event.providerResults.count - 1 }
+        providers.withLock {
+            $0[event.metadata.key.components.joined(separator: ".")] = event.providerResults.count - 1
+        }
     }
 
     func source(_ setting: Setting, _ path: String?) -> String {

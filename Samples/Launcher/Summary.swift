@@ -44,8 +44,10 @@ struct Summary: Sendable {
         if checker.strays > 0 { add("strays", judged(checker.strays, "outcomes for tickets that nobody holds")) }
         if checker.reused > 0 { add("reused", judged(checker.reused, "request numbers accepted twice")) }
         add("accuracy", accuracy)
-        add("throughput", "\(Text.count(Int(Double(checker.answeredCount) / max(seconds, 1e-9)))) requests/s over "
-            + String(format: "%.2f s", seconds))
+        add(
+            "throughput",
+            "\(Text.count(Int(Double(checker.answeredCount) / max(seconds, 1e-9)))) requests/s over "
+                + String(format: "%.2f s", seconds))
         add("latency", latency)
         lines += batchLines(terminal) + shareLines(terminal) + exampleLines(terminal)
         return lines + ["", verdict(terminal)]

@@ -26,6 +26,8 @@ struct PieceTable: Sendable {
     private var keptLanes = 256
     private var nextSerial: UInt64 = 1
 
+    var sessionCount: Int { lanes.count }
+
     subscript(slot: Int) -> Piece {
         @inline(__always) _read { yield pieces[slot] }
         @inline(__always) _modify { yield &pieces[slot] }

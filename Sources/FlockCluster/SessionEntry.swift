@@ -50,8 +50,8 @@ struct SessionEntry: Sendable {
     /// `never` for none.
     let deadline: Tick
     let trace: TraceContext?
-    /// How long its outcomes are kept.
-    let timeToLive: Duration
+    /// How long its outcomes are kept, in nanoseconds.
+    let timeToLive: UInt64
     /// Executions begun before now, as far as the log knows.
     var attempts = 0
     var body: Body
@@ -97,8 +97,29 @@ struct SessionEntry: Sendable {
         }
     }
 
+    /// What `settle` changed.
+    struct Settled {
+        let count: Int
+        /// Bytes of the outcome.
+        let bytes: Int
+        /// Payload bytes that are no longer pinned.
+        let released: Int
+        let expires: Tick
+    }
+
+    /// Gives the part of `run` that lies in this entry (and is open) its part of the outcome. The hot path: one access
+    /// to the ring for it all.
+    mutating func settle(_ run: SequenceRun, outcome: RunOutcome, time: Tick, reserve: Int) -> Settled {
+        let part = sequences.clipped(to: run)
+        let slice = part == run ? outcome : outcome.slice(from: Int(part.first - run.first), count: part.count)
+        let bytes = min(slice.byteCount, part.count * reserve)
+        let expires = time + timeToLive
+        let items = complete(part, held: Held(outcome: slice, bytes: bytes, expires: expires))
+        return Settled(count: part.count, bytes: bytes, released: items?.chargedBytes ?? 0, expires: expires)
+    }
+
     /// Gives the open sequences `part` their outcome. Returns the items if with that nothing is open any more.
-    mutating func complete(_ part: SequenceRun, held: Held) -> ItemBuffer? {
+    private mutating func complete(_ part: SequenceRun, held: Held) -> ItemBuffer? {
         switch body {
         case .open(let items):
             guard part.count < sequences.count else {

@@ -52,6 +52,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     private let owner = Atomic<UInt>(0)
     /// Threads between the decision to wake the loop and the wake-up: the handle must outlive them.
     private let senders = Atomic<Int>(0)
+    /// The inbox is not empty; changed under its lock.
+    let hasInboxWork = Atomic<Bool>(false)
 
     // Of the loop's thread.
     var running: [LoopWork] = []
@@ -113,13 +115,15 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     public func enqueue(_ job: consuming ExecutorJob) { submit(.actorJob(UnownedJob(job))) }
 
     func submit(_ work: LoopWork) {
-        if isCurrent {
-            // No lock and no wake-up: whatever runs on this thread is followed by the end of a turn.
+        // No lock and no wake-up: whatever runs on this thread is followed by the end of a turn. Behind work that came
+        // from elsewhere before, it queues there: work runs in the order in which it came.
+        if isCurrent && !hasInboxWork.load(ordering: .acquiring) {
             ownWork.append(work)
             return
         }
         let (wake, drain) = inbox.withLock { inbox -> (Bool, Bool) in
             inbox.work.append(work)
+            hasInboxWork.store(true, ordering: .releasing)
             if inbox.phase == .stopped {
                 defer { inbox.isDraining = true }
                 return (false, !inbox.isDraining)
@@ -245,6 +249,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         while true {
             let work = inbox.withLock { inbox -> [LoopWork] in
                 defer { inbox.work = [] }
+                hasInboxWork.store(false, ordering: .relaxed)
                 if inbox.work.isEmpty { inbox.isDraining = false }
                 return inbox.work
             }

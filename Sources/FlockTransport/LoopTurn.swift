@@ -57,26 +57,32 @@ extension EventLoop {
 
     /// Before the loop blocks: the end of the turn of timers and closed handles, then asleep unless work came.
     func prepareToPoll() {
-        endTurn()
-        guard willBlock else { return }
-        let isAsleep = inbox.withLock { inbox in
+        for _ in 0..<4 {
+            endTurn()
+            if !willBlock || fallAsleep() { return }
+        }
+        // Work comes as fast as it is done: I/O has its turn all the same, without blocking.
+        if !isStopping { uv_async_send(handles.wakeUp) }
+    }
+
+    private func fallAsleep() -> Bool {
+        inbox.withLock { inbox in
             inbox.isAsleep = inbox.work.isEmpty && inbox.phase == .running
             return inbox.isAsleep
         }
-        if !isAsleep && !isStopping { uv_async_send(handles.wakeUp) }
     }
 
     private func runWork() -> Bool {
+        swap(&ownWork, &running)
         inbox.withLock { inbox in
             inbox.isAsleep = false
-            if !inbox.work.isEmpty { swap(&inbox.work, &running) }
-        }
-        if !ownWork.isEmpty {
+            guard !inbox.work.isEmpty else { return }
+            hasInboxWork.store(false, ordering: .relaxed)
             if running.isEmpty {
-                swap(&ownWork, &running)
+                swap(&inbox.work, &running)
             } else {
-                running.append(contentsOf: ownWork)
-                ownWork.removeAll(keepingCapacity: true)
+                running.append(contentsOf: inbox.work)
+                inbox.work.removeAll(keepingCapacity: true)
             }
         }
         guard !running.isEmpty else { return false }

@@ -7,12 +7,12 @@ import Testing
 
 @Suite("Partition replica, random walks")
 struct PartitionWalkTests {
-    @Test("any order of events does what a dictionary per request would do", arguments: 1...120 as ClosedRange<UInt64>)
+    @Test("any order of events does what a dictionary per request would do", arguments: 1...60 as ClosedRange<UInt64>)
     func walk(seed: UInt64) { run(seed: seed) }
 
     @Test("seeds that nobody tried before do as well")
     func freshSeeds() {
-        for _ in 0..<8 {
+        for _ in 0..<4 {
             let seed = UInt64.random(in: 1000...UInt64.max)
             print("partition walk: fresh seed \(seed)")
             run(seed: seed)
@@ -21,7 +21,7 @@ struct PartitionWalkTests {
 
     private func run(seed: UInt64) {
         var walk = PartitionWalk(seed: seed)
-        for step in 0..<400 {
+        for step in 0..<300 {
             walk.step()
             walk.check("seed \(seed), step \(step)")
             if walk.verdict.failed { return }

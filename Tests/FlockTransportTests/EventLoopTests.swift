@@ -107,19 +107,36 @@ struct EventLoopTests {
     @Test("timers fire in the order of their deadlines, not before them")
     func firesTimers() async throws {
         let loop = try EventLoop(name: "timers")
-        let order = Mutex<[Int]>([])
+        let order = Mutex<[Tick]>([])
         let done = Counter(goal: 50)
         for number in (0..<50).reversed() {
-            let start = EventLoop.now
-            let delay = Duration.microseconds(20_000 + number * 200)
-            loop.schedule(after: delay) {
-                #expect(EventLoop.now - start >= delay)
-                order.withLock { $0.append(number) }
-                done.add()
+            let deadline = Promise<Tick>()
+            let timer = loop.schedule(after: .microseconds(2000 + number * 200)) {
+                let now = EventLoop.now
+                Task {
+                    let deadline = await deadline.value
+                    #expect(now >= deadline)
+                    done.add()
+                }
             }
+            deadline.fulfil(timer.deadline)
         }
         await done.reachGoal()
-        #expect(order.withLock { $0 } == Array(0..<50))
+        // In order: timers of one turn, set before any of them is due.
+        let fired = Counter(goal: 50)
+        await loop.run {
+            for number in (0..<50).reversed() {
+                let box = Mutex<LoopTimer?>(nil)
+                let timer = loop.schedule(after: .microseconds(number * 50)) {
+                    order.withLock { $0.append(box.withLock { $0.take() }!.deadline) }
+                    fired.add()
+                }
+                box.withLock { $0 = timer }
+            }
+        }
+        await fired.reachGoal()
+        let seen = order.withLock { $0 }
+        #expect(seen == seen.sorted())
         await loop.stop()
     }
 
@@ -128,7 +145,7 @@ struct EventLoopTests {
         let loop = try EventLoop(name: "cancel")
         let fired = Counter()
         let timers = (0..<100).map { number in
-            loop.schedule(after: .milliseconds(5 + number % 7)) { fired.add() }
+            loop.schedule(after: .seconds(50 + number % 7)) { fired.add() }
         }
         for timer in timers.prefix(50) {
             timer.cancel()
@@ -136,8 +153,10 @@ struct EventLoopTests {
         }
         await loop.run { for timer in timers.suffix(50) { timer.cancel() } }
         #expect(await loop.run { loop.timers.earliest } == nil)
+        // Due at once, but cancelled in the same turn.
+        await loop.run { loop.schedule(after: .zero) { fired.add() }.cancel() }
         let later = Promise<Void>()
-        loop.schedule(after: .milliseconds(15)) { later.fulfil(()) }
+        loop.schedule(after: .milliseconds(1)) { later.fulfil(()) }
         await later.value
         #expect(fired.value == 0)
         await loop.stop()
@@ -231,6 +250,20 @@ struct EventLoopTests {
         }
         let dangling = try await client.connected(to: listener)
         live?.add(dangling.stream)
+        // What fails leaves nothing behind either.
+        await #expect(throws: FlockError(.unauthenticated, "")) {
+            _ = try await client.connected(to: listener, as: .client(token: .other))
+        }
+        await #expect(throws: FlockError(.system, "")) {
+            _ = try await Listener.bind(
+                host: "127.0.0.1", port: listener.port, on: client, identity: .node(), limits: Limits(), log: .quiet
+            ) { _ in }
+        }
+        let link = Link(
+            host: "127.0.0.1", port: listener.port, on: client, identity: .node("node-2"), limits: Limits(),
+            log: .quiet, onUp: { connection in live?.add(connection) })
+        link.start()
+        live?.add(link)
         live?.add(client.schedule(after: .seconds(100)) {})
         live?.add(listener)
         live?.add(server)
@@ -258,5 +291,33 @@ final class LiveObjects: Sendable {
 
     var alive: [String] {
         entries.withLock { $0.compactMap { entry in entry.object.map { "\(type(of: $0))" } } }
+    }
+}
+
+extension EventLoopTests {
+    @Test("work of the loop's own and of other threads runs in the order in which it came")
+    func keepsOrder() async throws {
+        let loop = try EventLoop(name: "order")
+        let other = try EventLoop(name: "other")
+        for _ in 0..<200 {
+            let order = Mutex<[Int]>([])
+            let done = Promise<Void>()
+            // The loop itself, then another thread, then the loop again, each told by the one before.
+            loop.execute {
+                loop.execute { order.withLock { $0.append(1) } }
+                let second = Atomic(false)
+                other.execute {
+                    loop.execute { order.withLock { $0.append(2) } }
+                    second.store(true, ordering: .releasing)
+                }
+                while !second.load(ordering: .acquiring) {}
+                loop.execute { order.withLock { $0.append(3) } }
+                loop.execute { done.fulfil(()) }
+            }
+            await done.value
+            #expect(order.withLock { $0 } == [1, 2, 3])
+        }
+        await loop.stop()
+        await other.stop()
     }
 }

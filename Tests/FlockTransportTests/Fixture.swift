@@ -73,12 +73,12 @@ extension EventLoop {
             host: "127.0.0.1", port: listener.port, on: self, identity: identity, limits: limits, expecting: expecting)
     }
 
-    /// Tries again as long as the listener is overloaded.
+    /// Tries again as long as the listener is overloaded, or this machine too slow for a short time limit.
     func connectedInTheEnd(to listener: Listener) async throws -> Connection {
         while true {
             do {
                 return try await connected(to: listener)
-            } catch let error as FlockError where error.code == .overloaded {
+            } catch let error as FlockError where error.code == .overloaded || error.code == .deadlineExceeded {
                 await Task.yield()
             }
         }

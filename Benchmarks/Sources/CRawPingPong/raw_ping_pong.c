@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <uv.h>
 
 enum { READ_BYTES = 1 << 18 };
@@ -168,3 +169,5 @@ int raw_ping(int port, int message_bytes, int in_flight, double seconds, uint64_
     *round_trips = peer.count;
     return peer.status;
 }
+
+void raw_set_timer_slack(long nanoseconds) { prctl(PR_SET_TIMERSLACK, (unsigned long)nanoseconds, 0L, 0L, 0L); }

@@ -4,6 +4,7 @@ import Distributed
 import FlockActors
 import FlockTransport
 import FlockWire
+import Flockwork
 import Logging
 
 /// Distributed calls between two processes, with the method table's guard on.
@@ -12,37 +13,23 @@ enum CallsSuite {
     static let batchesInFlight = 32
 
     static func measure(_ run: Run) async throws {
-        let ping = try await RawPingPong.best(inFlight: 1, run: run)
-        try run.emit(.latency("calls", "raw-ping-1", ping, limit: nil, must: "the limit of call-1"))
-        let pings = try await RawPingPong.best(inFlight: 256, run: run)
-        try run.emit(.rate("calls", "raw-ping-256", pings, limit: nil, must: "the limit of call-256"))
-
+        let ping = try await RawPingPong.measure("calls", inFlight: 1, run: run)
+        let pings = try await RawPingPong.measure("calls", inFlight: 256, run: run)
         let server = try ChildProcess(["calls-node"])
         defer { server.stop() }
         let client = try await CallsClient(port: server.port)
-        let one = try await run.quickest { seconds in
-            try await client.measure(tasks: 1, seconds: seconds, server: server) { try await $0.call($1) }
+        try await run.latency("calls", "call-1", limit: ping, must: "ratio <= 1.6 (aim 1.15)") {
+            try await client.measure(tasks: 1, seconds: $0, server: server) { try await $0.call($1) }
         }
-        let pingMilliseconds = (ping.latency?.microseconds(percentile: 50) ?? 0) / 1000
-        try run.emit(
-            .latency("calls", "call-1", one, limit: pingMilliseconds, must: "ratio <= 1.6 (aim 1.15)"))
-        let many = try await run.fastest { seconds in
-            try await client.measure(tasks: 256, seconds: seconds, server: server) { try await $0.call($1) }
+        try await run.rate("calls", "call-256", limit: pings, must: "150 k/s (aim 250 k/s)") {
+            try await client.measure(tasks: 256, seconds: $0, server: server) { try await $0.call($1) }
         }
-        try run.emit(.rate("calls", "call-256", many, limit: pings.itemsPerSecond, must: "150 k/s (aim 250 k/s)"))
-        let onLoop = try await run.fastest { seconds in
-            try await client.measure(tasks: 256, onLoop: true, seconds: seconds, server: server) {
-                try await $0.call($1)
-            }
+        try await run.rate("calls", "call-256-loop", limit: pings, must: "as above, tasks on the client's loop") {
+            try await client.measure(tasks: 256, onLoop: true, seconds: $0, server: server) { try await $0.call($1) }
         }
-        try run.emit(
-            .rate("calls", "call-256-loop", onLoop, limit: pings.itemsPerSecond, must: "tasks on the client's loop"))
-        let batches = try await run.fastest { seconds in
-            try await client.measure(tasks: batchesInFlight, seconds: seconds, server: server) {
-                try await $0.callBatch($1)
-            }
+        try await run.rate("calls", "call-batch256", must: "12 M/s (aim 24 M/s)") {
+            try await client.measure(tasks: batchesInFlight, seconds: $0, server: server) { try await $0.callBatch($1) }
         }
-        try run.emit(.rate("calls", "call-batch256", batches, limit: nil, must: "12 M/s (aim 24 M/s)"))
         await client.stop()
     }
 }
@@ -70,7 +57,7 @@ enum CallsServer {
     static func serve() async throws {
         let loop = try EventLoop(name: "bench-node")
         let identity = Identity(clusterID: clusterID, node: serverNode, role: .node)
-        let log = Logger(label: "flockbench.node")
+        let log = Logger.quiet
         let system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: log)
         // The system holds named actors, so nothing else has to.
         _ = await system.named(Echo64.name, exportedTo: .clients) { Echo64(actorSystem: system) }
@@ -90,7 +77,7 @@ final class CallsClient: Sendable {
     init(port: Int) async throws {
         loop = try EventLoop(name: "bench-client")
         let identity = Identity(clusterID: clusterID, node: NodeID("bench-client"), role: .client)
-        system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: Logger(label: "flockbench.client"))
+        system = FlockSystem(identity: identity, loop: loop, limits: Limits(), log: .quiet)
         _ = try await system.connect(host: "127.0.0.1", port: port)
         echo = try Echo64.resolve(id: ActorAddress(named: Echo64.name, on: serverNode), using: system)
         batches = (0..<256).map { Dataset.rows.slice(from: $0 * CallsSuite.batchItems, count: CallsSuite.batchItems) }
@@ -127,45 +114,11 @@ final class CallsClient: Sendable {
         tasks: Int, onLoop: Bool = false, seconds: Double, server: ChildProcess,
         _ call: @escaping @Sendable (CallsClient, _ turn: Int) async throws -> Int
     ) async throws -> Measured {
-        let meter = try Meter(children: [server.id])
-        let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
         let executor = onLoop ? loop.taskExecutor : nil
-        let (items, latency) = try await withTaskExecutorPreference(executor) {
-            try await Closed.loop(tasks: tasks, until: end) { try await call(self, $0) }
-        }
-        return try meter.stop(items: items, latency: latency)
-    }
-}
-
-/// A closed loop: each task does the next thing when the one before is done.
-enum Closed {
-    static func loop(
-        tasks: Int, until end: UInt64, _ step: @escaping @Sendable (_ turn: Int) async throws -> Int
-    ) async throws -> (items: Int, latency: Latency) {
-        try await withThrowingTaskGroup(of: (Int, Latency).self) { group in
-            for task in 0..<tasks {
-                group.addTask {
-                    var items = 0
-                    var latency = Latency()
-                    var turn = task
-                    var now = monotonicNanoseconds()
-                    while now < end {
-                        items += try await step(turn)
-                        turn += tasks
-                        let then = now
-                        now = monotonicNanoseconds()
-                        latency.record(now - then)
-                    }
-                    return (items, latency)
-                }
+        return try await withTaskExecutorPreference(executor) {
+            try await ClosedLoop.measure(tasks: tasks, seconds: seconds, children: [server.id]) {
+                try await call(self, $0)
             }
-            var items = 0
-            var latency = Latency()
-            for try await (more, its) in group {
-                items += more
-                latency.add(its)
-            }
-            return (items, latency)
         }
     }
 }

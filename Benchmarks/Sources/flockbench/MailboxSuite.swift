@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import Flockwork
 import Foundation
 
 /// Three producers, one draining consumer, chunks of 64 items.
@@ -9,8 +10,43 @@ enum MailboxSuite {
     static let capacity = 1024
 
     static func measure(_ run: Run) async throws {
-        let limit = try await run.fastest { try Self.bareLoop(seconds: $0) }
-        try run.emit(.rate("mailbox", "bare-loop", limit, limit: nil, must: "the limit of the row below"))
+        let limit = try await run.rate("mailbox", "bare-loop", must: "the limit of the row below") {
+            try Self.bareLoop(seconds: $0)
+        }
+        var configuration = NodeConfiguration(port: 0, clusterID: Served.clusterID)
+        configuration.logger = .quiet
+        let node = Node(pipelines: Served.mailbox, configuration: configuration)
+        try await node.start()
+        try await run.rate("mailbox", "three-producers", limit: limit, must: "20 M/s (aim 70 M/s)") {
+            try await Self.embedded(node, seconds: $0)
+        }
+        await node.shutDown()
+    }
+
+    /// Three tasks that post to a node in this process, whose one instance drains the mailbox that they share. So each
+    /// item also passes through a session, the partition's log and an outbox.
+    private static func embedded(_ node: Node, seconds: Double) async throws -> Measured {
+        _ = Served.expected
+        let meter = try Meter()
+        let (items, latency) = try await withThrowingTaskGroup(of: Measured.self) { group in
+            for _ in 0..<producers {
+                group.addTask {
+                    let inbox = try await node.inbox(of: Served.mailbox)
+                    let posting = Posting(inbox: inbox, runs: Dataset.rowCount / chunk) { index in
+                        try await inbox.post(Dataset.rows.slice(from: index * chunk, count: chunk), until: .buffered)
+                    }
+                    return try await posting.measure(seconds: seconds)
+                }
+            }
+            var items = 0
+            var latency = Latency()
+            for try await one in group {
+                items += one.items
+                if let its = one.latency { latency.add(its) }
+            }
+            return (items, latency)
+        }
+        return try meter.stop(items: items, latency: latency)
     }
 
     /// The least that could do: threads, one lock, one condition each way; the consumer swaps the whole list.

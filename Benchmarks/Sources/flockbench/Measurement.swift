@@ -56,6 +56,7 @@ struct Measured {
     var itemsPerSecond: Double { Double(items) / wallSeconds }
     var processorNanosecondsPerItem: Double { processorSeconds * 1e9 / Double(max(items, 1)) }
     var cores: Double { processorSeconds / wallSeconds }
+    var medianMilliseconds: Double { latency.map { $0.microseconds(percentile: 50) / 1000 } ?? .infinity }
 }
 
 /// Runs from its creation to `stop`.

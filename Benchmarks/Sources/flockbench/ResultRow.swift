@@ -35,7 +35,7 @@ struct ResultRow {
     static func latency(_ suite: String, _ name: String, _ best: Measured, limit: Double?, must: String) -> ResultRow {
         var row = rate(suite, name, best, limit: limit, must: must)
         row.unit = "ms"
-        row.value = (row.p50Microseconds ?? 0) / 1000
+        row.value = best.medianMilliseconds
         return row
     }
 

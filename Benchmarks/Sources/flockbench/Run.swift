@@ -7,11 +7,14 @@ final class Run {
     let seconds: Double
     let repeats: Int
     private let json: FileHandle?
+    /// Names of the rows to run; nil: all.
+    private let only: Set<String>?
     private(set) var rows = 0
 
-    init(seconds: Double, repeats: Int, json path: String?) throws {
+    init(seconds: Double, repeats: Int, json path: String?, only: [String] = []) throws {
         self.seconds = seconds
         self.repeats = repeats
+        self.only = only.isEmpty ? nil : Set(only)
         if let path {
             if !FileManager.default.fileExists(atPath: path) {
                 guard FileManager.default.createFile(atPath: path, contents: nil) else {
@@ -27,7 +30,7 @@ final class Run {
         print(ResultRow.tableHead)
     }
 
-    func emit(_ row: ResultRow) throws {
+    private func emit(_ row: ResultRow) throws {
         rows += 1
         print(row.tableLine)
         fflush(nil)
@@ -35,7 +38,7 @@ final class Run {
     }
 
     /// A short run to warm up, then the best of the repeats by `better`.
-    func best(
+    private func best(
         by better: (Measured, Measured) -> Bool, _ measure: (_ seconds: Double) async throws -> Measured
     ) async throws -> Measured {
         _ = try await measure(min(0.2, seconds / 2))
@@ -50,15 +53,28 @@ final class Run {
         return best
     }
 
-    func fastest(_ measure: (_ seconds: Double) async throws -> Measured) async throws -> Measured {
-        try await best(by: { $0.itemsPerSecond > $1.itemsPerSecond }, measure)
+    /// Measures and emits a row about throughput; nil if it was not asked for.
+    @discardableResult
+    func rate(
+        _ suite: String, _ name: String, limit: Measured? = nil, must: String,
+        _ measure: (_ seconds: Double) async throws -> Measured
+    ) async throws -> Measured? {
+        guard only?.contains(name) ?? true else { return nil }
+        let best = try await best(by: { $0.itemsPerSecond > $1.itemsPerSecond }, measure)
+        try emit(.rate(suite, name, best, limit: limit?.itemsPerSecond, must: must))
+        return best
     }
 
-    func quickest(_ measure: (_ seconds: Double) async throws -> Measured) async throws -> Measured {
-        func median(_ measured: Measured) -> Double {
-            measured.latency?.microseconds(percentile: 50) ?? .infinity
-        }
-        return try await best(by: { median($0) < median($1) }, measure)
+    /// Measures and emits a row about latency; nil if it was not asked for.
+    @discardableResult
+    func latency(
+        _ suite: String, _ name: String, limit: Measured? = nil, must: String,
+        _ measure: (_ seconds: Double) async throws -> Measured
+    ) async throws -> Measured? {
+        guard only?.contains(name) ?? true else { return nil }
+        let best = try await best(by: { $0.medianMilliseconds < $1.medianMilliseconds }, measure)
+        try emit(.latency(suite, name, best, limit: limit?.medianMilliseconds, must: must))
+        return best
     }
 }
 

@@ -50,7 +50,7 @@ public struct Batch<Item: Sendable>: Sendable {
 
     @usableFromInline
     static func unpack(_ rows: Rows<Float>) -> [Item] {
-        if let floats = rows.elements as? [Item], rows.width == 1 { return floats }
+        if Item.self == Float.self, rows.width == 1, let floats = rows.elements as? [Item] { return floats }
         return (0..<rows.count).map { index in
             guard let item = Row(rows[index]) as? Item else { preconditionFailure("rows hold no \(Item.self)") }
             return item

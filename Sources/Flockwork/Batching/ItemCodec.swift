@@ -65,7 +65,8 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
     func encode(_ batch: Batch<Item>) throws -> ItemBuffer {
         if case .rows(let rows) = batch.storage { return ItemBuffer(rows) }
         let items = batch.items
-        if let rows = items as? [Row] { return ItemBuffer(try Batch(rows).rows()) }
+        // By type, not by cast alone: an empty array can be cast to an array of anything.
+        if Item.self == Row.self, let rows = items as? [Row] { return ItemBuffer(try Batch(rows).rows()) }
         if let number = Item.self as? any RowElement.Type, let buffer = Self.buffer(items, of: number) { return buffer }
         return try ItemBuffer(count: items.count) { index, writer in
             try WireCoder.encode(items[index], into: &writer, limits: limits)

@@ -45,7 +45,7 @@ public struct Inbox<Input: Codable & Sendable, Output: Codable & Sendable>: Send
 
     /// What was posted and is done. One reader at a time.
     public func outbox() -> Outbox<Output> {
-        Outbox(queue: core.outbox, codec: output)
+        Outbox(core: core, codec: output)
     }
 
     /// Asks that a posted request be cancelled. Its outcome is `cancelled`, unless it was done before.

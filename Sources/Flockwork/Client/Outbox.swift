@@ -120,11 +120,12 @@ extension FlockError {
 /// An outcome counts as taken when the iteration moves past it; the inbox keeps it until then.
 public struct Outbox<Value: Codable & Sendable>: AsyncSequence, Sendable {
     public typealias Element = (ticket: Ticket, outcome: Outcome<Value>)
-    let queue: OutboxQueue
+    // It holds the sessions, which would end with the inbox handle otherwise.
+    let core: InboxCore
     let codec: ItemCodec<Value>
 
     /// The same outcomes, a batch at a time: what to use at high rates.
-    public var batches: Batches { Batches(queue: queue, codec: codec) }
+    public var batches: Batches { Batches(core: core, codec: codec) }
 
     public func makeAsyncIterator() -> Iterator { Iterator(batches: batches.makeAsyncIterator()) }
 
@@ -151,14 +152,14 @@ public struct Outbox<Value: Codable & Sendable>: AsyncSequence, Sendable {
     /// The outcomes of an outbox, a batch at a time.
     public struct Batches: AsyncSequence, Sendable {
         public typealias Element = OutcomeBatch<Value>
-        let queue: OutboxQueue
+        let core: InboxCore
         let codec: ItemCodec<Value>
 
-        public func makeAsyncIterator() -> Iterator { Iterator(queue: queue, codec: codec) }
+        public func makeAsyncIterator() -> Iterator { Iterator(core: core, codec: codec) }
 
         /// Outcomes a batch at a time.
         public struct Iterator: AsyncIteratorProtocol {
-            let queue: OutboxQueue
+            let core: InboxCore
             let codec: ItemCodec<Value>
             var entries: [OutboxQueue.Entry] = []
             var index = 0
@@ -166,7 +167,7 @@ public struct Outbox<Value: Codable & Sendable>: AsyncSequence, Sendable {
             public mutating func next() async -> OutcomeBatch<Value>? {
                 if index > 0 { entries[index - 1].session.take(entries[index - 1].run.sequences) }
                 if index == entries.count {
-                    guard let next = await queue.take() else {
+                    guard let next = await core.outbox.take() else {
                         index = 0
                         entries = []
                         return nil

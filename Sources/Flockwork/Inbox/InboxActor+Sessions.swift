@@ -224,8 +224,8 @@ extension InboxActor {
     // MARK: Streams
 
     private func noteAccepted(through sequence: UInt64, in stream: UInt64) {
-        guard streams[stream] != nil else { return }
-        streams[stream]?.part.accepted = max(streams[stream]?.part.accepted ?? 0, sequence)
+        guard let known = streams[stream]?.part.accepted ?? (streams[stream] == nil ? nil : 0) else { return }
+        streams[stream]?.part.accepted = max(known, sequence)
         markDirty(stream)
     }
 

@@ -22,6 +22,9 @@ public struct JobReport: Sendable, Equatable {
     /// The first failures, at most 16: where in the source, and why.
     public var failures: [Failure] = []
 
+    /// Nothing done yet.
+    public init() {}
+
     /// An item that failed.
     public struct Failure: Sendable, Equatable {
         public var position: Int

@@ -48,7 +48,3 @@ public struct NodeConfiguration: Sendable {
 
     var coreCount: Int { cores ?? ProcessInfo.processInfo.activeProcessorCount }
 }
-
-extension NodeID: ExpressibleByStringLiteral {
-    public init(stringLiteral value: String) { self.init(value) }
-}

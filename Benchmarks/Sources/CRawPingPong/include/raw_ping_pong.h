@@ -11,3 +11,6 @@ int raw_echo_serve(void (*ready)(int port));
 // at most `capacity` of them, and the number of all round trips. Returns 0 or a libuv error (negative).
 int raw_ping(int port, int message_bytes, int in_flight, double seconds, uint64_t *times, int64_t capacity,
              int64_t *round_trips);
+
+// The calling thread's sleeps end at most this much late (Linux: 50 us unless told).
+void raw_set_timer_slack(long nanoseconds);
