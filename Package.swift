@@ -81,7 +81,9 @@ let package = Package(
         // Tests.
         .testTarget(name: "FlockWireTests", dependencies: ["FlockWire"], swiftSettings: settings),
         .testTarget(name: "FlockClusterTests", dependencies: ["FlockCluster", "FlockWire"], swiftSettings: settings),
-        .testTarget(name: "FlockModelsTests", dependencies: ["FlockModels", "FlockWire"], swiftSettings: settings),
+        .testTarget(
+            name: "FlockModelsTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
+            swiftSettings: settings),
         .testTarget(
             name: "FlockTransportTests", dependencies: ["FlockTransport", "FlockWire", "FlockTestKit", log],
             swiftSettings: settings),
@@ -96,6 +98,8 @@ let package = Package(
                 log,
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]
 )

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE 1
 #include "flock_runtime.h"
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 
 void flock_tune_malloc(void) {
@@ -10,6 +11,10 @@ void flock_tune_malloc(void) {
 
 void flock_set_timer_slack(unsigned long nanoseconds) {
     prctl(PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0);
+}
+
+void flock_name_thread(const char *name) {
+    pthread_setname_np(pthread_self(), name);
 }
 
 // A record of the section, as the compiler lays it out: five 32-bit words, the first three relative addresses.

@@ -1,5 +1,4 @@
-// One shim a C library. _GNU_SOURCE comes first in each of them: shims that disagree on feature macros clash.
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
+// libuv and timerfd. No feature macros here: with _GNU_SOURCE `fd_set` would differ from the Glibc module's, and Swift
+// files that use both would not compile.
+#include <sys/timerfd.h>
 #include <uv.h>

@@ -1,7 +1,4 @@
-// libcrypto for the handshake's HMAC-SHA-256, random bytes and constant-time compare.
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
+// libcrypto for the handshake's HMAC-SHA-256, random bytes and constant-time compare. No feature macros: see CLibuv.
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>

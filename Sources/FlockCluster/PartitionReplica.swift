@@ -149,4 +149,10 @@ public struct PartitionReplica: Sendable {
     func requests(_ session: SessionID, _ run: SequenceRun) -> RequestRun {
         RequestRun(partition: partition, session: session, sequences: run)
     }
+
+    /// The pipeline of a session; nil if there is no such session, or this is not its secret.
+    public func pipeline(of session: SessionID, secret: SessionSecret) -> UInt32? {
+        guard let slot = sessions.slot(of: session), sessions[slot].secret == secret else { return nil }
+        return sessions[slot].pipeline
+    }
 }

@@ -10,6 +10,9 @@ void flock_tune_malloc(void);
 /// Lets the calling thread's timers fire within `nanoseconds` of their time (the kernel's default is 50 us).
 void flock_set_timer_slack(unsigned long nanoseconds);
 
+/// Names the calling thread for debuggers and `top -H`; at most 15 bytes, else it is not named.
+void flock_name_thread(const char *name);
+
 /// The number of distributed methods in this executable's `swift5_accessible_functions` section.
 size_t flock_accessible_function_count(void);
 

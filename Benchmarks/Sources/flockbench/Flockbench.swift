@@ -1,0 +1,66 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import ArgumentParser
+
+enum Suite: String, CaseIterable, ExpressibleByArgument {
+    case native, mailbox, calls, inbox, all
+}
+
+@main
+struct Flockbench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "flockbench",
+        abstract: "Measures Flockwork against bare loops and bare protocols of the same run.",
+        discussion: """
+            The value of a row is items a second (unit items/s) or the median latency (unit ms); limit is the bare \
+            loop or protocol of the same run, and ratio is value / limit. CPU counts this process and the node's.
+            """,
+        subcommands: [Echo.self, CallsNode.self, InboxNode.self])
+
+    @Option(help: "Which rows: native, mailbox, calls, inbox or all.")
+    var suite = Suite.all
+    @Option(
+        parsing: .upToNextOption, help: "Only these rows of the suite, by name; a row without its limit has no ratio.")
+    var rows: [String] = []
+    @Option(help: "Appends one JSON object per row to this file.")
+    var json: String?
+    @Option(help: "Seconds of each measured repeat.")
+    var seconds = 2.0
+    @Option(help: "Repeats of each row, of which the best counts.")
+    var repeats = 3
+
+    func validate() throws {
+        guard seconds > 0, seconds <= 600 else { throw ValidationError("--seconds must be within 0 and 600") }
+        guard (1...100).contains(repeats) else { throw ValidationError("--repeats must be within 1 and 100") }
+    }
+
+    func run() async throws {
+        let run = try Run(seconds: seconds, repeats: repeats, json: json, only: rows)
+        func wants(_ other: Suite) -> Bool { suite == .all || suite == other }
+        if wants(.native) { try await NativeSuite.measure(run) }
+        if wants(.mailbox) { try await MailboxSuite.measure(run) }
+        if wants(.calls) { try await CallsSuite.measure(run) }
+        if wants(.inbox) { try await InboxSuite.measure(run) }
+        if run.rows == 0 { throw ValidationError("no such row in the suite: \(rows.joined(separator: ", "))") }
+    }
+}
+
+/// The other side of the raw ping-pong.
+struct Echo: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() throws { try RawPingPong.serve() }
+}
+
+/// The process that the calls suite calls.
+struct CallsNode: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "calls-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() async throws { try await CallsServer.serve() }
+}
+
+/// The node that the inbox suite talks to.
+struct InboxNode: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "inbox-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() async throws { try await Served.serve() }
+}

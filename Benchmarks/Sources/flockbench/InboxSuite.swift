@@ -1,0 +1,70 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import Flockwork
+
+/// A client process, a node process, TCP on loopback. Every answer is compared with the model's own.
+enum InboxSuite {
+    static let run = 64
+
+    static func measure(_ run: Run) async throws {
+        let ping = try await RawPingPong.measure("inbox", inFlight: 1, run: run)
+        let node = try ChildProcess(["inbox-node"])
+        defer { node.stop() }
+        let client = try await Client.connect(to: "127.0.0.1:\(node.port)", configuration: configuration)
+        let rows = try await client.inbox(of: Served.rows)
+        try await run.latency("inbox", "ask-1", limit: ping, must: "0.13 ms (aim 0.07 ms)") {
+            try await ask(rows, tasks: 1, seconds: $0, node: node)
+        }
+        try await run.rate("inbox", "ask-1024", must: "700 k/s, p99 <= 5 ms (aim 2 M/s, 2 ms)") {
+            try await ask(rows, tasks: 1024, seconds: $0, node: node)
+        }
+        try await run.rate("inbox", "post-runs", must: "8 M/s (aim 30 M/s)") {
+            try await postRows(client, seconds: $0, node: node)
+        }
+        try await run.rate("inbox", "post-codable", must: "1.2 M/s (aim 4 M/s)") {
+            try await postStructs(client, seconds: $0, node: node)
+        }
+        await client.close()
+    }
+
+    private static var configuration: ClientConfiguration {
+        var configuration = ClientConfiguration()
+        configuration.clusterID = Served.clusterID
+        configuration.logger = .quiet
+        configuration.window = 16_384
+        return configuration
+    }
+
+    /// Tasks that each ask, wait and check.
+    private static func ask(
+        _ inbox: Inbox<Row, Float>, tasks: Int, seconds: Double, node: ChildProcess
+    ) async throws -> Measured {
+        let questions = Served.questions
+        let expected = Served.expected
+        return try await ClosedLoop.measure(tasks: tasks, seconds: seconds, children: [node.id]) { turn in
+            let index = turn % questions.count
+            let answer = try await inbox.ask(questions[index])
+            guard abs(answer - expected[index]) < Served.tolerance else {
+                throw BenchmarkError("row \(index) was answered \(answer), not \(expected[index])")
+            }
+            return 1
+        }
+    }
+
+    private static func postRows(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
+        let inbox = try await client.inbox(of: Served.rows)
+        let posting = Posting(inbox: inbox, runs: Dataset.rowCount / run) { index in
+            try await inbox.post(Dataset.rows.slice(from: index * run, count: run), until: .buffered)
+        }
+        return try await posting.measure(seconds: seconds, children: [node.id])
+    }
+
+    private static func postStructs(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
+        let inbox = try await client.inbox(of: Served.structs)
+        let items = Served.items
+        let posting = Posting(inbox: inbox, runs: items.count / run) { index in
+            try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
+        }
+        return try await posting.measure(seconds: seconds, children: [node.id])
+    }
+}

@@ -1,0 +1,94 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import Foundation
+
+/// One run of the program: how long, how often, and where the rows go.
+final class Run {
+    let seconds: Double
+    let repeats: Int
+    private let json: FileHandle?
+    /// Names of the rows to run; nil: all.
+    private let only: Set<String>?
+    private(set) var rows = 0
+
+    init(seconds: Double, repeats: Int, json path: String?, only: [String] = []) throws {
+        self.seconds = seconds
+        self.repeats = repeats
+        self.only = only.isEmpty ? nil : Set(only)
+        if let path {
+            if !FileManager.default.fileExists(atPath: path) {
+                guard FileManager.default.createFile(atPath: path, contents: nil) else {
+                    throw BenchmarkError("cannot write \(path)")
+                }
+            }
+            guard let file = FileHandle(forWritingAtPath: path) else { throw BenchmarkError("cannot write \(path)") }
+            try file.seekToEnd()
+            json = file
+        } else {
+            json = nil
+        }
+        print(ResultRow.tableHead)
+    }
+
+    private func emit(_ row: ResultRow) throws {
+        rows += 1
+        print(row.tableLine)
+        fflush(nil)
+        try json?.write(contentsOf: Data((row.json + "\n").utf8))
+    }
+
+    /// A short run to warm up, then the best of the repeats by `better`.
+    private func best(
+        by better: (Measured, Measured) -> Bool, _ measure: (_ seconds: Double) async throws -> Measured
+    ) async throws -> Measured {
+        _ = try await measure(min(0.2, seconds / 2))
+        var best: Measured?
+        for _ in 0..<repeats {
+            let next = try await measure(seconds)
+            if next.items == 0 { throw BenchmarkError("nothing was done in \(seconds) s") }
+            if let kept = best, !better(next, kept) { continue }
+            best = next
+        }
+        guard let best else { throw BenchmarkError("no repeats") }
+        return best
+    }
+
+    /// Measures and emits a row about throughput; nil if it was not asked for.
+    @discardableResult
+    func rate(
+        _ suite: String, _ name: String, limit: Measured? = nil, must: String,
+        _ measure: (_ seconds: Double) async throws -> Measured
+    ) async throws -> Measured? {
+        guard only?.contains(name) ?? true else { return nil }
+        let best = try await best(by: { $0.itemsPerSecond > $1.itemsPerSecond }, measure)
+        try emit(.rate(suite, name, best, limit: limit?.itemsPerSecond, must: must))
+        return best
+    }
+
+    /// Measures and emits a row about latency; nil if it was not asked for.
+    @discardableResult
+    func latency(
+        _ suite: String, _ name: String, limit: Measured? = nil, must: String,
+        _ measure: (_ seconds: Double) async throws -> Measured
+    ) async throws -> Measured? {
+        guard only?.contains(name) ?? true else { return nil }
+        let best = try await best(by: { $0.medianMilliseconds < $1.medianMilliseconds }, measure)
+        try emit(.latency(suite, name, best, limit: limit?.medianMilliseconds, must: must))
+        return best
+    }
+}
+
+/// Threads that start together and are joined: what a bare loop runs on.
+func onThreads(_ count: Int, _ body: @escaping @Sendable (_ index: Int) -> Void) {
+    let group = DispatchGroup()
+    for index in 0..<count {
+        group.enter()
+        let thread = Thread {
+            body(index)
+            group.leave()
+        }
+        thread.stackSize = 1 << 20
+        thread.start()
+    }
+    group.wait()
+}

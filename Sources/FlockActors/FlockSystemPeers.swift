@@ -1,0 +1,216 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// Connections come and go here. A connection becomes a peer when both sides have told their methods; a system has one
+// peer a node, the newest.
+
+internal import FlockTransport
+public import FlockWire
+internal import Synchronization
+
+/// What a system's threads share.
+struct SystemState {
+    var isStopped = false
+    /// Nodes by id.
+    var nodes: [NodeID: Peer] = [:]
+    /// Clients by object: several may use one id.
+    var clients: [ObjectIdentifier: Peer] = [:]
+    var listeners: [Listener] = []
+    var links: [NodeID: Link] = [:]
+    var handlers: [PeerHandlers] = []
+}
+
+struct PeerHandlers {
+    let up: @Sendable (Peer) -> Void
+    let down: @Sendable (Peer, FlockError) -> Void
+}
+
+extension FlockSystem {
+    var isStopped: Bool { state.withLock { $0.isStopped } }
+
+    /// The nodes that this process is connected to; for a client, also the nodes it called `connect` for.
+    public var peers: [NodeID: Peer] { state.withLock { $0.nodes } }
+
+    /// The clients that are connected to this process.
+    public var clients: [Peer] { state.withLock { Array($0.clients.values) } }
+
+    func peer(at node: NodeID) -> Peer? {
+        state.withLock { state in
+            state.nodes[node] ?? state.clients.values.first { $0.identity.node == node }
+        }
+    }
+
+    /// Calls `up` and `down` on the loop for every peer, node or client, that comes and goes, also for those there are.
+    public func onPeer(
+        up: @escaping @Sendable (Peer) -> Void, down: @escaping @Sendable (Peer, FlockError) -> Void = { _, _ in }
+    ) {
+        loop.execute {
+            let present = self.state.withLock { state in
+                state.handlers.append(PeerHandlers(up: up, down: down))
+                return Array(state.nodes.values) + Array(state.clients.values)
+            }
+            for peer in present { up(peer) }
+        }
+    }
+
+    /// Accepts peers; returns the port (the one chosen by the system for port 0).
+    /// - Throws: `unauthenticated` for a host other than loopback without a token (unless `insecure`); `system` when
+    ///   the address cannot be used.
+    public func listen(host: String, port: Int, insecure: Bool) async throws -> Int {
+        try checkRunning()
+        let listener = try await Listener.bind(
+            host: host, port: port, on: loop, identity: identity, limits: limits, insecure: insecure, log: log,
+            onConnection: { [weak self] connection in
+                guard let self else { return connection.close(FlockError(.shuttingDown, "this node is gone")) }
+                introduce(connection) { _ in }
+            })
+        let isStopped = state.withLock { state in
+            if !state.isStopped { state.listeners.append(listener) }
+            return state.isStopped
+        }
+        if isStopped {
+            await listener.close()
+            try checkRunning()
+        }
+        return listener.port
+    }
+
+    /// Connects to a node, once; for clients. When the peer is lost it is gone: connect again.
+    public func connect(host: String, port: Int) async throws -> Peer {
+        try checkRunning()
+        let connection = try await Dialer.connect(
+            host: host, port: port, on: loop, identity: identity, limits: limits, expecting: nil)
+        return try await withCheckedThrowingContinuation { continuation in
+            loop.execute { self.introduce(connection) { continuation.resume(with: $0) } }
+        }
+    }
+
+    /// Keeps a connection to a member of the cluster. A client dials; of two nodes, the one with the lower id does.
+    public func link(to other: NodeID, host: String, port: Int) {
+        guard identity.role == .client || node < other else { return }
+        let link = state.withLock { state -> Link? in
+            guard !state.isStopped, state.links[other] == nil else { return nil }
+            let link = Link(
+                host: host, port: port, on: loop, identity: identity, limits: limits, expecting: other, log: log,
+                onUp: { [weak self] connection in self?.introduce(connection) { _ in } })
+            state.links[other] = link
+            return link
+        }
+        link?.start()
+    }
+
+    private func checkRunning() throws(FlockError) {
+        if isStopped { throw FlockError(.shuttingDown, "the system of \(node) was stopped") }
+    }
+
+    // MARK: On the loop
+
+    /// Exchanges methods and announcements over a new connection; `done` is called once.
+    private func introduce(
+        _ connection: Connection, done: @escaping @Sendable (Result<Peer, any Error>) -> Void
+    ) {
+        assert(loop.isCurrent, "a connection on another loop")
+        let key = ObjectIdentifier(connection)
+        newcomers[key] = connection
+        let timer = loop.schedule(after: limits.handshakeTime) {
+            connection.close(FlockError(.protocolViolation, "the peer did not say which methods it has"))
+        }
+        connection.onClose = { reason in
+            timer.cancel()
+            self.newcomers[key] = nil
+            done(.failure(reason))
+        }
+        if isStopped { return connection.close(FlockError(.shuttingDown, "the system of \(node) was stopped")) }
+        let sent = sendMethods(over: connection)
+        connection.onFrame = { frame in
+            do {
+                guard frame.type == .methods else { throw WireError.malformed("\(frame.type) before methods") }
+                let methods = try MethodsFrame(from: frame.body, limits: self.limits)
+                timer.cancel()
+                self.newcomers[key] = nil
+                let peer = Peer(connection: connection, system: self, methods: methods, sentClientMethods: sent)
+                done(self.register(peer))
+            } catch {
+                connection.close(FlockError(.protocolViolation, "\(connection.peer.node) sent no methods: \(error)"))
+            }
+        }
+    }
+
+    /// Nodes hear of all methods, clients of those of exported actors. Returns how many of the latter were sent.
+    private func sendMethods(over connection: Connection) -> Int {
+        let names = registry.names
+        let clientMethods = registry.clientMethods(after: 0)
+        let numbers = connection.peer.role == .node ? Array(0..<UInt32(names.all.count)) : clientMethods
+        let frame = MethodsFrame(
+            methods: numbers.prefix(limits.methods).map { ($0, names[$0].identifier) }, announcement: announcement)
+        connection.send(.methods) { frame.write(to: &$0) }
+        return clientMethods.count
+    }
+
+    private func register(_ peer: Peer) -> Result<Peer, any Error> {
+        peer.begin()
+        if peer.identity.role == .node && peer.identity.node == node {
+            let error = FlockError(.incompatibleNode, "two nodes have the id \(node)")
+            peer.close(error)
+            return .failure(error)
+        }
+        let (handlers, replaced) = state.withLock { state -> ([PeerHandlers], Peer?) in
+            if peer.identity.role == .client {
+                state.clients[ObjectIdentifier(peer)] = peer
+                return (state.handlers, nil)
+            }
+            return (state.handlers, state.nodes.updateValue(peer, forKey: peer.identity.node))
+        }
+        // The dialer noticed the end of the old connection before we did: down comes before up.
+        replaced?.giveUp(FlockError(.unavailable, "replaced by a new connection"))
+        peer.isUp = true
+        for handler in handlers { handler.up(peer) }
+        peer.sendNewClientMethods()
+        return .success(peer)
+    }
+
+    func ended(_ peer: Peer, _ reason: FlockError) {
+        guard peer.isUp else { return }
+        let handlers = state.withLock { state -> [PeerHandlers] in
+            state.clients[ObjectIdentifier(peer)] = nil
+            if state.nodes[peer.identity.node] === peer { state.nodes[peer.identity.node] = nil }
+            return state.handlers
+        }
+        for handler in handlers { handler.down(peer, reason) }
+    }
+
+    // MARK: Stop
+
+    /// Ends everything: waiting calls fail with `shuttingDown`, running ones are cancelled, named actors are let go.
+    ///
+    /// The loop goes on; it is its maker's. May be called twice.
+    public func stop() async {
+        let (listeners, links) = state.withLock { state -> ([Listener], [Link]) in
+            state.isStopped = true
+            defer {
+                state.listeners = []
+                state.links = [:]
+            }
+            return (state.listeners, Array(state.links.values))
+        }
+        for link in links { link.stop() }
+        for listener in listeners { await listener.close() }
+        await withCheckedContinuation { continuation in
+            loop.execute {
+                self.endPeers()
+                continuation.resume()
+            }
+        }
+        registry.releaseAll()
+    }
+
+    private func endPeers() {
+        let reason = FlockError(.shuttingDown, "the system of \(node) was stopped")
+        for connection in newcomers.values { connection.close(reason) }
+        let all = state.withLock { Array($0.nodes.values) + Array($0.clients.values) }
+        for peer in all {
+            peer.connection.send(.goodbye) { _ in }
+            peer.giveUp(reason)
+        }
+        state.withLock { $0.handlers = [] }
+    }
+}

@@ -1,0 +1,156 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// Outgoing connections: look up, connect, handshake, each under its time limit, with one outcome.
+
+internal import CLibuv
+public import FlockWire
+internal import Synchronization
+
+/// Makes outgoing connections.
+public enum Dialer {
+    /// Connects and authenticates; one attempt, no retry.
+    ///
+    /// Frames wait until the connection's `onFrame` is set (on its loop).
+    /// - Parameter expecting: The node that must answer; nil for any.
+    /// - Throws: `unavailable` when nothing answers, `incompatibleNode`, `unauthenticated`, `overloaded` as the peer
+    ///   refuses, `deadlineExceeded`, `cancelled` when the task is, `shuttingDown` when the loop is.
+    public static func connect(
+        host: String, port: Int, on loop: EventLoop, identity: Identity, limits: Limits, expecting: NodeID? = nil
+    ) async throws -> Connection {
+        let attempt = Mutex<DialAttempt?>(nil)
+        let isCancelled = Atomic(false)
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                loop.execute {
+                    let target = DialTarget(
+                        host: host, port: port, identity: identity, limits: limits, expecting: expecting)
+                    let made = DialAttempt(target, on: loop) { continuation.resume(with: $0) }
+                    attempt.withLock { $0 = made }
+                    if isCancelled.load(ordering: .acquiring) { made.cancel() }
+                }
+            }
+        } onCancel: {
+            isCancelled.store(true, ordering: .releasing)
+            if let made = attempt.withLock({ $0 }) { loop.execute { made.cancel() } }
+        }
+    }
+}
+
+/// Whom to call, and as whom.
+struct DialTarget: Sendable {
+    var host: String
+    var port: Int
+    var identity: Identity
+    var limits: Limits
+    var expecting: NodeID?
+}
+
+/// One attempt to connect.
+// Unchecked: of the loop's thread only, but `cancel` is sent there from others.
+final class DialAttempt: LoopResident, @unchecked Sendable {
+    private let loop: EventLoop
+    private let target: DialTarget
+    private var completion: ((Result<Connection, FlockError>) -> Void)?
+    private var timer: LoopTimer?
+    private var handle: UnsafeMutablePointer<uv_tcp_t>?
+    private var stream: FrameStream?
+    private var addresses: [SocketAddress] = []
+
+    /// Starts, on the loop; `completion` is called there, once, never from inside this call.
+    init(_ target: DialTarget, on loop: EventLoop, completion: @escaping (Result<Connection, FlockError>) -> Void) {
+        assert(loop.isCurrent, "dialling outside of event loop \(loop.name)")
+        self.loop = loop
+        self.target = target
+        self.completion = completion
+        loop.residents[ObjectIdentifier(self)] = self
+        loop.ownWork.append(.call { [self] in start() })
+    }
+
+    func cancel() { end(.failure(FlockError(.cancelled, "connecting to \(place) was cancelled"))) }
+
+    func loopStops() {
+        end(.failure(FlockError(.shuttingDown, "connecting to \(place): event loop \(loop.name) was stopped")))
+    }
+
+    private var place: String { "\(target.host):\(target.port)" }
+
+    private func start() {
+        guard completion != nil else { return }
+        guard !loop.isStopping else { return loopStops() }
+        timer = loop.schedule(after: target.limits.connectTime) { [weak self] in self?.timedOut() }
+        AddressLookup.start(target.host, port: target.port, on: loop) { [self] result in
+            guard completion != nil else { return }
+            switch result {
+            case .failure(let error): end(.failure(error))
+            case .success(let found):
+                addresses = found.reversed()
+                connectNext(after: nil)
+            }
+        }
+    }
+
+    private func timedOut() {
+        end(.failure(FlockError(.unavailable, "\(place) did not answer within \(target.limits.connectTime)")))
+    }
+
+    /// Tries the next of the host's addresses.
+    private func connectNext(after error: FlockError?) {
+        guard let address = addresses.popLast() else {
+            end(.failure(error ?? FlockError(.unavailable, "\(place) has no address")))
+            return
+        }
+        let handle = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+        let request = UnsafeMutablePointer<uv_connect_t>.allocate(capacity: 1)
+        uv_tcp_init(loop.handles.loop, handle)
+        self.handle = handle
+        request.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        let code = address.withAddress { address in
+            uv_tcp_connect(request, handle, address) { request, status in
+                let attempt = Unmanaged<DialAttempt>.fromOpaque(request!.pointee.data).takeRetainedValue()
+                request!.deallocate()
+                attempt.connected(status)
+            }
+        }
+        if code != 0 {
+            Unmanaged.passUnretained(self).release()
+            request.deallocate()
+            connected(code)
+        }
+    }
+
+    private func connected(_ status: Int32) {
+        guard completion != nil, let handle else { return }
+        self.handle = nil
+        guard status == 0 else {
+            Self.discard(handle)
+            connectNext(after: FlockError(.unavailable, "\(place) cannot be reached: \(uvText(status))"))
+            return
+        }
+        timer?.cancel()
+        let address = SocketAddress.peer(of: handle).text
+        let stream = FrameStream(loop: loop, limits: target.limits, handle: handle)
+        self.stream = stream
+        Handshake(
+            on: stream, side: .dialer(expecting: target.expecting), identity: target.identity, address: address
+        ) { [self] result in end(result) }
+    }
+
+    private func end(_ result: Result<Connection, FlockError>) {
+        guard let completion = completion.take() else { return }
+        loop.residents[ObjectIdentifier(self)] = nil
+        timer?.cancel()
+        timer = nil
+        // An open handle whose connect request is pending: its callback comes with UV_ECANCELED.
+        if let handle { Self.discard(handle) }
+        handle = nil
+        if case .failure(let error) = result { stream?.close(error) }
+        stream = nil
+        completion(result)
+    }
+
+    private static func discard(_ handle: UnsafeMutablePointer<uv_tcp_t>) {
+        uv_close(uvHandle(handle)) { handle in
+            UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_tcp_t.self).deallocate()
+        }
+    }
+}

@@ -1,0 +1,233 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// Two strangers find out whether they belong together:
+//
+//   dialer → hello      range, role, node, cluster, hash of the member list, nonce
+//   listener → challenge    version, range, role, node, nonce
+//   dialer → proof      HMAC(token, "dialer" label + hello + challenge)
+//   listener → welcome      HMAC(token, "listener" label + hello + challenge)
+//
+// The proofs cover both frames as they were sent, so nothing in them can be changed on the way (a version cannot be
+// pushed down); both nonces are in it, so no proof can be replayed; the labels differ, so none can be reflected. The
+// dialer proves first: a stranger who connects gets no HMAC to guess tokens with. Whoever finds a fault sends a
+// refusal and closes.
+
+internal import FlockWire
+
+/// One side of one handshake. Pure: the nonce comes in, frames come in, directives go out; used once.
+struct HandshakeMachine {
+    enum Side: Equatable { case dialer(expecting: NodeID?), listener }
+
+    enum Event {
+        case start
+        case frame(Frame)
+        case timedOut
+    }
+
+    enum Directive: Equatable {
+        case send(FrameType, Bytes)
+        /// The peer is who it says; its address is not known here.
+        case succeed(node: NodeID, role: PeerRole, version: UInt16)
+        /// To be closed, after what was to be sent before.
+        case fail(FlockError)
+    }
+
+    private enum State {
+        case idle
+        case awaitingHello
+        case awaitingChallenge(hello: Bytes)
+        case awaitingProof(Hello, version: UInt16, transcript: Bytes)
+        case awaitingWelcome(Challenge, transcript: Bytes)
+        case ended
+    }
+
+    private let side: Side
+    private let identity: Identity
+    private let nonce: [UInt8]
+    private let limits: Limits
+    private var state = State.idle
+
+    /// - Parameter nonce: 32 random bytes, never used before.
+    init(side: Side, identity: Identity, nonce: [UInt8], limits: Limits) {
+        precondition(nonce.count == Hello.nonceBytes, "nonce of \(nonce.count) bytes")
+        self.side = side
+        self.identity = identity
+        self.nonce = nonce
+        self.limits = limits
+    }
+
+    mutating func step(_ event: Event) -> [Directive] {
+        if case .ended = state { return [] }
+        do {
+            switch event {
+            case .start: return start()
+            case .timedOut:
+                let text = "no complete handshake within \(limits.handshakeTime)"
+                return refuse(FlockError(.deadlineExceeded, text))
+            case .frame(let frame): return try receive(frame)
+            }
+        } catch let error as FlockError {
+            return refuse(error)
+        } catch {
+            return refuse(FlockError(.protocolViolation, "handshake frame: \(error)"))
+        }
+    }
+
+    private mutating func start() -> [Directive] {
+        guard case .idle = state else { return [] }
+        guard case .dialer = side else {
+            state = .awaitingHello
+            return []
+        }
+        let hello = Hello(
+            protocolRange: identity.protocolRange, role: identity.role, hasToken: identity.token != nil,
+            membersHash: identity.membersHash, nonce: nonce, clusterID: identity.clusterID, node: identity.node
+        ).encoded()
+        state = .awaitingChallenge(hello: hello)
+        return [.send(.hello, hello)]
+    }
+
+    private mutating func receive(_ frame: Frame) throws -> [Directive] {
+        if frame.type == .refusal {
+            state = .ended
+            return [.fail(try Refusal.decoded(frame.body, limits: limits))]
+        }
+        switch (state, frame.type) {
+        case (.awaitingHello, .hello): return try receiveHello(frame.body)
+        case (.awaitingChallenge(let hello), .challenge): return try receiveChallenge(frame.body, hello: hello)
+        case (.awaitingProof(let hello, let version, let transcript), .proof):
+            return try receiveProof(frame.body, from: hello, version: version, transcript: transcript)
+        case (.awaitingWelcome(let challenge, let transcript), .welcome):
+            return try receiveWelcome(frame.body, from: challenge, transcript: transcript)
+        default:
+            throw FlockError(.protocolViolation, "a frame of type \(frame.type) at this point of the handshake")
+        }
+    }
+
+    private mutating func refuse(_ error: FlockError) -> [Directive] {
+        state = .ended
+        return [.send(.refusal, Refusal.encoded(error, limits: limits)), .fail(error)]
+    }
+
+    // MARK: Listener
+
+    private mutating func receiveHello(_ body: Bytes) throws -> [Directive] {
+        let hello = try Hello(body, limits: limits)
+        guard let version = Self.version(of: hello.protocolRange, and: identity.protocolRange) else {
+            throw FlockError(
+                .incompatibleNode,
+                "protocol versions \(Self.text(hello.protocolRange)) were offered, this node speaks "
+                    + Self.text(identity.protocolRange))
+        }
+        // The dialer's own word only: a stranger does not learn the cluster's name.
+        guard hello.clusterID == identity.clusterID else {
+            throw FlockError(.incompatibleNode, "this node does not belong to cluster \"\(hello.clusterID)\"")
+        }
+        try checkTokens(peerHasToken: hello.hasToken)
+        guard hello.nonce != nonce, hello.role == .client || hello.node != identity.node else {
+            throw FlockError(.incompatibleNode, "the peer uses this node's own id \(identity.node)")
+        }
+        let challenge = Challenge(
+            version: version, protocolRange: identity.protocolRange, role: identity.role,
+            hasToken: identity.token != nil, nonce: nonce, node: identity.node
+        ).encoded()
+        state = .awaitingProof(hello, version: version, transcript: Self.transcript(body, challenge))
+        return [.send(.challenge, challenge)]
+    }
+
+    private mutating func receiveProof(
+        _ body: Bytes, from hello: Hello, version: UInt16, transcript: Bytes
+    ) throws -> [Directive] {
+        try check(body, proves: .dialer, transcript)
+        let bothNodes = hello.role == .node && identity.role == .node
+        guard !bothNodes || hello.membersHash == identity.membersHash else {
+            throw FlockError(
+                .incompatibleNode,
+                "node \(hello.node) was started with another list of members than node \(identity.node)")
+        }
+        state = .ended
+        return [
+            .send(.welcome, proof(of: .listener, transcript)),
+            .succeed(node: hello.node, role: hello.role, version: version),
+        ]
+    }
+
+    // MARK: Dialer
+
+    private mutating func receiveChallenge(_ body: Bytes, hello: Bytes) throws -> [Directive] {
+        let challenge = try Challenge(body, limits: limits)
+        let best = Self.version(of: challenge.protocolRange, and: identity.protocolRange)
+        guard challenge.version == best else {
+            throw FlockError(
+                .incompatibleNode,
+                "protocol version \(challenge.version) was chosen out of \(Self.text(challenge.protocolRange)) and "
+                    + Self.text(identity.protocolRange))
+        }
+        try checkTokens(peerHasToken: challenge.hasToken)
+        if case .dialer(let expected?) = side, expected != challenge.node {
+            throw FlockError(.incompatibleNode, "node \(challenge.node) answers where \(expected) was expected")
+        }
+        guard challenge.nonce != nonce, identity.role == .client || challenge.node != identity.node else {
+            throw FlockError(.incompatibleNode, "the peer uses this node's own id \(identity.node)")
+        }
+        let transcript = Self.transcript(hello, body)
+        state = .awaitingWelcome(challenge, transcript: transcript)
+        return [.send(.proof, proof(of: .dialer, transcript))]
+    }
+
+    private mutating func receiveWelcome(
+        _ body: Bytes, from challenge: Challenge, transcript: Bytes
+    ) throws -> [Directive] {
+        try check(body, proves: .listener, transcript)
+        state = .ended
+        return [.succeed(node: challenge.node, role: challenge.role, version: challenge.version)]
+    }
+
+    // MARK: Proofs
+
+    private enum Label: String {
+        case dialer = "flockwork handshake 1 dialer"
+        case listener = "flockwork handshake 1 listener"
+    }
+
+    private func checkTokens(peerHasToken: Bool) throws(FlockError) {
+        switch (identity.token != nil, peerHasToken) {
+        case (true, false):
+            throw FlockError(.unauthenticated, "node \(identity.node) asks for the cluster's token; give a token file")
+        case (false, true):
+            throw FlockError(.unauthenticated, "\(identity.role) \(identity.node) runs without the cluster's token")
+        default: return
+        }
+    }
+
+    private func check(_ body: Bytes, proves label: Label, _ transcript: Bytes) throws(FlockError) {
+        guard equalInConstantTime(body.array, proof(of: label, transcript).array) else {
+            throw FlockError(.unauthenticated, "the peer has another token than \(identity.role) \(identity.node)")
+        }
+    }
+
+    /// Empty without a token.
+    private func proof(of label: Label, _ transcript: Bytes) -> Bytes {
+        guard let token = identity.token else { return .empty }
+        var writer = ByteWriter(capacity: 1024)
+        writer.writeText(label.rawValue)
+        writer.write(transcript)
+        return Bytes(token.authenticate(writer.finish()))
+    }
+
+    private static func transcript(_ hello: Bytes, _ challenge: Bytes) -> Bytes {
+        var writer = ByteWriter(capacity: 1024)
+        writer.writeBlock(hello)
+        writer.writeBlock(challenge)
+        return writer.finish()
+    }
+
+    private static func version(of left: ClosedRange<UInt16>, and right: ClosedRange<UInt16>) -> UInt16? {
+        let highest = min(left.upperBound, right.upperBound)
+        return highest >= max(left.lowerBound, right.lowerBound) ? highest : nil
+    }
+
+    private static func text(_ range: ClosedRange<UInt16>) -> String {
+        range.count == 1 ? "\(range.lowerBound)" : "\(range.lowerBound) to \(range.upperBound)"
+    }
+}

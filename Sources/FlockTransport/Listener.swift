@@ -1,0 +1,222 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// Accepts connections and hands them on when they proved who they are. Strangers are cheap to turn away: over a cap
+// they get one refusal frame and no state.
+
+internal import CLibuv
+public import FlockWire
+public import Logging
+
+/// A listening socket.
+// Unchecked: of the loop's thread only, but for `port` and `close`.
+public final class Listener: LoopResident, @unchecked Sendable {
+    /// The port bound, also if 0 was asked for.
+    public let port: Int
+    private let loop: EventLoop
+    private let identity: Identity
+    private let limits: Limits
+    private let log: Logger
+    private let onConnection: @Sendable (Connection) -> Void
+    private var handle: UnsafeMutablePointer<uv_tcp_t>?
+    private var halfOpen: [ObjectIdentifier: FrameStream] = [:]
+    private var connections = 0
+    private var gate = LogGate()
+    private var closeWaiters: [CheckedContinuation<Void, Never>] = []
+
+    /// Listens on `host:port`; port 0 takes any free one. `onConnection` is called on the loop and should set the
+    /// connection's handlers.
+    /// - Throws: `unauthenticated` for an address that others can reach without a token (unless `insecure`), `system`
+    ///   naming `host:port` when the port is in use, `unavailable` when the host has no address.
+    public static func bind(
+        host: String, port: Int, on loop: EventLoop, identity: Identity, limits: Limits, insecure: Bool = false,
+        log: Logger, onConnection: @escaping @Sendable (Connection) -> Void
+    ) async throws -> Listener {
+        try await withCheckedThrowingContinuation { continuation in
+            loop.execute {
+                guard !loop.isStopping else {
+                    let text = "listening on \(host):\(port): event loop \(loop.name) was stopped"
+                    return continuation.resume(throwing: FlockError(.shuttingDown, text))
+                }
+                AddressLookup.start(host, port: port, on: loop) { result in
+                    continuation.resume(
+                        with: Result {
+                            let addresses = try result.get()
+                            guard addresses.allSatisfy(\.isLoopback) || identity.token != nil || insecure else {
+                                throw openAddressError(host: host, port: port)
+                            }
+                            // A name may stand for an IPv4 and an IPv6 address: the first is what most peers try.
+                            let address = addresses.first(where: \.isIPv4) ?? addresses[0]
+                            return try Listener(
+                                at: address, named: "\(host):\(port)", on: loop, identity: identity, limits: limits,
+                                log: log, onConnection: onConnection)
+                        })
+                }
+            }
+        }
+    }
+
+    private static func openAddressError(host: String, port: Int) -> FlockError {
+        FlockError(
+            .unauthenticated,
+            "\(host):\(port) can be reached from other machines, so a token is needed: give a token file with mode "
+                + "0600, or listen on 127.0.0.1, or say insecure if anybody may use this node")
+    }
+
+    private init(
+        at address: SocketAddress, named place: String, on loop: EventLoop, identity: Identity, limits: Limits,
+        log: Logger, onConnection: @escaping @Sendable (Connection) -> Void
+    ) throws(FlockError) {
+        self.loop = loop
+        self.identity = identity
+        self.limits = limits
+        self.log = log
+        self.onConnection = onConnection
+        guard !loop.isStopping else {
+            throw FlockError(.shuttingDown, "listening on \(place): event loop \(loop.name) was stopped")
+        }
+        let handle = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+        uv_tcp_init(loop.handles.loop, handle)
+        var code = address.withAddress { uv_tcp_bind(handle, $0, 0) }
+        if code == 0 {
+            code = uv_listen(uvStream(handle), 511) { stream, status in
+                Unmanaged<Listener>.fromOpaque(stream!.pointee.data).takeUnretainedValue().accept(status)
+            }
+        }
+        guard code == 0 else {
+            uv_close(uvHandle(handle)) { handle in
+                UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_tcp_t.self).deallocate()
+            }
+            throw FlockError(.system, "cannot listen on \(place): \(uvText(code))")
+        }
+        port = SocketAddress.own(of: handle).port
+        self.handle = handle
+        handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        loop.residents[ObjectIdentifier(self)] = self
+    }
+
+    /// Stops listening and gives up handshakes under way; connections live on. Returns when the port is free.
+    public func close() async {
+        await withCheckedContinuation { continuation in
+            loop.execute { [self] in
+                closeWaiters.append(continuation)
+                if handle == nil { resumeWaiters() } else { closeHandle() }
+            }
+        }
+    }
+
+    func loopStops() { closeHandle() }
+
+    private func closeHandle() {
+        guard let handle, uv_is_closing(uvHandle(handle)) == 0 else { return }
+        for stream in Array(halfOpen.values) {
+            stream.close(FlockError(.shuttingDown, "node \(identity.node) stops listening"))
+        }
+        uv_close(uvHandle(handle)) { handle in
+            let listener = Unmanaged<Listener>.fromOpaque(handle!.pointee.data).takeRetainedValue()
+            UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_tcp_t.self).deallocate()
+            listener.handle = nil
+            listener.loop.residents[ObjectIdentifier(listener)] = nil
+            listener.resumeWaiters()
+        }
+    }
+
+    private func resumeWaiters() {
+        for waiter in closeWaiters { waiter.resume() }
+        closeWaiters = []
+    }
+
+    // MARK: Accepting
+
+    private func accept(_ status: Int32) {
+        loop.activity &+= 1
+        guard status == 0, let handle else {
+            note("a connection could not be accepted", uvError(status, "accepting"), from: nil)
+            return
+        }
+        let accepted = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+        uv_tcp_init(loop.handles.loop, accepted)
+        let code = uv_accept(uvStream(handle), uvStream(accepted))
+        if code != 0 || halfOpen.count >= limits.halfOpenConnections || connections >= limits.connections {
+            turnAway(accepted, isConnected: code == 0)
+            return
+        }
+        let address = SocketAddress.peer(of: accepted).text
+        let stream = FrameStream(loop: loop, limits: limits, handle: accepted)
+        let id = ObjectIdentifier(stream)
+        connections += 1
+        halfOpen[id] = stream
+        stream.afterClose = { [self] in
+            connections -= 1
+            halfOpen[id] = nil
+        }
+        Handshake(on: stream, side: .listener, identity: identity, address: address) { [self] result in
+            halfOpen[id] = nil
+            switch result {
+            case .success(let connection): onConnection(connection)
+            case .failure(let error): note("a connection was refused", error, from: address)
+            }
+        }
+    }
+
+    /// Over a cap: one refusal, then the end.
+    private func turnAway(_ handle: UnsafeMutablePointer<uv_tcp_t>, isConnected: Bool) {
+        let error = FlockError(
+            .overloaded, "node \(identity.node) has \(connections) connections and \(halfOpen.count) handshakes",
+            retryAfter: limits.reconnectMaximum)
+        if isConnected {
+            let frame = Self.frame(.refusal, Refusal.encoded(error, limits: limits))
+            frame.withUnsafeBytes { bytes in
+                let base = UnsafeMutableRawPointer(mutating: bytes.baseAddress!)
+                var buffer = uv_buf_t(base: base.assumingMemoryBound(to: CChar.self), len: bytes.count)
+                // What does not fit is lost: the peer sees the end of the connection.
+                _ = uv_try_write(uvStream(handle), &buffer, 1)
+            }
+        }
+        uv_close(uvHandle(handle)) { handle in
+            UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_tcp_t.self).deallocate()
+        }
+        note("a connection was turned away", error, from: nil)
+    }
+
+    private static func frame(_ type: FrameType, _ body: Bytes) -> Bytes {
+        let header = FrameHeader(type: type, length: body.count)
+        var writer = ByteWriter(capacity: header.frameSize)
+        writer.reserve(FrameHeader.size) { target in
+            header.write(to: target)
+            return FrameHeader.size
+        }
+        writer.write(body)
+        writer.align(to: 8)
+        return writer.finish()
+    }
+
+    private func note(_ message: Logger.Message, _ error: FlockError, from address: String?) {
+        guard let suppressed = gate.pass(at: EventLoop.now) else { return }
+        var metadata: Logger.Metadata = ["error": "\(error)", "port": "\(port)"]
+        if let address { metadata["peer"] = "\(address)" }
+        if suppressed > 0 { metadata["suppressed"] = "\(suppressed)" }
+        log.notice(message, metadata: metadata)
+    }
+}
+
+/// Lets ten log lines a second through: strangers can cause more.
+struct LogGate {
+    private var windowStart = Tick.zero
+    private var passed = 0
+    private var suppressed = 0
+
+    /// How many lines were suppressed before this one; nil if this one is, too.
+    mutating func pass(at now: Tick) -> Int? {
+        if now - windowStart >= .seconds(1) {
+            windowStart = now
+            passed = 0
+        }
+        guard passed < 10 else {
+            suppressed += 1
+            return nil
+        }
+        passed += 1
+        defer { suppressed = 0 }
+        return suppressed
+    }
+}
