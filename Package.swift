@@ -72,7 +72,7 @@ let package = Package(
         .executableTarget(
             name: "Launcher",
             dependencies: [
-                "Flockwork", "BreastCancer", lifecycle, log,
+                "Flockwork", "FlockCluster", "BreastCancer", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
             ],

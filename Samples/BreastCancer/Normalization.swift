@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// The model was trained on features with mean 0 and deviation 1. The parameters are the stage's own and not the model's:
-// a new model can be rolled out without touching the stage before it.
+// The model was trained on features with mean 0 and deviation 1. The parameters are the stage's own and not the
+// model's: a new model can be rolled out without touching the stage before it.
 
 public import Flockwork
 import Foundation

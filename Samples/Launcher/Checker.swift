@@ -103,7 +103,8 @@ struct Checker: Sendable {
         case .filtered: filtered += 1
         case .failure(let error):
             failures[error.code.description, default: 0] += 1
-            note("request \(request), row \(row): \(error)")
+            // One example of each kind says enough.
+            if failures[error.code.description] == 1 { note("request \(request), row \(row): \(error)") }
         }
     }
 

@@ -1,14 +1,14 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Where the launcher's values come from: flags > FLOCKWORK_… environment > JSON file > defaults. Each value remembers its
-// origin, so that `launcher config` can tell an operator why a node does what it does.
+// Where the launcher's values come from: flags > FLOCKWORK_… environment > JSON file > defaults. Each value remembers
+// its origin, so that `launcher config` can tell an operator why a node does what it does.
 
 import Configuration
 import Flockwork
 import Foundation
 import Synchronization
 
-/// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow from it.
+/// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
     case id, host, port, nodes, members, clusterID, tokenFile, insecure, cores, logLevel, requests, window, lanes
 

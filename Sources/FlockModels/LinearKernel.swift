@@ -1,7 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// The dot products. Four independent sums in each row hide the latency of the additions. The vectors are of four floats, which baseline x86-64 and arm64 both have.
-// The order of the additions within a row is the same in every path, so the batch size never changes a score.
+// The dot products. Four independent sums in each row hide the latency of the additions. The vectors are of four
+// floats, which baseline x86-64 and arm64 both have. The order of the additions within a row is the same in every path,
+// so the batch size never changes a score.
 
 /// Weights in the order in which the kernel reads them.
 struct LinearKernel: Sendable {

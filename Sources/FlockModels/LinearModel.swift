@@ -55,6 +55,7 @@ public struct LinearModel: Model {
         kernel = LinearKernel(weights: weights, bias: bias, inputWidth: inputWidth)
     }
 
+    /// Throws `invalidInput` for rows of another width.
     public func score(_ rows: Rows<Float>, into scores: UnsafeMutableBufferPointer<Float>) throws {
         try checkWidth(of: rows)
         precondition(scores.count >= rows.count * outputWidth, "room for \(scores.count) scores of \(rows.count) rows")

@@ -1,0 +1,131 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import Flockwork
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Launcher
+
+/// The launcher as a user runs it, from the folder where the tests were built.
+private final class Run: Sendable {
+    private let process = Process()
+    private let input = Pipe()
+    private let text = Mutex("")
+    private let ready = OneShot<Bool>()
+    private let status = OneShot<Int32>()
+
+    init(_ arguments: String...) throws {
+        let tests = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") }.map { URL(fileURLWithPath: $0) } ?? tests
+        let launcher = bundle.deletingLastPathComponent().appending(path: "launcher")
+        try #require(FileManager.default.isExecutableFile(atPath: launcher.path), "\(launcher.path)")
+        let output = Pipe()
+        process.executableURL = launcher
+        process.arguments = arguments
+        process.standardInput = input
+        process.standardOutput = output
+        process.standardError = output
+        let closed = OneShot<Bool>()
+        output.fileHandleForReading.readabilityHandler = { [self] handle in
+            let data = handle.availableData
+            if data.isEmpty {
+                handle.readabilityHandler = nil
+                closed.set(true)
+                return
+            }
+            let now = text.withLock { text in
+                text += String(decoding: data, as: UTF8.self)
+                return text
+            }
+            if now.split(separator: "\n").contains(where: { $0.hasPrefix("ready ") }) { ready.set(true) }
+        }
+        process.terminationHandler = { [self] process in
+            let ended =
+                process.terminationReason == .uncaughtSignal
+                ? 128 + process.terminationStatus : process.terminationStatus
+            Task {
+                _ = await closed.value()
+                ready.set(false)
+                status.set(ended)
+            }
+        }
+        try process.run()
+    }
+
+    var output: String { text.withLock { $0 } }
+
+    /// True when the process said that it is ready, false when it ended before.
+    func isReady() async -> Bool { await ready.value() ?? false }
+
+    func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+    func closeInput() throws { try input.fileHandleForWriting.close() }
+
+    func end() async -> Int32 { await status.value() ?? -1 }
+}
+
+@Suite(.timeLimit(.minutes(2))) struct LauncherProcessTests {
+    @Test("the demo answers every request once and right, and leaves no node behind")
+    func demo() async throws {
+        let run = try Run("demo", "--requests", "5000", "--nodes", "3", "--cores", "1")
+        let status = await run.end()
+        try #require(status == 0, "\(run.output)")
+        #expect(run.output.contains("5,000 values · 0 filtered · 0 failures"))
+        #expect(run.output.contains("✔ every request was answered once"))
+        let ports = run.output.matches(of: /ready node-\d on 127.0.0.1:(\d+)/).compactMap { Int($0.output.1) }
+        #expect(ports.count == 3)
+        for port in ports { #expect(!isListening(port), "a node still listens on \(port)") }
+    }
+
+    @Test(
+        "a node drains and ends with 0 on SIGTERM, on Ctrl-C and when its parent is gone",
+        arguments: [SIGTERM, SIGINT, 0])
+    func drains(signal: Int32) async throws {
+        let run = try Run("--port", "0", "--cores", "1", "--follow-parent")
+        try #require(await run.isReady(), "\(run.output)")
+        if signal == 0 { try run.closeInput() } else { run.signal(signal) }
+        #expect(await run.end() == 0, "\(run.output)")
+    }
+
+    @Test("several nodes are stopped together, and end with 0")
+    func several() async throws {
+        let run = try Run("--nodes", "2", "--port", "0", "--cores", "1")
+        try #require(await run.isReady(), "\(run.output)")
+        run.signal(SIGTERM)
+        #expect(await run.end() == 0, "\(run.output)")
+    }
+
+    @Test("a port in use is named, and ends with 1")
+    func portInUse() async throws {
+        let first = try Run("--port", "0", "--cores", "1", "--follow-parent")
+        try #require(await first.isReady(), "\(first.output)")
+        let port = try #require(first.output.firstMatch(of: /127.0.0.1:(\d+)/)?.output.1)
+        let second = try Run("--port", String(port), "--cores", "1")
+        #expect(await second.end() == 1)
+        #expect(second.output.contains("127.0.0.1:\(port)") && second.output.contains("in use"), "\(second.output)")
+        first.signal(SIGTERM)
+        #expect(await first.end() == 0)
+    }
+
+    @Test("a value that cannot be is refused with 64 before anything starts")
+    func usage() async throws {
+        let run = try Run("demo", "--window", "1000")
+        #expect(await run.end() == 64)
+        #expect(run.output.contains("power of two"), "\(run.output)")
+    }
+
+    private func isListening(_ port: Int) -> Bool {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = in_port_t(UInt16(port).bigEndian)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        return withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+            }
+        }
+    }
+}
