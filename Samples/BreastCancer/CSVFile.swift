@@ -23,7 +23,8 @@ struct CSVFile {
         } catch {
             let missing = !FileManager.default.fileExists(atPath: path)
             throw FlockError(
-                .invalidInput, "\(path): \(missing ? "there is no such file" : "cannot be read: \(error)")", cause: error)
+                .invalidInput, "\(path): \(missing ? "there is no such file" : "cannot be read: \(error)")",
+                cause: error)
         }
         guard data.count <= Self.largestBytes else {
             throw FlockError(.invalidInput, "\(path): \(data.count) bytes; at most \(Self.largestBytes) are read")

@@ -1,6 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Breast Cancer Wisconsin (Diagnostic): 569 rows of 30 features with what was found. Data/SOURCE.md says where it is from.
+// Breast Cancer Wisconsin (Diagnostic): 569 rows of 30 features with what was found. Data/SOURCE.md says where it is
+// from.
 
 public import Flockwork
 import Foundation

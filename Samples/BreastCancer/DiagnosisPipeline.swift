@@ -6,7 +6,7 @@ public import Flockwork
 ///
 /// The parameters of the stage are read once per node and shared by its instances.
 public func diagnosisPipeline(
-    batch: BatchPolicy = .upTo(1024), instances: InstanceCount = .perCore
+    batch: BatchPolicy = .upTo(1024), instances: Instances = .perCore
 ) -> Pipeline<Row, Verdict> {
     Pipeline("diagnosis", rowsOf: Dataset.width)
         .stage(

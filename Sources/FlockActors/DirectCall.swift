@@ -10,29 +10,47 @@ public import FlockWire
 public final class DirectCall: Sendable {
     public let peer: Peer
     /// What the caller wrote: its built part, then its payload. The first byte's address is divisible by 8.
-    public let arguments: Bytes
+    ///
+    /// A slice of the connection's read buffer while the body runs: take `Bytes.unpinned()` of what is kept for long.
+    public var arguments: Bytes { storedArguments }
     /// The time that the caller still gave when it sent the call, if it set a deadline.
     public let deadline: Duration?
     let number: UInt64
-    // Of the loop, all three.
+    // Of the loop, all that follow.
+    nonisolated(unsafe) private var storedArguments: Bytes
     nonisolated(unsafe) private(set) var isEnded = false
     /// The caller cancelled, passed its deadline, or was lost.
     nonisolated(unsafe) public private(set) var isCancelled = false
     nonisolated(unsafe) private var cancelHandlers: [@Sendable () -> Void] = []
     /// It is in the peer's table of running calls.
-    nonisolated(unsafe) var isListed = false
+    nonisolated(unsafe) private(set) var isListed = false
 
     init(peer: Peer, number: UInt64, arguments: Bytes, deadline: Duration?) {
         self.peer = peer
         self.number = number
-        self.arguments = arguments
+        storedArguments = arguments
         self.deadline = deadline
     }
 
     /// False for a one-way call: answers go nowhere.
     public var wantsReply: Bool { number != 0 }
 
+    /// The call goes on after its frame's callback: many of them must not keep as many read buffers.
+    func list() {
+        isListed = true
+        storedArguments = storedArguments.unpinned()
+    }
+
+    /// Hands the arguments to a task, which alone keeps them.
+    func takeArguments() -> Bytes {
+        defer { storedArguments = .empty }
+        return storedArguments.unpinned()
+    }
+
     /// Sends one part of the answer; more follows. `payload` begins at a multiple of 8 behind what `build` wrote.
+    ///
+    /// A long answer asks `peer.isWritable` between its parts: a peer that does not read is closed at
+    /// `Limits.writeMaximumBytes`.
     public func part(payload: Bytes? = nil, _ build: (inout ByteWriter) -> Void = { _ in }) {
         assert(peer.loop.isCurrent, "an answer off the loop")
         guard !isEnded, !isCancelled else { return }
@@ -72,7 +90,10 @@ public final class DirectCall: Sendable {
         guard !isEnded else { return false }
         isEnded = true
         cancelHandlers = []
-        if isListed { peer.finished(self) }
+        if isListed {
+            isListed = false
+            peer.finished(self)
+        }
         return wantsReply && !isCancelled
     }
 

@@ -14,7 +14,9 @@ extension FlockSystem: DistributedActorSystem {
     public typealias SerializationRequirement = any Codable
 
     /// The actor if it lives here; nil, which makes a proxy, if it lives elsewhere.
-    public func resolve<A: DistributedActor>(id: ActorAddress, as type: A.Type) throws -> A? where A.ID == ActorAddress {
+    public func resolve<A: DistributedActor>(
+        id: ActorAddress, as type: A.Type
+    ) throws -> A? where A.ID == ActorAddress {
         guard id.node == node else { return nil }
         guard let actor = registry.actor(key: id.key) as? A else {
             throw FlockError(.notFound, "no \(A.self) with the address \(id)", node: node)

@@ -84,9 +84,9 @@ extension FlockSystem {
         }
     }
 
-    /// Keeps a connection to a member of the cluster. The node with the lower id dials, the other one is called.
+    /// Keeps a connection to a member of the cluster. A client dials; of two nodes, the one with the lower id does.
     public func link(to other: NodeID, host: String, port: Int) {
-        guard node < other else { return }
+        guard identity.role == .client || node < other else { return }
         let link = state.withLock { state -> Link? in
             guard !state.isStopped, state.links[other] == nil else { return nil }
             let link = Link(

@@ -13,11 +13,17 @@ struct MethodName: Sendable {
     let identifier: String
     /// As written, with labels: `process(_:)`. A computed property counts as a method without arguments.
     let name: String
+    /// Arguments that a call must carry.
+    let argumentCount: Int
+
+    init(identifier: String, name: String) {
+        self.identifier = identifier
+        self.name = name
+        argumentCount = name.utf8.count { $0 == UInt8(ascii: ":") }
+    }
 
     /// The name without labels.
     var baseName: Substring { name.prefix { $0 != "(" } }
-    /// Arguments that a call must carry.
-    var argumentCount: Int { name.utf8.count { $0 == UInt8(ascii: ":") } }
 }
 
 /// The distributed methods of this executable that may be called from remote, sorted; a method's number is its index.

@@ -13,7 +13,7 @@ public final class OutgoingCall: DistributedTargetInvocationEncoder, Sendable {
 
     let limits: Limits
     // Touched by the calling task until the call is handed to the loop, then by the loop only.
-    nonisolated(unsafe) private var writer = ByteWriter(capacity: 256)
+    nonisolated(unsafe) private var writer: ByteWriter? = ByteWriter(capacity: 64)
     nonisolated(unsafe) private(set) var argumentCount: UInt16 = 0
     nonisolated(unsafe) private(set) var arguments = Bytes.empty
     // Of the loop.
@@ -35,7 +35,9 @@ public final class OutgoingCall: DistributedTargetInvocationEncoder, Sendable {
         guard argumentCount < CallHeader.raw - 1 else {
             throw FlockError(.tooLarge, "a distributed method with \(argumentCount) arguments")
         }
+        guard var writer = writer.take() else { preconditionFailure("an argument after doneRecording") }
         try WireCoder.encode(argument.value, into: &writer, limits: limits)
+        self.writer = consume writer
         argumentCount += 1
     }
 
@@ -44,10 +46,10 @@ public final class OutgoingCall: DistributedTargetInvocationEncoder, Sendable {
     public func recordErrorType<E: Error>(_ type: E.Type) throws {}
 
     public func doneRecording() throws {
-        arguments = writer.take(next: 0)
-        guard arguments.count <= limits.frameBytes - CallHeader.size else {
-            throw FlockError(
-                .tooLarge, "arguments of \(arguments.count) bytes; a frame holds \(limits.frameBytes). Send less a call.")
+        arguments = writer.take()?.finish() ?? .empty
+        let room = limits.frameBytes - CallHeader.size
+        guard arguments.count <= room else {
+            throw FlockError(.tooLarge, "arguments of \(arguments.count) bytes, over \(room). Send less a call.")
         }
     }
 

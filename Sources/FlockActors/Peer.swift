@@ -96,7 +96,8 @@ public final class Peer: Sendable {
         let added = system.registry.clientMethods(after: sentClientMethods)
         guard !added.isEmpty else { return }
         sentClientMethods += added.count
-        let frame = MethodsFrame(methods: added.map { ($0, system.registry.names[$0].identifier) }, announcement: .empty)
+        let names = system.registry.names
+        let frame = MethodsFrame(methods: added.map { ($0, names[$0].identifier) }, announcement: .empty)
         connection.send(.methods) { frame.write(to: &$0) }
     }
 
@@ -156,7 +157,8 @@ public final class Peer: Sendable {
         return FlockError(
             // Our own system stops, or the peer is gone: only then may another node answer.
             reason?.code == .shuttingDown ? .shuttingDown : .unavailable,
-            "the connection to \(identity.node) is lost\(reason.map { ": \($0.message)" } ?? "")", node: identity.node)
+            "the connection to \(identity.node) is lost\(reason.map { ": \($0.message)" } ?? "")",
+            node: identity.node)
     }
 }
 

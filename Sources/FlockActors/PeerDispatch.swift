@@ -59,12 +59,11 @@ extension Peer {
     }
 
     private func list(_ call: DirectCall, task: Task<Void, Never>?) {
-        call.isListed = true
+        call.list()
         running[call.number] = RunningCall(call: call, task: task)
     }
 
     func finished(_ call: DirectCall) {
-        call.isListed = false
         running[call.number] = nil
     }
 
@@ -72,9 +71,9 @@ extension Peer {
         let isPinned = actor.unownedExecutor.asSerialExecutor() === loop
         let names = system.registry.names
         let system = system
+        let bytes = call.takeArguments()
         let task = Task(executorPreference: isPinned ? system.taskExecutor : nil) {
-            let arguments = IncomingArguments(
-                call.arguments, count: names[method].argumentCount, limits: system.limits)
+            let arguments = IncomingArguments(bytes, count: names[method].argumentCount, limits: system.limits)
             await system.run(names[method].identifier, on: actor, arguments: arguments, for: call)
         }
         list(call, task: task)

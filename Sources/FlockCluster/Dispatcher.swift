@@ -42,6 +42,9 @@ public struct Dispatcher: Sendable {
     /// Items and bytes that `host` may still be sent; nil if it is unknown.
     public func credit(of host: HostID) -> (items: Int, bytes: Int)? { hosts.credit(of: host) }
 
+    /// Sessions that it keeps a list for; bounded, tests see to that.
+    var heldSessions: Int { pieces.sessionCount }
+
     /// Handles one event and appends what is to be done.
     public mutating func step(_ event: DispatcherEvent, now: Tick, out: inout [DispatcherDirective]) {
         switch event {

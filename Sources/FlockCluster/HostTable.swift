@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Who takes work, and how much more. Local hosts come first since their hand-over costs no copy; within a group the less
-// loaded of two drawn at random gets the run, which keeps the load even without looking at all of them.
+// Who takes work, and how much more. Local hosts come first since their hand-over costs no copy; within a group the
+// less loaded of two drawn at random gets the run, which keeps the load even without looking at all of them.
 
 internal import FlockWire
 

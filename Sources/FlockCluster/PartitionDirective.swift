@@ -51,7 +51,7 @@ public enum PartitionDirective: Sendable {
     ///
     /// `overloaded` and a retry after `retryAfter` may help; `tooLarge` and `invalidInput` never will: submit less at
     /// once or cancel; `expired` says that these sequences were acknowledged long ago.
-    case refused(reply: UInt64, from: UInt64, error: FlockError)
+    indirect case refused(reply: UInt64, from: UInt64, error: FlockError)
     /// Hand the run to the dispatcher of its pipeline.
     case dispatch(OpenRun)
     /// Nobody waits for these any more: take them out of queues, cancel them where they run. Best effort.
@@ -60,7 +60,7 @@ public enum PartitionDirective: Sendable {
     /// single run may be larger).
     case deliver(subscriber: UInt64, session: SessionID, runs: [OutcomeRun])
     /// Answers any call: it had no effect.
-    case failed(reply: UInt64, error: FlockError)
+    indirect case failed(reply: UInt64, error: FlockError)
     /// Answers `cancel`, `attach`, `ack` and `close` that gave a `reply`.
     case done(reply: UInt64)
     /// The session is gone, by `close` or by idleness.

@@ -15,8 +15,9 @@ public enum PartitionOperation: Sendable {
     case openSession(SessionID, pipeline: UInt32, secret: SessionSecret, window: Int)
     /// A session and everything it held is gone.
     case closeSession(SessionID)
-    /// A run is accepted. Its deadline counts from the entry's time, its outcomes live for `timeToLive` from theirs.
-    case accept(SessionID, AcceptRun, timeToLive: Duration)
+    /// A run is accepted. Its deadline counts from the entry's time, its outcomes live for `timeToLive`
+    /// nanoseconds from theirs.
+    case accept(SessionID, AcceptRun, timeToLive: UInt64)
     /// The outcome of open sequences, or of the next ones that were cancelled before they were accepted.
     case completed(SessionID, OutcomeRun)
     /// So many executions of these have begun.
@@ -59,9 +60,19 @@ struct PartitionLog: Sendable {
 
     init(epoch: UInt64) { self.epoch = epoch }
 
+    /// Appends an entry that waits for the in-sync set.
     mutating func append(_ operation: PartitionOperation, time: Tick, local: Local) {
         last += 1
         entries.append((LogEntry(epoch: epoch, index: last, time: time, operation: operation), local))
+    }
+
+    /// Appends, commits and trims an entry in one: for an in-sync set of one there is nobody to keep it for, so that it
+    /// takes its index and nothing else.
+    mutating func passThrough() {
+        precondition(entries.isEmpty, "entry \(last + 1) would overtake \(entries.count) that wait")
+        last += 1
+        committed = last
+        applied = last
     }
 
     /// Entries up to `index` are on every in-sync replica.

@@ -45,6 +45,9 @@ public struct PartitionReplica: Sendable {
     private(set) var log: PartitionLog
     private(set) var sessions = SessionTable()
     private var nextSession: UInt32 = 0
+    // In nanoseconds: taking a `Duration` apart costs a 128-bit division, every time.
+    private let idleTime: UInt64
+    private let timeToLive: UInt64
     private var now = Tick.zero
     // Outcomes of the session being stepped that its subscriber has not got yet.
     private var delivering: [OutcomeRun] = []
@@ -67,10 +70,10 @@ public struct PartitionReplica: Sendable {
         self.minimumInSync = minimumInSync
         self.generation = generation
         self.limits = limits
+        idleTime = limits.sessionIdleTime.clampedNanoseconds
+        timeToLive = limits.outcomeTimeToLive.clampedNanoseconds
         log = PartitionLog(epoch: epoch)
-        log.append(.epoch(epoch), time: .zero, local: .none)
-        log.commit(through: log.last)
-        _ = log.takeCommitted()
+        log.passThrough()  // `epoch`, which changes nothing else
     }
 
     /// The epoch of this primary.
@@ -147,6 +150,12 @@ public struct PartitionReplica: Sendable {
         RequestRun(partition: partition, session: session, sequences: run)
     }
 
+    /// The pipeline of a session; nil if there is no such session, or this is not its secret.
+    public func pipeline(of session: SessionID, secret: SessionSecret) -> UInt32? {
+        guard let slot = sessions.slot(of: session), sessions[slot].secret == secret else { return nil }
+        return sessions[slot].pipeline
+    }
+
     // MARK: Calls of clients
 
     /// The session's slot if the secret is right. A wrong secret is answered as an unknown session is.
@@ -216,11 +225,11 @@ public struct PartitionReplica: Sendable {
             tail.sequences = SequenceRun(first: next, count: sequences.count - known)
             tail.items = run.items.slice(from: known, count: tail.sequences.count)
         }
-        if let error = admit(tail, to: sessions[slot], budget: budget) {
+        if let error = admit(tail, slot: slot, budget: budget) {
             return refuse(refused(from: next, error), out: &out)
         }
         propose(
-            .accept(sessions[slot].id, tail, timeToLive: limits.outcomeTimeToLive),
+            .accept(sessions[slot].id, tail, timeToLive: timeToLive),
             local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
     }
 
@@ -230,21 +239,22 @@ public struct PartitionReplica: Sendable {
     }
 
     /// Why the run cannot be accepted now (or ever); nil if it can.
-    private func admit(_ run: AcceptRun, to session: Session, budget: ByteBudget) -> FlockError? {
+    private func admit(_ run: AcceptRun, slot: Int, budget: ByteBudget) -> FlockError? {
         let count = run.sequences.count
-        let reserved = count * session.reserve
+        let reserved = count * limits.reservedResultBytes
         let bytes = run.items.chargedBytes + reserved
         if inSync.count < minimumInSync { return tooFewReplicas }
-        if count > session.window {
-            return FlockError(.tooLarge, "a run of \(count) in a window of \(session.window): submit less at once")
+        if count > sessions[slot].window {
+            return FlockError(
+                .tooLarge, "a run of \(count) in a window of \(sessions[slot].window): submit less at once")
         }
         if reserved > limits.sessionResultBytes || bytes > budget.limit || reserved > budget.unreadLimit {
             return FlockError(.tooLarge, "a run of \(bytes) bytes never fits: submit less at once")
         }
-        if Int(session.next - session.base) + count > session.window {
+        if Int(sessions[slot].next - sessions[slot].base) + count > sessions[slot].window {
             return overloaded("the session's window is full: acknowledge outcomes")
         }
-        if session.unreadBytes + session.reservedBytes + reserved > limits.sessionResultBytes {
+        if sessions[slot].unreadBytes + sessions[slot].reservedBytes + reserved > limits.sessionResultBytes {
             return overloaded("the session has too many outcomes that were not acknowledged")
         }
         if !budget.admits(bytes, reserved: reserved) { return overloaded("the node holds as much as it may") }
@@ -293,11 +303,9 @@ public struct PartitionReplica: Sendable {
 
     private mutating func attach(_ subscriber: UInt64, slot: Int, out: inout [PartitionDirective]) {
         sessions[slot].subscriber = subscriber
-        let entries = sessions[slot].entries
-        for entry in entries {
-            entry.forEachHeld { sequences, held in
-                deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
-            }
+        let session = sessions[slot]
+        session.forEachHeld { sequences, held in
+            deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
         }
         flushDeliveries(slot, out: &out)
     }
@@ -329,17 +337,19 @@ public struct PartitionReplica: Sendable {
             return
         }
         for run in runs {
-            let whole = checked(run)
             var open = takeScratch()
             sessions[slot].appendOpen(in: run.sequences, to: &open)
             var fresh = 0
-            for part in open {
-                fresh += part.count
-                let outcome =
-                    part == run.sequences
-                    ? whole
-                    : whole.slice(from: Int(part.first - run.sequences.first), count: part.count)
-                proposeBounded(OutcomeRun(sequences: part, outcome: outcome), session, budget: &budget, out: &out)
+            if open.count == 1 && open[0] == run.sequences {
+                fresh = run.sequences.count
+                proposeBounded(run, session, budget: &budget, out: &out)
+            } else {
+                let whole = bounded(run)
+                for part in open {
+                    fresh += part.count
+                    let outcome = whole.slice(from: Int(part.first - run.sequences.first), count: part.count)
+                    proposeBounded(OutcomeRun(sequences: part, outcome: outcome), session, budget: &budget, out: &out)
+                }
             }
             counters.duplicates += run.sequences.count - fresh
             scratch = open
@@ -348,19 +358,29 @@ public struct PartitionReplica: Sendable {
     }
 
     /// The outcome, or `badBatch` when it has another number of values than the run has sequences.
-    private func checked(_ run: OutcomeRun) -> RunOutcome {
+    private func bounded(_ run: OutcomeRun) -> RunOutcome {
         guard case .values(let items, let mask) = run.outcome else { return run.outcome }
         let count = run.sequences.count
         if items.count == count && (mask?.count ?? count) == count { return run.outcome }
         return .failed(FlockError(.badBatch, "\(items.count) results for \(count) items"))
     }
 
-    /// Proposes an outcome, with every value that is larger than what was reserved for it replaced by `resultTooLarge`.
+    /// Proposes an outcome; a value larger than what was reserved for it becomes `resultTooLarge`, and another number
+    /// of values than sequences `badBatch` for all.
     private mutating func proposeBounded(
         _ run: OutcomeRun, _ session: SessionID, budget: inout ByteBudget, out: inout [PartitionDirective]
     ) {
         let reserve = limits.reservedResultBytes
-        guard case .values(let items, _) = run.outcome, items.byteCount > reserve, items.largestItem > reserve else {
+        guard case .values(let items, let mask) = run.outcome else {
+            return propose(.completed(session, run), budget: &budget, out: &out)
+        }
+        let count = run.sequences.count
+        guard items.count == count && (mask?.count ?? count) == count else {
+            let error = FlockError(.badBatch, "\(items.count) results for \(count) items")
+            let bad = OutcomeRun(sequences: run.sequences, outcome: .failed(error))
+            return propose(.completed(session, bad), budget: &budget, out: &out)
+        }
+        guard items.byteCount > reserve, items.largestItem > reserve else {
             return propose(.completed(session, run), budget: &budget, out: &out)
         }
         var start = 0
@@ -386,7 +406,7 @@ public struct PartitionReplica: Sendable {
         while place < sessions.count {
             let slot = sessions.slot(at: place)
             let id = sessions[slot].id
-            if sessions[slot].wake(idleTime: limits.sessionIdleTime) <= now {
+            if sessions[slot].wake(idleTime: idleTime) <= now {
                 tickSession(slot, budget: &budget, out: &out)
             }
             guard sessions.slot(of: id) != nil else { continue }  // closed: the next one has moved to this place
@@ -408,13 +428,13 @@ public struct PartitionReplica: Sendable {
         sessions[slot].takeExpired(now: now, into: &runs)
         for run in runs { propose(.expired(id, run), budget: &budget, out: &out) }
         scratch = runs
-        if sessions[slot].idleEnd(limits.sessionIdleTime) <= now {
+        if sessions[slot].idleEnd(idleTime) <= now {
             propose(.closeSession(id), budget: &budget, out: &out)
         }
     }
 
     private mutating func noteWake(_ slot: Int) {
-        nextDeadline = min(nextDeadline, sessions[slot].wake(idleTime: limits.sessionIdleTime))
+        nextDeadline = min(nextDeadline, sessions[slot].wake(idleTime: idleTime))
     }
 
     private mutating func takeScratch() -> [SequenceRun] {
@@ -430,24 +450,24 @@ public struct PartitionReplica: Sendable {
         _ operation: PartitionOperation, local: PartitionLog.Local = .none, budget: inout ByteBudget,
         out: inout [PartitionDirective]
     ) {
-        log.append(operation, time: now, local: local)
-        // The in-sync set is this node: what is appended is committed. Replication commits at the lowest index that
-        // all of the in-sync set have.
-        log.commit(through: log.last)
-        while let (entry, local) = log.takeCommitted() { apply(entry, local: local, budget: &budget, out: &out) }
+        // The in-sync set is this node: what is appended is committed, applied and trimmed at once. Replication keeps
+        // the entry until the whole in-sync set has it, and applies what `commit(through:)` lets go.
+        log.passThrough()
+        apply(operation, time: now, local: local, budget: &budget, out: &out)
     }
 
     private mutating func apply(
-        _ entry: LogEntry, local: PartitionLog.Local, budget: inout ByteBudget, out: inout [PartitionDirective]
+        _ operation: PartitionOperation, time: Tick, local: PartitionLog.Local, budget: inout ByteBudget,
+        out: inout [PartitionDirective]
     ) {
         precondition(inSync.count >= minimumInSync, "S6: \(partition) commits with \(inSync) of \(minimumInSync)")
-        switch entry.operation {
+        switch operation {
         case .epoch: return
         case .openSession(let id, let pipeline, let secret, let window):
             sessions.insert(
                 Session(
                     id: id, pipeline: pipeline, secret: secret, window: window, reserve: limits.reservedResultBytes,
-                    now: entry.time))
+                    now: time))
             if let slot = sessions.slot(of: id) { noteWake(slot) }
             if let reply = local.reply { out.append(.opened(reply: reply, session: id)) }
         case .closeSession(let id):
@@ -459,14 +479,14 @@ public struct PartitionReplica: Sendable {
             if let reply = local.reply { out.append(.done(reply: reply)) }
         case .accept(let id, let run, let timeToLive):
             guard let slot = sessions.slot(of: id) else { return }
-            let deadline = run.deadline.map { entry.time + $0 }
+            let deadline = run.deadline.map { time + $0 }
             sessions[slot].accept(
                 run, deadline: deadline ?? .never, timeToLive: timeToLive, bytes: run.items.chargedBytes,
                 budget: &budget)
             accepted(run, slot: slot, deadline: deadline, reply: local.reply, out: &out)
         case .completed(let id, let run):
             guard let slot = sessions.slot(of: id) else { return }
-            applyCompleted(run, slot: slot, time: entry.time, budget: &budget, out: &out)
+            applyCompleted(run, slot: slot, time: time, budget: &budget, out: &out)
             if local.revokes { out.append(.revoke(requests(id, run.sequences))) }
         case .failed(let id, let run, let attempts):
             guard let slot = sessions.slot(of: id) else { return }
@@ -507,7 +527,6 @@ public struct PartitionReplica: Sendable {
     ) {
         let count = run.sequences.count
         if run.sequences.first >= sessions[slot].next {
-            let timeToLive = limits.outcomeTimeToLive
             sessions[slot].skip(run.sequences, outcome: run.outcome, time: time, timeToLive: timeToLive)
             counters.accepted += count
         } else {

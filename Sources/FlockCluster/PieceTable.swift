@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Runs are enqueued, sent, answered and revoked in different parts, so they are kept as pieces: cut where a border falls
-// into one, found by session and sequence. A slab holds them; each session has a sorted list of slots.
+// Runs are enqueued, sent, answered and revoked in different parts, so they are kept as pieces: cut where a border
+// falls into one, found by session and sequence. A slab holds them; each session has a sorted list of slots.
 
 internal import DequeModule
 internal import FlockWire
@@ -25,6 +25,8 @@ struct PieceTable: Sendable {
     private var lanes: [Dispatcher.SessionKey: Deque<Int>] = [:]
     private var keptLanes = 256
     private var nextSerial: UInt64 = 1
+
+    var sessionCount: Int { lanes.count }
 
     subscript(slot: Int) -> Piece {
         @inline(__always) _read { yield pieces[slot] }
@@ -54,7 +56,7 @@ struct PieceTable: Sendable {
         return low
     }
 
-    /// Changes a session's list in place: it is moved out of the dictionary, so that it has one owner and is not copied.
+    /// Changes a session's list in place: moved out of the dictionary it has one owner, so it is not copied.
     private mutating func edit(_ run: RequestRun, _ change: (inout Deque<Int>, borrowing PieceTable) -> Void) {
         var lane: Deque<Int> = []
         swap(&lane, &lanes[key(run), default: []])

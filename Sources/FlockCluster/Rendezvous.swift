@@ -80,7 +80,9 @@ struct StableHash: Sendable {
     }
 
     mutating func combine(_ number: UInt64) {
-        for shift in stride(from: UInt64(0), to: 64, by: 8) { combine(byte: UInt8(truncatingIfNeeded: number >> shift)) }
+        for shift in stride(from: UInt64(0), to: 64, by: 8) {
+            combine(byte: UInt8(truncatingIfNeeded: number >> shift))
+        }
     }
 
     private mutating func combine(byte: UInt8) { state = (state ^ UInt64(byte)) &* 0x100_0000_01B3 }

@@ -51,13 +51,14 @@ struct Session: Sendable {
     var held: SequenceRun { SequenceRun(first: base, count: Int(next - base)) }
 
     /// When this session needs a tick, given how long an idle one is kept.
-    func wake(idleTime: Duration) -> Tick {
-        min(openItems > 0 ? earliestDeadline : .never, unreadBytes > 0 || !entries.isEmpty ? earliestExpiry : .never,
+    func wake(idleTime: UInt64) -> Tick {
+        min(
+            openItems > 0 ? earliestDeadline : .never, unreadBytes > 0 || !entries.isEmpty ? earliestExpiry : .never,
             idleEnd(idleTime))
     }
 
     /// When it may be closed as idle: nobody listens or called, nothing is open, no outcome can be fetched any more.
-    func idleEnd(_ idleTime: Duration) -> Tick {
+    func idleEnd(_ idleTime: UInt64) -> Tick {
         guard subscriber == nil && openItems == 0 else { return .never }
         return entries.isEmpty ? lastCall + idleTime : max(lastCall + idleTime, latestExpiry)
     }
@@ -92,7 +93,7 @@ struct Session: Sendable {
     }
 
     mutating func accept(
-        _ run: AcceptRun, deadline: Tick, timeToLive: Duration, bytes: Int, budget: inout ByteBudget
+        _ run: AcceptRun, deadline: Tick, timeToLive: UInt64, bytes: Int, budget: inout ByteBudget
     ) {
         precondition(run.sequences.first == next, "\(run.sequences) accepted after \(next) in \(id)")
         entries.append(
@@ -108,7 +109,7 @@ struct Session: Sendable {
     }
 
     /// The next `run` is done before it was accepted: cancelled. It reserves and counts nothing.
-    mutating func skip(_ run: SequenceRun, outcome: RunOutcome, time: Tick, timeToLive: Duration) {
+    mutating func skip(_ run: SequenceRun, outcome: RunOutcome, time: Tick, timeToLive: UInt64) {
         precondition(run.first == next, "\(run) skipped after \(next) in \(id)")
         let held = Held(outcome: outcome, bytes: 0, expires: time + timeToLive)
         entries.append(
@@ -123,21 +124,14 @@ struct Session: Sendable {
         var index = index(of: run.first)
         var at = run.first
         while at < run.end {
-            let part = entries[index].sequences.clipped(to: run)
-            let slice = outcome.slice(from: Int(at - run.first), count: part.count)
-            let reserved = part.count * reserve
-            let bytes = min(slice.byteCount, reserved)
-            let expires = time + entries[index].timeToLive
-            note(expires)
-            if let items = entries[index].complete(part, held: Held(outcome: slice, bytes: bytes, expires: expires)) {
-                payloadBytes -= items.chargedBytes
-                budget.giveOpen(items.chargedBytes)
-            }
-            openItems -= part.count
-            unreadBytes += bytes
-            budget.giveOpen(reserved)
-            budget.takeUnread(bytes)
-            at = part.end
+            let settled = entries[index].settle(run, outcome: outcome, time: time, reserve: reserve)
+            note(settled.expires)
+            payloadBytes -= settled.released
+            budget.giveOpen(settled.released + settled.count * reserve)
+            budget.takeUnread(settled.bytes)
+            openItems -= settled.count
+            unreadBytes += settled.bytes
+            at += UInt64(settled.count)
             index += 1
         }
         precondition(openItems >= 0 && payloadBytes >= 0, "\(id): \(openItems) open items, \(payloadBytes) bytes")
@@ -159,8 +153,9 @@ struct Session: Sendable {
         }
         unreadBytes -= bytes
         budget.giveUnread(bytes)
-        while let first = entries.first, first.isFreed {
-            base = first.sequences.end
+        while !entries.isEmpty {
+            base = entries[0].firstKept
+            guard base == entries[0].sequences.end else { break }
             entries.removeFirst()
         }
     }
@@ -213,12 +208,25 @@ struct Session: Sendable {
         earliestExpiry = earliest
     }
 
+    /// Calls `visit` with every outcome that waits for its acknowledgement, in order.
+    func forEachHeld(_ visit: (SequenceRun, Held) -> Void) {
+        for entry in entries { entry.forEachHeld(visit) }
+    }
+
     /// Everything is given back; the session must not be used after it.
     mutating func release(budget: inout ByteBudget) {
         budget.giveOpen(payloadBytes + reservedBytes)
         budget.giveUnread(unreadBytes)
         entries.removeAll()
         (openItems, payloadBytes, unreadBytes, base) = (0, 0, 0, next)
+    }
+}
+
+extension Tick {
+    /// Nanoseconds later; saturates at `never`.
+    static func + (tick: Tick, nanoseconds: UInt64) -> Tick {
+        let (sum, overflow) = tick.nanoseconds.addingReportingOverflow(nanoseconds)
+        return Tick(nanoseconds: overflow ? .max : sum)
     }
 }
 

@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// An accepted run and what became of it. Nearly always a run is done as a whole by one completion, so that case needs no
-// list; only a run that was completed, acknowledged or expired in parts keeps its pieces.
+// An accepted run and what became of it. Nearly always a run is done as a whole by one completion, so that case needs
+// no list; only a run that was completed, acknowledged or expired in parts keeps its pieces.
 
 internal import FlockWire
 
@@ -50,13 +50,24 @@ struct SessionEntry: Sendable {
     /// `never` for none.
     let deadline: Tick
     let trace: TraceContext?
-    /// How long its outcomes are kept.
-    let timeToLive: Duration
+    /// How long its outcomes are kept, in nanoseconds.
+    let timeToLive: UInt64
     /// Executions begun before now, as far as the log knows.
     var attempts = 0
     var body: Body
 
-    var isFreed: Bool { if case .freed = body { true } else { false } }
+    /// The first sequence that is open or not acknowledged; the end if there is none.
+    var firstKept: UInt64 {
+        switch body {
+        case .open, .done: return sequences.first
+        case .freed: return sequences.end
+        case .split(let split):
+            guard let piece = split.pieces.first, piece.held == nil, piece.sequences.first == sequences.first else {
+                return sequences.first
+            }
+            return piece.sequences.end
+        }
+    }
 
     /// The items, while anything is open.
     var items: ItemBuffer? {
@@ -86,8 +97,29 @@ struct SessionEntry: Sendable {
         }
     }
 
+    /// What `settle` changed.
+    struct Settled {
+        let count: Int
+        /// Bytes of the outcome.
+        let bytes: Int
+        /// Payload bytes that are no longer pinned.
+        let released: Int
+        let expires: Tick
+    }
+
+    /// Gives the part of `run` that lies in this entry (and is open) its part of the outcome. The hot path: one access
+    /// to the ring for it all.
+    mutating func settle(_ run: SequenceRun, outcome: RunOutcome, time: Tick, reserve: Int) -> Settled {
+        let part = sequences.clipped(to: run)
+        let slice = part == run ? outcome : outcome.slice(from: Int(part.first - run.first), count: part.count)
+        let bytes = min(slice.byteCount, part.count * reserve)
+        let expires = time + timeToLive
+        let items = complete(part, held: Held(outcome: slice, bytes: bytes, expires: expires))
+        return Settled(count: part.count, bytes: bytes, released: items?.chargedBytes ?? 0, expires: expires)
+    }
+
     /// Gives the open sequences `part` their outcome. Returns the items if with that nothing is open any more.
-    mutating func complete(_ part: SequenceRun, held: Held) -> ItemBuffer? {
+    private mutating func complete(_ part: SequenceRun, held: Held) -> ItemBuffer? {
         switch body {
         case .open(let items):
             guard part.count < sequences.count else {
@@ -195,8 +227,8 @@ extension [Piece] {
         return low
     }
 
-    /// Cuts the pieces at the borders of `range` and changes those inside of it. Touching pieces without an outcome become
-    /// one, so that acknowledging item by item leaves no crumbs.
+    /// Cuts the pieces at the borders of `range` and changes those inside of it. Touching pieces without an outcome
+    /// become one, so that acknowledging item by item leaves no crumbs.
     mutating func change(_ range: SequenceRun, _ change: (inout Piece) -> Void) {
         let low = firstIndex(endingAfter: range.first)
         var high = low
@@ -205,12 +237,12 @@ extension [Piece] {
             var rest = self[high]
             high += 1
             if rest.sequences.first < range.first {
-                changed.append(rest.takeFirst(Int(range.first - rest.sequences.first)))
+                changed.appendMerged(rest.takeFirst(Int(range.first - rest.sequences.first)))
             }
             var inside = rest.takeFirst(Int(Swift.min(rest.sequences.end, range.end) - rest.sequences.first))
             change(&inside)
             changed.appendMerged(inside)
-            if rest.sequences.count > 0 { changed.append(rest) }
+            if rest.sequences.count > 0 { changed.appendMerged(rest) }
         }
         guard let first = changed.first else { return }
         var start = low

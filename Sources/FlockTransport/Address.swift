@@ -31,7 +31,7 @@ struct SocketAddress {
         withUnsafeBytes(of: storage) { body($0.baseAddress!.assumingMemoryBound(to: sockaddr.self)) }
     }
 
-    private var isIPv4: Bool { storage.ss_family == sa_family_t(AF_INET) }
+    var isIPv4: Bool { storage.ss_family == sa_family_t(AF_INET) }
 
     var port: Int {
         withAddress { address in

@@ -16,7 +16,7 @@ internal import Synchronization
 enum LoopWork: Sendable {
     case call(@Sendable () -> Void)
     case actorJob(UnownedJob)
-    case taskJob(UnownedJob)
+    case taskJob(UnownedJob, LoopTaskExecutor)
 }
 
 /// Something with uv handles, which a stopping loop tells to close them.
@@ -52,6 +52,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     private let owner = Atomic<UInt>(0)
     /// Threads between the decision to wake the loop and the wake-up: the handle must outlive them.
     private let senders = Atomic<Int>(0)
+    /// The inbox is not empty; changed under its lock.
+    let hasInboxWork = Atomic<Bool>(false)
 
     // Of the loop's thread.
     var running: [LoopWork] = []
@@ -113,13 +115,15 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     public func enqueue(_ job: consuming ExecutorJob) { submit(.actorJob(UnownedJob(job))) }
 
     func submit(_ work: LoopWork) {
-        if isCurrent {
-            // No lock and no wake-up: whatever runs on this thread is followed by the end of a turn.
+        // No lock and no wake-up: whatever runs on this thread is followed by the end of a turn. Behind work that came
+        // from elsewhere before, it queues there: work runs in the order in which it came.
+        if isCurrent && !hasInboxWork.load(ordering: .acquiring) {
             ownWork.append(work)
             return
         }
         let (wake, drain) = inbox.withLock { inbox -> (Bool, Bool) in
             inbox.work.append(work)
+            hasInboxWork.store(true, ordering: .releasing)
             if inbox.phase == .stopped {
                 defer { inbox.isDraining = true }
                 return (false, !inbox.isDraining)
@@ -209,6 +213,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         isStopping = true
         willBlock = false
         for resident in Array(residents.values) { resident.loopStops() }
+        // At once, whatever else the turn has to do: the handles must be on their way to be closed.
+        settleStreams()
         for timer in timers.removeAll() { timer.drop() }
         endTurn()
         inbox.withLock { inbox in
@@ -230,7 +236,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     }
 
     private func becomeStopped() -> Bool {
-        guard ownWork.isEmpty, armedHooks.isEmpty, dirty.isEmpty else { return false }
+        if hasOwnWork { return false }
         return inbox.withLock { inbox in
             guard inbox.work.isEmpty else { return false }
             inbox.phase = .stopped
@@ -243,13 +249,14 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         while true {
             let work = inbox.withLock { inbox -> [LoopWork] in
                 defer { inbox.work = [] }
+                hasInboxWork.store(false, ordering: .relaxed)
                 if inbox.work.isEmpty { inbox.isDraining = false }
                 return inbox.work
             }
             if work.isEmpty { return }
             owner.store(UInt(pthread_self()), ordering: .relaxed)
-            ownWork = work
-            endTurn()
+            ownWork.append(contentsOf: work)
+            repeat { endTurn() } while hasOwnWork
             owner.store(0, ordering: .relaxed)
         }
     }
@@ -261,7 +268,7 @@ final class LoopTaskExecutor: TaskExecutor {
 
     init(loop: EventLoop) { self.loop = loop }
 
-    func enqueue(_ job: consuming ExecutorJob) { loop.submit(.taskJob(UnownedJob(job))) }
+    func enqueue(_ job: consuming ExecutorJob) { loop.submit(.taskJob(UnownedJob(job), self)) }
 }
 
 /// Settings of the process that a transport needs, made once.

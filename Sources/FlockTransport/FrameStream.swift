@@ -14,14 +14,18 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     let handle: UnsafeMutablePointer<uv_tcp_t>
     let writeRequest: UnsafeMutablePointer<uv_write_t>
 
-    var reader: FrameReader
+    // By pointer: a class's properties cost a run-time check of exclusive access in every send and for every frame.
+    let reader: UnsafeMutablePointer<FrameReader>
+    let out: UnsafeMutablePointer<ByteWriter>
+
     private var isReading = false
     private var isPaused = false
+    private var wantsFrames = false
     private var isDelivering = false
+    private var isCatchingUp = false
     private var framesRead: UInt64 = 0
     private var frameWatch = FrameWatch()
 
-    var out = ByteWriter(capacity: FrameStream.outCapacity)
     var chunks: [Bytes] = []
     var chunkBytes = 0
     var inFlight: [Bytes] = []
@@ -29,6 +33,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     var isCongested = false
     private var isDirty = false
 
+    private(set) var isOpen = true
     /// Why the stream is closed or about to be.
     private(set) var reason: FlockError?
     private var isClosed = false
@@ -55,8 +60,14 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         self.limits = limits
         self.handle = handle
         writeRequest = .allocate(capacity: 1)
-        reader = FrameReader(bufferBytes: limits.readBufferBytes, bodyLimit: limits.handshakeFrameBytes)
+        reader = .allocate(capacity: 1)
+        reader.initialize(
+            to: FrameReader(bufferBytes: limits.readBufferBytes, bodyLimit: limits.handshakeFrameBytes))
+        out = .allocate(capacity: 1)
+        out.initialize(to: ByteWriter(capacity: FrameStream.outCapacity))
         uv_tcp_nodelay(handle, 1)
+        // A peer that vanished without a word is found by the kernel after a while, also on an idle connection.
+        uv_tcp_keepalive(handle, 1, 60)
         // The open handle owns its stream: it is let go in the close callback.
         let data = Unmanaged.passRetained(self).toOpaque()
         handle.pointee.data = data
@@ -65,6 +76,10 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     }
 
     deinit {
+        reader.deinitialize(count: 1)
+        reader.deallocate()
+        out.deinitialize(count: 1)
+        out.deallocate()
         handle.deallocate()
         writeRequest.deallocate()
     }
@@ -73,15 +88,15 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         Unmanaged<FrameStream>.fromOpaque(data!).takeUnretainedValue()
     }
 
-    var isOpen: Bool { reason == nil }
-
     // MARK: Closing
 
     /// The stream is closed at the end of the turn, after one attempt to write what waits. The first reason counts.
     func close(_ reason: FlockError) {
         assert(loop.isCurrent, "stream closed outside of event loop \(loop.name)")
-        guard self.reason == nil else { return }
+        guard isOpen else { return }
+        isOpen = false
         self.reason = reason
+        updateReading()
         markDirty()
     }
 
@@ -98,7 +113,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     /// The end of the turn.
     func settle() {
         isDirty = false
-        if reason == nil { flush() }
+        if isOpen { flush() }
         if let reason {
             closeHandle()
             reportClose(reason)
@@ -146,29 +161,39 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         updateReading()
     }
 
-    private var wantsFrames: Bool { !isPaused && reason == nil && onFrame != nil }
-
     private func updateReading() {
+        wantsFrames = !isPaused && isOpen && onFrame != nil
         guard !isClosed, wantsFrames != isReading else { return }
-        isReading = wantsFrames
-        guard isReading else {
+        if !wantsFrames {
+            isReading = false
             uv_read_stop(uvStream(handle))
-            return
+        } else if !reader.pointee.isMidFrame || isDelivering {
+            startReading()
+        } else if !isCatchingUp {
+            // What was read before the pause comes first: not from inside the call that ends the pause, and before
+            // the next read, for which the reader may have no room.
+            isCatchingUp = true
+            loop.ownWork.append(.call { [self] in catchUp() })
         }
+    }
+
+    private func catchUp() {
+        isCatchingUp = false
+        deliver()
+        if wantsFrames && !isReading && !isClosed { startReading() }
+    }
+
+    private func startReading() {
+        isReading = true
         let code = uv_read_start(
             uvStream(handle),
             { handle, _, buffer in FrameStream.from(handle!.pointee.data).allocate(buffer!) },
             { handle, count, _ in FrameStream.from(handle!.pointee.data).didRead(count) })
-        if code != 0 {
-            close(uvError(code, "reading"))
-        } else if reader.isMidFrame && !isDelivering {
-            // What was read before the pause comes first, but not from inside the call that ended it.
-            loop.ownWork.append(.call { [self] in deliver() })
-        }
+        if code != 0 { close(uvError(code, "reading")) }
     }
 
     private func allocate(_ buffer: UnsafeMutablePointer<uv_buf_t>) {
-        let memory = reader.prepare()
+        let memory = reader.pointee.prepare()
         buffer.pointee.base = memory.baseAddress!.assumingMemoryBound(to: CChar.self)
         buffer.pointee.len = memory.count
     }
@@ -176,7 +201,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     private func didRead(_ count: Int) {
         loop.activity &+= 1
         if count > 0 {
-            reader.commit(count)
+            reader.pointee.commit(count)
             deliver()
         } else if count < 0 {
             let code = Int32(count)
@@ -191,14 +216,14 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         isDelivering = true
         defer { isDelivering = false }
         do {
-            while wantsFrames, let frame = try reader.next() {
+            while wantsFrames, let frame = try reader.pointee.next() {
                 framesRead &+= 1
                 onFrame?(frame)
             }
         } catch {
             close(FlockError(.protocolViolation, "not a frame that this node understands: \(error)"))
         }
-        if reader.isMidFrame { watchFrame() }
+        if reader.pointee.isMidFrame { watchFrame() }
     }
 
     // MARK: Slow frames
@@ -224,7 +249,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
 
     private func frameTimerFired() {
         frameWatch.timer = nil
-        guard isOpen, reader.isMidFrame, frameWatch.frame == framesRead else { return }
+        guard isOpen, reader.pointee.isMidFrame, frameWatch.frame == framesRead else { return }
         guard wantsFrames else {
             // Paused: what waits may be a complete frame. The watch begins anew with the next read.
             frameWatch.frame = .max

@@ -19,7 +19,7 @@ extension FrameStream {
 
     /// Bytes that the kernel has not taken yet.
     var pendingBytes: Int {
-        out.count + chunkBytes + (isWriting ? Int(uv_stream_get_write_queue_size(uvStream(handle))) : 0)
+        out.pointee.count + chunkBytes + (isWriting ? Int(uv_stream_get_write_queue_size(uvStream(handle))) : 0)
     }
 
     /// False if the stream is closed or the frame too large; then nothing is sent of it.
@@ -27,43 +27,37 @@ extension FrameStream {
         _ type: FrameType, flags: UInt16, payload: Bytes, _ build: (inout ByteWriter) -> Void
     ) -> Bool {
         assert(loop.isCurrent, "frame sent outside of event loop \(loop.name)")
-        guard reason == nil else { return false }
-        let start = out.count
-        out.write(0 as UInt64)
-        out.write(0 as UInt64)
-        build(&out)
-        let built = out.count - start - FrameHeader.size
+        guard isOpen else { return false }
+        let start = out.pointee.count
+        out.pointee.reserve(FrameHeader.size) { _ in FrameHeader.size }
+        build(&out.pointee)
+        let built = out.pointee.count - start - FrameHeader.size
+        assert(built >= 0, "a frame's builder took away what was there before")
         let length = built + payload.count
         guard length <= limits.frameBytes else {
-            out.truncate(to: start)
+            out.pointee.truncate(to: start)
             return false
         }
-        patchHeader(FrameHeader(type: type, flags: flags, length: length), at: start)
+        withOut { written in
+            FrameHeader(type: type, flags: flags, length: length).write(
+                to: UnsafeMutableRawBufferPointer(rebasing: written[start..<start + FrameHeader.size]))
+        }
         if payload.isEmpty {
-            out.align(to: 8)
+            if built % 8 != 0 { out.pointee.align(to: 8) }
         } else {
             precondition(built % 8 == 0, "a payload after \(built) bytes would not be aligned")
             append(payload)
         }
-        if out.count >= Self.sealBytes { seal() }
+        if out.pointee.count >= Self.sealBytes { seal() }
         if pendingBytes >= limits.writeHighWaterBytes { checkPending() }
         markDirty()
         return true
     }
 
-    @inline(__always)
-    private func patchHeader(_ header: FrameHeader, at start: Int) {
-        withUnsafeTemporaryAllocation(byteCount: FrameHeader.size, alignment: 8) { target in
-            header.write(to: target)
-            out.patch(UInt64(littleEndian: target.load(as: UInt64.self)), at: start)
-            out.patch(UInt64(littleEndian: target.load(fromByteOffset: 8, as: UInt64.self)), at: start + 8)
-        }
-    }
-
     private func append(_ payload: Bytes) {
         guard payload.count >= Self.referenceBytes else {
-            out.write(payload)
-            out.align(to: 8)
+            out.pointee.write(payload)
+            out.pointee.align(to: 8)
             return
         }
         seal()
@@ -78,9 +72,9 @@ extension FrameStream {
     }
 
     private func seal() {
-        guard out.count > 0 else { return }
-        chunkBytes += out.count
-        chunks.append(out.take(next: Self.outCapacity))
+        guard out.pointee.count > 0 else { return }
+        chunkBytes += out.pointee.count
+        chunks.append(out.pointee.take(next: Self.outCapacity))
     }
 
     private func checkPending() {
@@ -101,15 +95,19 @@ extension FrameStream {
     func flush() {
         guard !isWriting else { return }
         if chunks.isEmpty {
-            guard out.count > 0 else { return }
+            guard out.pointee.count > 0 else { return }
             let written = writeOut()
             if written < 0 { return }
-            if written == out.count {
+            if written == out.pointee.count {
                 // An unusually large buffer is not kept.
-                if written > 2 * Self.sealBytes { _ = out.take(next: Self.outCapacity) } else { out.truncate(to: 0) }
+                if written > 2 * Self.sealBytes {
+                    _ = out.pointee.take(next: Self.outCapacity)
+                } else {
+                    out.pointee.truncate(to: 0)
+                }
                 return
             }
-            let rest = out.take(next: Self.outCapacity)
+            let rest = out.pointee.take(next: Self.outCapacity)
             chunks.append(rest.slice(from: written, count: rest.count - written))
             chunkBytes += rest.count - written
         } else {
@@ -119,17 +117,23 @@ extension FrameStream {
         if !chunks.isEmpty { startWrite() }
     }
 
+    /// What was written to `out`. The writer gives its memory only as room for more: what was written lies before it.
+    @inline(__always)
+    private func withOut(_ body: (UnsafeMutableRawBufferPointer) -> Void) {
+        let count = out.pointee.count
+        out.pointee.reserve(0) { room in
+            body(UnsafeMutableRawBufferPointer(start: room.baseAddress! - count, count: count))
+            return 0
+        }
+    }
+
     /// What the socket takes of `out` at once; negative if the stream failed.
     private func writeOut() -> Int {
-        let count = out.count
-        // The writer gives its memory only as room for more: what was written lies before it.
         var taken: Int32 = 0
-        let stream = uvStream(handle)
-        out.reserve(0) { room in
-            let start = (room.baseAddress! - count).assumingMemoryBound(to: CChar.self)
-            var buffer = uv_buf_init(start, UInt32(clamping: count))
-            taken = uv_try_write(stream, &buffer, 1)
-            return 0
+        withOut { written in
+            let start = written.baseAddress!.assumingMemoryBound(to: CChar.self)
+            var buffer = uv_buf_t(base: start, len: written.count)
+            taken = uv_try_write(uvStream(handle), &buffer, 1)
         }
         return accepted(taken)
     }
@@ -197,7 +201,7 @@ extension FrameStream {
     func lastWrite() {
         guard !isWriting else { return }
         if chunks.isEmpty {
-            if out.count > 0 { _ = writeOut() }
+            if out.pointee.count > 0 { _ = writeOut() }
         } else {
             seal()
             _ = writeChunks()
@@ -208,7 +212,7 @@ extension FrameStream {
         chunks = []
         inFlight = []
         chunkBytes = 0
-        out = ByteWriter(capacity: 16)
+        _ = out.pointee.take(next: 16)
     }
 
     /// The memory of chunks as uv buffers; the chunks stay alive as long as the caller holds them.

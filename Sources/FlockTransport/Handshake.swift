@@ -35,7 +35,7 @@ final class Handshake: @unchecked Sendable {
             case .send(let type, let body):
                 _ = stream.send(type, flags: 0, payload: .empty) { $0.write(body) }
             case .succeed(let node, let role, let version):
-                stream.reader.bodyLimit = stream.limits.frameBytes
+                stream.reader.pointee.bodyLimit = stream.limits.frameBytes
                 // Frames that came with the last step wait in the reader until the connection has a handler.
                 stream.onFrame = nil
                 stream.onClose = nil

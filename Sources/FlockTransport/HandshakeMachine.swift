@@ -9,7 +9,8 @@
 //
 // The proofs cover both frames as they were sent, so nothing in them can be changed on the way (a version cannot be
 // pushed down); both nonces are in it, so no proof can be replayed; the labels differ, so none can be reflected. The
-// dialer proves first: a stranger who connects gets no HMAC to guess tokens with. Whoever finds a fault sends a refusal.
+// dialer proves first: a stranger who connects gets no HMAC to guess tokens with. Whoever finds a fault sends a
+// refusal and closes.
 
 internal import FlockWire
 

@@ -40,10 +40,12 @@ public final class Listener: LoopResident, @unchecked Sendable {
                 AddressLookup.start(host, port: port, on: loop) { result in
                     continuation.resume(
                         with: Result {
-                            let address = try result.get()[0]
-                            guard address.isLoopback || identity.token != nil || insecure else {
+                            let addresses = try result.get()
+                            guard addresses.allSatisfy(\.isLoopback) || identity.token != nil || insecure else {
                                 throw openAddressError(host: host, port: port)
                             }
+                            // A name may stand for an IPv4 and an IPv6 address: the first is what most peers try.
+                            let address = addresses.first(where: \.isIPv4) ?? addresses[0]
                             return try Listener(
                                 at: address, named: "\(host):\(port)", on: loop, identity: identity, limits: limits,
                                 log: log, onConnection: onConnection)

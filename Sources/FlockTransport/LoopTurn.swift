@@ -53,30 +53,36 @@ extension EventLoop {
         if hasOwnWork && !isStopping { uv_async_send(handles.wakeUp) }
     }
 
-    private var hasOwnWork: Bool { !ownWork.isEmpty || !armedHooks.isEmpty || !dirty.isEmpty }
+    var hasOwnWork: Bool { !ownWork.isEmpty || !armedHooks.isEmpty || !dirty.isEmpty }
 
     /// Before the loop blocks: the end of the turn of timers and closed handles, then asleep unless work came.
     func prepareToPoll() {
-        endTurn()
-        guard willBlock else { return }
-        let isAsleep = inbox.withLock { inbox in
+        for _ in 0..<4 {
+            endTurn()
+            if !willBlock || fallAsleep() { return }
+        }
+        // Work comes as fast as it is done: I/O has its turn all the same, without blocking.
+        if !isStopping { uv_async_send(handles.wakeUp) }
+    }
+
+    private func fallAsleep() -> Bool {
+        inbox.withLock { inbox in
             inbox.isAsleep = inbox.work.isEmpty && inbox.phase == .running
             return inbox.isAsleep
         }
-        if !isAsleep && !isStopping { uv_async_send(handles.wakeUp) }
     }
 
     private func runWork() -> Bool {
+        swap(&ownWork, &running)
         inbox.withLock { inbox in
             inbox.isAsleep = false
-            if !inbox.work.isEmpty { swap(&inbox.work, &running) }
-        }
-        if !ownWork.isEmpty {
+            guard !inbox.work.isEmpty else { return }
+            hasInboxWork.store(false, ordering: .relaxed)
             if running.isEmpty {
-                swap(&ownWork, &running)
+                swap(&inbox.work, &running)
             } else {
-                running.append(contentsOf: ownWork)
-                ownWork.removeAll(keepingCapacity: true)
+                running.append(contentsOf: inbox.work)
+                inbox.work.removeAll(keepingCapacity: true)
             }
         }
         guard !running.isEmpty else { return false }
@@ -86,15 +92,11 @@ extension EventLoop {
             switch running[index] {
             case .call(let body): body()
             case .actorJob(let job): job.runSynchronously(on: asUnownedSerialExecutor())
-            case .taskJob(let job): runTaskJob(job)
+            case .taskJob(let job, let executor): job.runSynchronously(on: executor.asUnownedTaskExecutor())
             }
         }
         running.removeAll(keepingCapacity: running.count <= 4096)
         return true
-    }
-
-    private func runTaskJob(_ job: UnownedJob) {
-        job.runSynchronously(on: taskExecutor.asUnownedTaskExecutor())
     }
 
     private func runHooks() -> Bool {
@@ -105,7 +107,7 @@ extension EventLoop {
         return true
     }
 
-    private func settleStreams() {
+    func settleStreams() {
         guard !dirty.isEmpty else { return }
         swap(&dirty, &settling)
         for stream in settling { stream.settle() }

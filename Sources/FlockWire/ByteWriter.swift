@@ -6,50 +6,64 @@
 /// Builds bytes in one growing storage, handed out without a copy by `finish()`.
 public struct ByteWriter: ~Copyable {
     private var storage: ByteStorage
+    // Kept beside the storage: a write then needs no reference to it.
+    private var base: UnsafeMutableRawPointer
+    private var capacity: Int
     public private(set) var count = 0
 
     public init(capacity: Int = 256) {
-        storage = ByteStorage(capacity: max(capacity, 16))
+        self.init(storage: ByteStorage(capacity: max(capacity, 16)))
     }
 
-    private init(storage: ByteStorage) { self.storage = storage }
+    private init(storage: ByteStorage) {
+        self.storage = storage
+        base = storage.base
+        capacity = storage.capacity
+    }
 
     /// A writer without memory of its own, until something is written.
     static func placeholder() -> ByteWriter { ByteWriter(storage: Bytes.emptyStorage) }
 
+    @inline(never)
     private mutating func grow(for additional: Int) {
         let needed = count + additional
-        guard needed > storage.capacity else { return }
-        let bigger = ByteStorage(capacity: max(needed, storage.capacity * 2))
-        bigger.base.copyMemory(from: storage.base, byteCount: count)
-        storage = bigger
+        guard needed > capacity else { return }
+        let bigger = ByteStorage(capacity: max(needed, capacity * 2))
+        bigger.base.copyMemory(from: base, byteCount: count)
+        adopt(bigger)
+    }
+
+    private mutating func adopt(_ fresh: ByteStorage) {
+        storage = fresh
+        base = fresh.base
+        capacity = fresh.capacity
     }
 
     @inline(__always)
     public mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
         let width = MemoryLayout<Integer>.size
-        if storage.capacity - count < width { grow(for: width) }
-        (storage.base + count).storeBytes(of: value.littleEndian, as: Integer.self)
+        if capacity - count < width { grow(for: width) }
+        (base + count).storeBytes(of: value.littleEndian, as: Integer.self)
         count += width
     }
 
     /// LEB128, at most 10 bytes.
     public mutating func writeVarint(_ value: UInt64) {
-        if storage.capacity - count < 10 { grow(for: 10) }
+        if capacity - count < 10 { grow(for: 10) }
         var rest = value
         while rest >= 0x80 {
-            storage.base.storeBytes(of: UInt8(truncatingIfNeeded: rest) | 0x80, toByteOffset: count, as: UInt8.self)
+            base.storeBytes(of: UInt8(truncatingIfNeeded: rest) | 0x80, toByteOffset: count, as: UInt8.self)
             rest >>= 7
             count += 1
         }
-        storage.base.storeBytes(of: UInt8(rest), toByteOffset: count, as: UInt8.self)
+        base.storeBytes(of: UInt8(rest), toByteOffset: count, as: UInt8.self)
         count += 1
     }
 
     public mutating func write(_ source: UnsafeRawBufferPointer) {
         guard let from = source.baseAddress, source.count > 0 else { return }
-        if storage.capacity - count < source.count { grow(for: source.count) }
-        (storage.base + count).copyMemory(from: from, byteCount: source.count)
+        if capacity - count < source.count { grow(for: source.count) }
+        (base + count).copyMemory(from: from, byteCount: source.count)
         count += source.count
     }
 
@@ -79,8 +93,8 @@ public struct ByteWriter: ~Copyable {
 
     mutating func writeZeros(_ zeros: Int) {
         guard zeros > 0 else { return }
-        if storage.capacity - count < zeros { grow(for: zeros) }
-        (storage.base + count).initializeMemory(as: UInt8.self, repeating: 0, count: zeros)
+        if capacity - count < zeros { grow(for: zeros) }
+        (base + count).initializeMemory(as: UInt8.self, repeating: 0, count: zeros)
         count += zeros
     }
 
@@ -88,8 +102,9 @@ public struct ByteWriter: ~Copyable {
     public mutating func reserve<Failure: Error>(
         _ count: Int, fill: (UnsafeMutableRawBufferPointer) throws(Failure) -> Int
     ) throws(Failure) {
-        if storage.capacity - self.count < count { grow(for: count) }
-        let used = try fill(UnsafeMutableRawBufferPointer(start: storage.base + self.count, count: count))
+        precondition(count >= 0, "room for \(count) bytes")
+        if capacity - self.count < count { grow(for: count) }
+        let used = try fill(UnsafeMutableRawBufferPointer(start: base + self.count, count: count))
         precondition(used >= 0 && used <= count, "\(used) of \(count) reserved bytes used")
         self.count += used
     }
@@ -97,19 +112,19 @@ public struct ByteWriter: ~Copyable {
     /// Overwrites a fixed-width integer written before.
     public mutating func patch<Integer: FixedWidthInteger>(_ value: Integer, at offset: Int) {
         precondition(offset >= 0 && offset + MemoryLayout<Integer>.size <= count, "patch at \(offset) of \(count)")
-        (storage.base + offset).storeBytes(of: value.littleEndian, as: Integer.self)
+        (base + offset).storeBytes(of: value.littleEndian, as: Integer.self)
     }
 
     @inline(__always)
     func byte(at offset: Int) -> UInt8 {
         precondition(offset >= 0 && offset < count, "byte \(offset) of \(count)")
-        return storage.base.load(fromByteOffset: offset, as: UInt8.self)
+        return base.load(fromByteOffset: offset, as: UInt8.self)
     }
 
     /// Replaces the low four bits of a byte written before.
     @inline(__always)
     mutating func setKind(_ kind: UInt8, at offset: Int) {
-        storage.base.storeBytes(of: byte(at: offset) & 0xF0 | kind, toByteOffset: offset, as: UInt8.self)
+        base.storeBytes(of: byte(at: offset) & 0xF0 | kind, toByteOffset: offset, as: UInt8.self)
     }
 
     /// Forgets what was written after `count` bytes.
@@ -126,7 +141,7 @@ public struct ByteWriter: ~Copyable {
     /// What was written since the last call; the writer goes on with a fresh storage of `capacity`.
     public mutating func take(next capacity: Int = 256) -> Bytes {
         let bytes = Bytes(storage: storage, start: 0, count: count)
-        storage = ByteStorage(capacity: max(capacity, 16))
+        adopt(ByteStorage(capacity: max(capacity, 16)))
         count = 0
         return bytes
     }

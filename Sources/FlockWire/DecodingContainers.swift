@@ -5,21 +5,31 @@
 
 /// Fields, found by key.
 struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
-    let state: DecodingState
+    // The box that `Codable` puts a container in copies it for every field; counting references would double the time
+    // of a field. The decoder, which lives as long as its `init(from:)` runs, holds the state.
+    private let reference: Unmanaged<DecodingState>
     let level: Int
+    private let table: KeyTable?
+    private var state: DecodingState { reference.takeUnretainedValue() }
     var codingPath: [any CodingKey] { [] }
+
+    init(state: DecodingState, level: Int) {
+        reference = .passUnretained(state)
+        self.level = level
+        table = WireFormat.table(of: Key.self)
+    }
 
     var allKeys: [Key] { state.names(in: level, fixedKeys: MemoryLayout<Key>.size <= 1, make: Key.init(stringValue:)) }
 
     /// The value of `key`; nil if it was not written.
     @inline(__always)
-    private func find(_ key: Key) throws -> WireValue? {
-        try state.find(key.stringValue, in: level)
+    private func find(_ key: Key, _ state: DecodingState) throws -> WireValue? {
+        if let value = try state.next(WireFormat.hash(of: key, table), in: level) { return value }
+        return try state.search(key.stringValue, in: level)
     }
 
-    @inline(__always)
     private func value(_ key: Key) throws -> WireValue {
-        guard let value = try find(key) else { throw missing(key) }
+        guard let value = try find(key, state) else { throw missing(key) }
         return value
     }
 
@@ -30,98 +40,102 @@ struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
 
     func contains(_ key: Key) -> Bool {
         // A malformed container is reported by the decoding call that follows, which fails on the same bytes.
-        do { return try find(key) != nil } catch { return false }
+        do { return try find(key, state) != nil } catch { return false }
     }
 
     func decodeNil(forKey key: Key) throws -> Bool { try value(key).kind == WireFormat.null }
 
     /// Reads a value where it was found and goes on behind it.
     @inline(__always)
-    private func read<T>(_ key: Key, _ body: (WireValue) throws -> T) throws -> T {
-        let value = try value(key)
-        do {
-            let result = try body(value)
-            state.goOn(in: level, at: state.lastEnd)
-            return result
-        } catch { throw state.failed(error, key.stringValue) }
+    private func read<T>(_ key: Key, _ body: (DecodingState, WireValue) throws -> T) throws -> T {
+        try reference._withUnsafeGuaranteedRef { state in
+            guard let value = try find(key, state) else { throw missing(key) }
+            do {
+                let result = try body(state, value)
+                state.goOn(in: level, at: state.lastEnd)
+                return result
+            } catch { throw state.failed(error, key.stringValue) }
+        }
     }
 
-    func decode(_: Bool.Type, forKey key: Key) throws -> Bool { try read(key) { try state.bool($0) } }
-    func decode(_: String.Type, forKey key: Key) throws -> String { try read(key) { try state.text($0) } }
-    func decode(_: Double.Type, forKey key: Key) throws -> Double { try read(key) { try state.double($0) } }
-    func decode(_: Float.Type, forKey key: Key) throws -> Float { try read(key) { try state.float($0) } }
-    func decode(_: Int.Type, forKey key: Key) throws -> Int { try read(key) { try state.integer($0) } }
-    func decode(_: Int8.Type, forKey key: Key) throws -> Int8 { try read(key) { try state.integer($0) } }
-    func decode(_: Int16.Type, forKey key: Key) throws -> Int16 { try read(key) { try state.integer($0) } }
-    func decode(_: Int32.Type, forKey key: Key) throws -> Int32 { try read(key) { try state.integer($0) } }
-    func decode(_: Int64.Type, forKey key: Key) throws -> Int64 { try read(key) { try state.integer($0) } }
-    func decode(_: UInt.Type, forKey key: Key) throws -> UInt { try read(key) { try state.integer($0) } }
-    func decode(_: UInt8.Type, forKey key: Key) throws -> UInt8 { try read(key) { try state.integer($0) } }
-    func decode(_: UInt16.Type, forKey key: Key) throws -> UInt16 { try read(key) { try state.integer($0) } }
-    func decode(_: UInt32.Type, forKey key: Key) throws -> UInt32 { try read(key) { try state.integer($0) } }
-    func decode(_: UInt64.Type, forKey key: Key) throws -> UInt64 { try read(key) { try state.integer($0) } }
+    func decode(_: Bool.Type, forKey key: Key) throws -> Bool { try read(key) { try $0.bool($1) } }
+    func decode(_: String.Type, forKey key: Key) throws -> String { try read(key) { try $0.text($1) } }
+    func decode(_: Double.Type, forKey key: Key) throws -> Double { try read(key) { try $0.double($1) } }
+    func decode(_: Float.Type, forKey key: Key) throws -> Float { try read(key) { try $0.float($1) } }
+    func decode(_: Int.Type, forKey key: Key) throws -> Int { try read(key) { try $0.integer($1) } }
+    func decode(_: Int8.Type, forKey key: Key) throws -> Int8 { try read(key) { try $0.integer($1) } }
+    func decode(_: Int16.Type, forKey key: Key) throws -> Int16 { try read(key) { try $0.integer($1) } }
+    func decode(_: Int32.Type, forKey key: Key) throws -> Int32 { try read(key) { try $0.integer($1) } }
+    func decode(_: Int64.Type, forKey key: Key) throws -> Int64 { try read(key) { try $0.integer($1) } }
+    func decode(_: UInt.Type, forKey key: Key) throws -> UInt { try read(key) { try $0.integer($1) } }
+    func decode(_: UInt8.Type, forKey key: Key) throws -> UInt8 { try read(key) { try $0.integer($1) } }
+    func decode(_: UInt16.Type, forKey key: Key) throws -> UInt16 { try read(key) { try $0.integer($1) } }
+    func decode(_: UInt32.Type, forKey key: Key) throws -> UInt32 { try read(key) { try $0.integer($1) } }
+    func decode(_: UInt64.Type, forKey key: Key) throws -> UInt64 { try read(key) { try $0.integer($1) } }
     func decode<T: Decodable>(_ type: T.Type, forKey key: Key) throws -> T {
-        try read(key) { try state.decode(type, $0) }
+        try read(key) { try $0.decode(type, $1) }
     }
 
     @inline(__always)
-    private func ifPresent<T>(_ key: Key, _ body: (WireValue) throws -> T) throws -> T? {
-        guard let value = try find(key) else { return nil }
-        guard value.kind != WireFormat.null else {
-            state.goOn(in: level, at: value.body)
-            return nil
+    private func ifPresent<T>(_ key: Key, _ body: (DecodingState, WireValue) throws -> T) throws -> T? {
+        try reference._withUnsafeGuaranteedRef { state in
+            guard let value = try find(key, state) else { return nil }
+            guard value.kind != WireFormat.null else {
+                state.goOn(in: level, at: value.body)
+                return nil
+            }
+            do {
+                let result = try body(state, value)
+                state.goOn(in: level, at: state.lastEnd)
+                return result
+            } catch { throw state.failed(error, key.stringValue) }
         }
-        do {
-            let result = try body(value)
-            state.goOn(in: level, at: state.lastEnd)
-            return result
-        } catch { throw state.failed(error, key.stringValue) }
     }
 
     func decodeIfPresent(_: Bool.Type, forKey key: Key) throws -> Bool? {
-        try ifPresent(key) { try state.bool($0) }
+        try ifPresent(key) { try $0.bool($1) }
     }
     func decodeIfPresent(_: String.Type, forKey key: Key) throws -> String? {
-        try ifPresent(key) { try state.text($0) }
+        try ifPresent(key) { try $0.text($1) }
     }
     func decodeIfPresent(_: Double.Type, forKey key: Key) throws -> Double? {
-        try ifPresent(key) { try state.double($0) }
+        try ifPresent(key) { try $0.double($1) }
     }
     func decodeIfPresent(_: Float.Type, forKey key: Key) throws -> Float? {
-        try ifPresent(key) { try state.float($0) }
+        try ifPresent(key) { try $0.float($1) }
     }
     func decodeIfPresent(_: Int.Type, forKey key: Key) throws -> Int? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: Int8.Type, forKey key: Key) throws -> Int8? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: Int16.Type, forKey key: Key) throws -> Int16? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: Int32.Type, forKey key: Key) throws -> Int32? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: Int64.Type, forKey key: Key) throws -> Int64? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: UInt.Type, forKey key: Key) throws -> UInt? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: UInt8.Type, forKey key: Key) throws -> UInt8? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: UInt16.Type, forKey key: Key) throws -> UInt16? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: UInt32.Type, forKey key: Key) throws -> UInt32? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent(_: UInt64.Type, forKey key: Key) throws -> UInt64? {
-        try ifPresent(key) { try state.integer($0) }
+        try ifPresent(key) { try $0.integer($1) }
     }
     func decodeIfPresent<T: Decodable>(_ type: T.Type, forKey key: Key) throws -> T? {
-        try ifPresent(key) { try state.decode(type, $0) }
+        try ifPresent(key) { try $0.decode(type, $1) }
     }
 
     func nestedContainer<Nested: CodingKey>(
@@ -135,7 +149,7 @@ struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
     }
 
     func superDecoder() throws -> any Decoder {
-        guard let value = try state.find("super", in: level) else {
+        guard let value = try state.search("super", in: level) else {
             throw DecodingError.valueNotFound(
                 (any Decoder).self, .init(codingPath: [], debugDescription: "no field super"))
         }
@@ -164,7 +178,7 @@ struct ListDecoding: UnkeyedDecodingContainer {
     }
 
     var isAtEnd: Bool {
-        if let count { return currentIndex >= count }
+        if let count { return currentIndex >= count || state.isBroken }
         return state.isAtListEnd(level)
     }
 

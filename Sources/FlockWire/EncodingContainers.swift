@@ -7,13 +7,20 @@
 struct KeyedEncoding<Key: CodingKey>: KeyedEncodingContainerProtocol {
     let state: EncodingState
     let start: Int
+    private let table: KeyTable?
     var codingPath: [any CodingKey] { [] }
+
+    init(state: EncodingState, start: Int) {
+        self.state = state
+        self.start = start
+        table = WireFormat.table(of: Key.self)
+    }
 
     @inline(__always)
     private func head(_ key: Key, _ kind: UInt8) throws {
         if state.top != start { try state.goOn(start) }
         if MemoryLayout<Key>.size <= 1, state.writer.count != start {
-            state.writer.write(WireFormat.hash(key.stringValue) | UInt32(kind))
+            state.writer.write(WireFormat.hash(of: key, table) | UInt32(kind))
         } else {
             try state.writeName(key.stringValue, kind, counted: MemoryLayout<Key>.size > 1)
         }

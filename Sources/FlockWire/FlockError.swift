@@ -131,8 +131,9 @@ extension FlockError {
 
     private static func cut(_ text: String, to limit: Int) -> String {
         guard text.utf8.count > limit else { return text }
-        var kept = text.prefix(limit)
-        while kept.utf8.count > limit { kept.removeLast() }
-        return String(kept)
+        // Not within a scalar: its first byte is the one that is no continuation (10xxxxxx).
+        var end = text.utf8.index(text.startIndex, offsetBy: max(limit, 0))
+        while end > text.startIndex, text.utf8[end] & 0xC0 == 0x80 { end = text.utf8.index(before: end) }
+        return String(decoding: text.utf8[..<end], as: UTF8.self)
     }
 }

@@ -24,7 +24,13 @@ public struct FrameReader {
     public var isMidFrame: Bool { readEnd > parsed }
 
     /// Memory for the next read; never empty. Call `commit` with what was read before anything else.
+    ///
+    /// The buffer is used again from its start when all of it was parsed and no frame of it is kept any more.
     public mutating func prepare() -> UnsafeMutableRawBufferPointer {
+        if parsed > 0, parsed == readEnd, storage.capacity == bufferBytes, isKnownUniquelyReferenced(&storage) {
+            parsed = 0
+            readEnd = 0
+        }
         let needed = (header?.frameSize ?? FrameHeader.size) - (readEnd - parsed)
         if storage.capacity - readEnd < max(needed, 1) || storage.capacity - readEnd < bufferBytes / 8 {
             replaceStorage(holding: header?.frameSize ?? FrameHeader.size)
@@ -35,7 +41,19 @@ public struct FrameReader {
     private mutating func replaceStorage(holding frameSize: Int) {
         let pending = readEnd - parsed
         // A frame that needs more than the usual buffer gets one of its own size: no larger than announced and allowed.
-        let fresh = ByteStorage(capacity: frameSize > bufferBytes / 2 ? frameSize + bufferBytes / 2 : bufferBytes)
+        // Frames that the caller has not taken yet need room as well.
+        let held = max(frameSize, pending)
+        let wanted = held > bufferBytes / 2 ? held + bufferBytes / 2 : bufferBytes
+        if parsed > 0, storage.capacity >= wanted, storage.capacity <= 2 * wanted,
+            isKnownUniquelyReferenced(&storage)
+        {
+            // Only this reader sees the bytes: the frame that has begun moves to the front (`copyMemory` may overlap).
+            storage.base.copyMemory(from: storage.base + parsed, byteCount: pending)
+            parsed = 0
+            readEnd = pending
+            return
+        }
+        let fresh = ByteStorage(capacity: wanted)
         fresh.base.copyMemory(from: storage.base + parsed, byteCount: pending)
         storage = fresh
         parsed = 0

@@ -9,6 +9,10 @@ public struct NodeID: RawRepresentable, Hashable, Comparable, Sendable, Codable,
     public var description: String { rawValue }
 }
 
+extension NodeID: ExpressibleByStringLiteral {
+    public init(stringLiteral name: String) { rawValue = name }
+}
+
 /// A share of the inbox with its own log and owner.
 public struct PartitionID: RawRepresentable, Hashable, Comparable, Sendable, Codable, CustomStringConvertible {
     public let rawValue: UInt16
@@ -55,6 +59,19 @@ public struct SequenceRun: Hashable, Sendable, Codable, CustomStringConvertible 
         self.first = first
         self.count = count
     }
+
+    private enum CodingKeys: String, CodingKey { case first, count }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        let first = try container.decode(UInt64.self, forKey: .first)
+        let count = try container.decode(Int.self, forKey: .count)
+        guard count >= 0, first <= UInt64.max - UInt64(count) else {
+            throw FlockError(.invalidInput, "no run of sequences: \(first)+\(count)")
+        }
+        self.init(first: first, count: count)
+    }
+
     /// One past the last sequence.
     public var end: UInt64 { first + UInt64(count) }
     public var description: String { "\(first)+\(count)" }

@@ -32,7 +32,7 @@ public struct ItemBuffer: Sendable {
         self.data = data
     }
 
-    private init(variable data: Bytes, offsets: Bytes, count: Int) {
+    init(variable data: Bytes, offsets: Bytes, count: Int) {
         layout = .variable
         self.count = count
         self.offsets = offsets
@@ -184,7 +184,10 @@ extension ItemBuffer {
             throw .overLimit("items of a run: \(count) of at most \(limits.itemsPerRun)")
         }
         if stride > 0 {
-            guard stride <= limits.payloadBytes, size == stride * count else { throw .malformed("item buffer size") }
+            let (product, overflow) = stride.multipliedReportingOverflow(by: count)
+            guard stride <= limits.payloadBytes, !overflow, size == product else {
+                throw .malformed("item buffer size")
+            }
             self.init(fixed: try reader.readBytes(size), stride: stride, count: count)
         } else {
             let table = try reader.readBytes((count + 1) * 4)

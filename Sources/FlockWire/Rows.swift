@@ -47,7 +47,7 @@ public struct Rows<Element: RowElement>: Sendable {
     /// `bytes.count` must be `count * width * MemoryLayout<Element>.stride`.
     public init(_ bytes: Bytes, count: Int, width: Int) {
         precondition(
-            count >= 0 && width > 0 && bytes.count == count * width * MemoryLayout<Element>.stride,
+            width > 0 && bytes.count == Tensor.size(Element.dataType, [count, width]),
             "\(bytes.count) bytes for \(count) rows of \(width) \(Element.self)")
         self.bytes =
             bytes.isAligned(to: MemoryLayout<Element>.alignment)
@@ -60,7 +60,10 @@ public struct Rows<Element: RowElement>: Sendable {
     public init<Failure: Error>(
         count: Int, width: Int, filledBy fill: (UnsafeMutableBufferPointer<Element>) throws(Failure) -> Void
     ) throws(Failure) {
-        let storage = ByteStorage(capacity: count * width * MemoryLayout<Element>.stride)
+        guard let size = Tensor.size(Element.dataType, [count, width]) else {
+            preconditionFailure("\(count) rows of \(width) \(Element.self)")
+        }
+        let storage = ByteStorage(capacity: size)
         let elements = UnsafeMutableBufferPointer(
             start: storage.base.bindMemory(to: Element.self, capacity: count * width), count: count * width)
         try fill(elements)
@@ -113,4 +116,14 @@ public struct Row: Codable, Hashable, Sendable, ExpressibleByArrayLiteral {
     public var values: [Float]
     public init(_ values: [Float]) { self.values = values }
     public init(arrayLiteral elements: Float...) { values = elements }
+
+    // A list of numbers, without a key.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(values)
+    }
+
+    public init(from decoder: any Decoder) throws {
+        values = try decoder.singleValueContainer().decode([Float].self)
+    }
 }

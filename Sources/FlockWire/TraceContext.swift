@@ -21,6 +21,19 @@ public struct TraceContext: Sendable, Hashable, Codable {
         self.flags = flags
     }
 
+    private enum CodingKeys: String, CodingKey { case traceHigh, traceLow, spanID, flags }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        let context = TraceContext(
+            traceHigh: try container.decode(UInt64.self, forKey: .traceHigh),
+            traceLow: try container.decode(UInt64.self, forKey: .traceLow),
+            spanID: try container.decode(UInt64.self, forKey: .spanID),
+            flags: try container.decode(UInt8.self, forKey: .flags))
+        guard let context else { throw FlockError(.invalidInput, "a trace context of zero") }
+        self = context
+    }
+
     public var isSampled: Bool { flags & 1 == 1 }
 
     /// Both halves of the trace id.

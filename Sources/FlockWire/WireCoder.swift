@@ -32,7 +32,9 @@ public enum WireCoder {
         } catch { throw described(error, "decode", T.self, at: state.place) }
     }
 
-    private static func described(_ error: any Error, _ verb: String, _ type: Any.Type, at place: String) -> FlockError {
+    private static func described(
+        _ error: any Error, _ verb: String, _ type: Any.Type, at place: String
+    ) -> FlockError {
         let reason: String
         var code = FlockError.Code.invalidInput
         switch error {

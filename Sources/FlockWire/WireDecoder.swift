@@ -18,6 +18,9 @@ final class DecodingState {
         let nesting: Int
     }
 
+    /// Something in the bytes was found to be malformed.
+    var isBroken: Bool { failure != nil }
+
     let bytes: Bytes
     // The memory of `bytes`, which keeps it alive.
     fileprivate let base: UnsafeRawPointer
@@ -117,9 +120,9 @@ final class DecodingState {
     }
 
     func isAtListEnd(_ level: Int) -> Bool {
+        // A malformed list ends here for its reader, which may swallow errors in a loop; the decoding fails later.
         let place = place(level)
-        // Past the end of the bytes there is no element either, but reading one then says that bytes are missing.
-        return place < end && byte(place) == WireFormat.end
+        return failure != nil || place >= end || byte(place) == WireFormat.end || byte(place) > WireFormat.absent
     }
 
     func element(_ level: Int) throws -> WireValue { try element(at: place(level)) }
@@ -131,22 +134,23 @@ final class DecodingState {
         return WireValue(kind: kind, body: place + 1)
     }
 
-    /// The field of `key`, looked for from where the container stands on, and then from its start on.
+    /// The next field, if that is the one with this hash: the fast way.
     @inline(__always)
-    func find(_ key: String, in level: Int) throws -> WireValue? {
+    func next(_ hash: UInt32, in level: Int) throws -> WireValue? {
         try check(level)
         let place = levels[level].place
         if place != levels[level].start, end - place >= 4 {
             let head = word(place)
-            if head & ~15 == WireFormat.hash(key), head & 15 != UInt32(WireFormat.absent) {
-                return WireValue(kind: UInt8(head & 15), body: place + 4)
+            if head & ~15 == hash, head & 15 != UInt32(WireFormat.absent) {
+                return WireValue(kind: UInt8(truncatingIfNeeded: head & 15), body: place + 4)
             }
         }
-        return try search(key, in: level)
+        return nil
     }
 
+    /// The field of `key`, looked for from where the container stands on, and then from its start on.
     @inline(never)
-    private func search(_ key: String, in level: Int) throws -> WireValue? {
+    func search(_ key: String, in level: Int) throws -> WireValue? {
         var key = key
         let hash = WireFormat.hash(key)
         return try key.withUTF8 { name in
@@ -270,7 +274,9 @@ final class DecodingState {
         if elementsLeft < 0 { throw WireError.overLimit("elements: at most \(limits.codingElements)") }
     }
 
+    /// Notes where an error was. One of the format stays, even if the type that is decoded swallows it.
     func failed(_ error: any Error, _ key: String) -> any Error {
+        if error is WireError, failure == nil { failure = error }
         path.add(key, depth: depth)
         return error
     }

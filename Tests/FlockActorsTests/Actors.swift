@@ -57,6 +57,8 @@ distributed actor Pinned {
         return sum
     }
     distributed func fast(_ value: UInt64) throws -> UInt64 { value }
+    distributed func clamp(_ value: Int, low: Int, high: Int) throws -> Int { min(max(value, low), high) }
+    distributed func total() throws -> UInt64 { sum }
     distributed func isOnLoop() -> Bool { actorSystem.loop.isCurrent }
 }
 

@@ -54,6 +54,7 @@ struct TestClient {
     }
 
     /// Runs on the loop and waits for it.
+    @discardableResult
     func onLoop<Result: Sendable>(_ work: @escaping @Sendable () -> Result) async -> Result {
         await withCheckedContinuation { continuation in
             loop.execute { continuation.resume(returning: work()) }

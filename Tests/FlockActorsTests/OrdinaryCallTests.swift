@@ -92,6 +92,18 @@ struct OrdinaryCallTests {
         }
     }
 
+    @Test("a method whose type the frames cannot hold fails before anything is sent")
+    func unencodable() async throws {
+        var limits = Limits()
+        limits.codingElements = 2
+        try await withPair(clientLimits: limits) { _, client in
+            let echo: Echo = try client.named("echo")
+            let error = await flockError { _ = try await echo.batch([[1], [2], [3]]) }
+            #expect(error != nil)
+            #expect(try await echo.echo(1) == 1)
+        }
+    }
+
     @Test("a deadline fails the call, reaches the receiver's task, and nested calls see it")
     func deadline() async throws {
         try await withPair { _, client in
@@ -240,6 +252,10 @@ struct OrdinaryCallTests {
                 if value == 13 { throw FlockError(.invalidInput, "thirteen") }
                 return value + 1
             }
+            system.onLoop(Pinned.self, "clamp") { (_: isolated Pinned, value: Int, low: Int, high: Int) in
+                min(max(value, low), high) + 1000
+            }
+            system.onLoop(Pinned.self, "total") { (pinned: isolated Pinned) in try pinned.total() + 1000 }
             _ = await system.named("pinned", exportedTo: .clients) { Pinned(actorSystem: system) }
         }) { _, client in
             let pinned: Pinned = try client.named("pinned")
@@ -247,6 +263,8 @@ struct OrdinaryCallTests {
             #expect(try await pinned.add(2) == 2)
             #expect(try await pinned.add(3) == 5)
             #expect(try await pinned.fast(1) == 2)
+            #expect(try await pinned.clamp(9, low: 1, high: 5) == 1005)
+            #expect(try await pinned.total() == 1005)
             let error = await flockError { _ = try await pinned.fast(13) }
             #expect(error?.code == .invalidInput)
             #expect(error?.message == "thirteen")

@@ -61,6 +61,7 @@ final class Counter: Sendable {
 
 extension EventLoop {
     /// Runs `body` on the loop and returns what it gives.
+    @discardableResult
     func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
         await withCheckedContinuation { continuation in execute { continuation.resume(returning: body()) } }
     }
@@ -70,6 +71,17 @@ extension EventLoop {
     ) async throws -> Connection {
         try await Dialer.connect(
             host: "127.0.0.1", port: listener.port, on: self, identity: identity, limits: limits, expecting: expecting)
+    }
+
+    /// Tries again as long as the listener is overloaded, or this machine too slow for a short time limit.
+    func connectedInTheEnd(to listener: Listener) async throws -> Connection {
+        while true {
+            do {
+                return try await connected(to: listener)
+            } catch let error as FlockError where error.code == .overloaded || error.code == .deadlineExceeded {
+                await Task.yield()
+            }
+        }
     }
 
     func listening(
@@ -84,6 +96,14 @@ extension EventLoop {
 
 extension Logger {
     static var quiet: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }
+}
+
+extension Limits {
+    static func with(_ change: (inout Limits) -> Void) -> Limits {
+        var limits = Limits()
+        change(&limits)
+        return limits
+    }
 }
 
 extension Token {

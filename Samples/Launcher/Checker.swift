@@ -1,0 +1,165 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// The demo's judge. It trusts no counter of the system under test: each request has a bit that says that it was
+// accepted and a bit that says that it was answered, and each value is compared with scikit-learn's for its own row.
+
+import BreastCancer
+import Flockwork
+
+/// A set of numbers below a bound, one bit each.
+struct BitSet: Sendable {
+    private var words: [UInt64]
+    let bound: Int
+
+    init(bound: Int) {
+        self.bound = bound
+        words = Array(repeating: 0, count: (bound + 63) / 64)
+    }
+
+    func contains(_ number: Int) -> Bool { words[number >> 6] >> UInt64(number & 63) & 1 == 1 }
+
+    /// True if the number was not there.
+    mutating func insert(_ number: Int) -> Bool {
+        precondition(number >= 0 && number < bound, "bit \(number) of \(bound)")
+        let bit = UInt64(1) << UInt64(number & 63)
+        let fresh = words[number >> 6] & bit == 0
+        words[number >> 6] |= bit
+        return fresh
+    }
+
+    var count: Int { words.reduce(0) { $0 + $1.nonzeroBitCount } }
+
+    /// How many are here and not there.
+    func count(without other: BitSet) -> Int {
+        precondition(bound == other.bound, "sets of \(bound) and \(other.bound)")
+        return zip(words, other.words).reduce(0) { $0 + ($1.0 & ~$1.1).nonzeroBitCount }
+    }
+
+    /// The lowest numbers that are here and not there.
+    func first(_ limit: Int, without other: BitSet) -> [Int] {
+        Array((0..<bound).lazy.filter { contains($0) && !other.contains($0) }.prefix(limit))
+    }
+}
+
+/// Follows every request from its acceptance to its one outcome. Request `i` carries row `i` modulo the data set.
+struct Checker: Sendable {
+    /// One of these for each request.
+    enum Answer: Sendable {
+        case value(Verdict)
+        case filtered
+        case failure(FlockError)
+    }
+
+    let reference: Reference
+    let diagnoses: [Diagnosis]
+    let total: Int
+    private var accepted: BitSet
+    private var answered: BitSet
+    private(set) var values = 0
+    private(set) var filtered = 0
+    private(set) var failures: [String: Int] = [:]
+    /// Outcomes of requests that had one already.
+    private(set) var doubled = 0
+    /// Values that are not scikit-learn's.
+    private(set) var wrong = 0
+    /// Values whose label is what the biopsy found.
+    private(set) var right = 0
+    /// Outcomes for tickets that nobody holds.
+    var strays = 0
+    /// Requests accepted under a number that was accepted before: a fault of the demo itself.
+    private(set) var reused = 0
+    /// The first few wrong values and failures, for the summary.
+    private(set) var examples: [String] = []
+
+    init(total: Int, reference: Reference, diagnoses: [Diagnosis]) {
+        precondition(reference.labels.count == diagnoses.count && !diagnoses.isEmpty, "reference and data differ")
+        self.total = total
+        self.reference = reference
+        self.diagnoses = diagnoses
+        accepted = BitSet(bound: total)
+        answered = BitSet(bound: total)
+    }
+
+    mutating func accepted(_ requests: Range<Int>) {
+        for request in requests where !accepted.insert(request) { reused += 1 }
+    }
+
+    mutating func answered(_ request: Int, _ answer: Answer) {
+        guard answered.insert(request) else {
+            doubled += 1
+            return
+        }
+        let row = request % diagnoses.count
+        switch answer {
+        case .value(let verdict):
+            values += 1
+            if verdict.label == diagnoses[row] { right += 1 }
+            if !reference.agrees(with: verdict, row: row) {
+                wrong += 1
+                note(
+                    "request \(request), row \(row): \(verdict.label.rawValue) \(verdict.probability); "
+                        + "scikit-learn says \(reference.labels[row].rawValue) \(reference.probabilities[row])")
+            }
+        case .filtered: filtered += 1
+        case .failure(let error):
+            failures[error.code.description, default: 0] += 1
+            note("request \(request), row \(row): \(error)")
+        }
+    }
+
+    private mutating func note(_ example: String) {
+        if examples.count < 5 { examples.append(example) }
+    }
+
+    var failureCount: Int { failures.values.reduce(0, +) }
+    var acceptedCount: Int { accepted.count }
+    var answeredCount: Int { answered.count }
+    /// Accepted, and no outcome came.
+    var lost: Int { accepted.count(without: answered) }
+    var lostExamples: [Int] { accepted.first(5, without: answered) }
+
+    /// All were accepted, each has exactly one outcome, and each outcome is the right value.
+    var isPerfect: Bool {
+        acceptedCount == total && lost == 0 && doubled == 0 && wrong == 0 && strays == 0 && reused == 0
+            && values == total
+    }
+}
+
+/// Which request a ticket of a session stands for: runs of sequences, in their order.
+struct Ledger: Sendable {
+    struct Posting: Sendable {
+        let sequences: Range<UInt64>
+        let firstRequest: Int
+        let at: UInt64
+    }
+
+    private var postings: [Posting] = []
+
+    /// Records a run of accepted tickets. False if one of them was recorded before.
+    mutating func posted(_ sequences: Range<UInt64>, firstRequest: Int, at time: UInt64) -> Bool {
+        let index = index(of: sequences.lowerBound)
+        guard index == postings.count || postings[index].sequences.lowerBound >= sequences.upperBound else {
+            return false
+        }
+        postings.insert(Posting(sequences: sequences, firstRequest: firstRequest, at: time), at: index)
+        return true
+    }
+
+    /// The posting that a sequence belongs to; nil if it is not known (yet).
+    func posting(of sequence: UInt64) -> Posting? {
+        let index = index(of: sequence)
+        guard index < postings.count, postings[index].sequences.contains(sequence) else { return nil }
+        return postings[index]
+    }
+
+    /// The first posting that ends after a sequence.
+    private func index(of sequence: UInt64) -> Int {
+        var low = 0
+        var high = postings.count
+        while low < high {
+            let middle = (low + high) / 2
+            if postings[middle].sequences.upperBound <= sequence { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}

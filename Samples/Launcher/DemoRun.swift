@@ -1,0 +1,203 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// The demo's load: several tasks post the data set round and round, one reads the outbox. The inbox bounds what is
+// open; the checker sees every ticket and every outcome.
+
+import BreastCancer
+import Dispatch
+import Flockwork
+import Synchronization
+
+/// One run of the demo against an inbox.
+final class DemoRun: Sendable {
+    /// Rows of one post.
+    static let chunk = 1024
+
+    private struct SessionKey: Hashable {
+        let partition: PartitionID
+        let session: SessionID
+    }
+
+    private struct State {
+        var checker: Checker
+        var ledgers: [SessionKey: Ledger] = [:]
+        var latencies = LatencyHistogram()
+        var nextRequest = 0
+        var done = 0
+        /// Outcomes that came before their post returned with the tickets.
+        var early: [(RequestRun, [Outcome<Verdict>], UInt64)] = []
+        var interruption: String?
+        var finishedAt: UInt64?
+    }
+
+    let total: Int
+    private let rows: Rows<Float>
+    private let width: Int
+    private let state: Mutex<State>
+    /// Set when all are answered, or when the run cannot go on; the text says why.
+    private let finished = OneShot<String?>()
+
+    init(total: Int, data: Dataset, reference: Reference) {
+        self.total = total
+        width = data.rows.count
+        // The data set is repeated, so that any chunk is a view on it.
+        let rounds = (Self.chunk + width - 1) / width + 1
+        rows = Rows((0..<rounds).flatMap { _ in data.rows.elements }, width: Dataset.width)
+        state = Mutex(State(checker: Checker(total: total, reference: reference, diagnoses: data.diagnoses)))
+    }
+
+    static func now() -> UInt64 { DispatchTime.now().uptimeNanoseconds }
+
+    /// Requests that have an outcome.
+    var done: Int { state.withLock { $0.done } }
+
+    /// Ends the run before its end.
+    func interrupt(_ reason: String) {
+        state.withLock { if $0.finishedAt == nil { $0.interruption = $0.interruption ?? reason } }
+        finished.set(reason)
+    }
+
+    /// Posts all requests with `lanes` tasks and follows them to their outcomes. Returns the seconds that it took.
+    func run(inbox: Inbox<Row, Verdict>, lanes: Int) async -> Double {
+        let start = Self.now()
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                for await batch in inbox.outbox().batches {
+                    self.took(batch.requests, Self.outcomes(of: batch), at: Self.now())
+                }
+            }
+            let posted = OneShot<Bool>()
+            let posters = Task {
+                defer { posted.set(true) }
+                await withTaskGroup(of: Void.self) { posters in
+                    for _ in 0..<lanes { posters.addTask { await self.post(to: inbox) } }
+                }
+            }
+            _ = await finished.value()
+            // An interrupted run takes in what it has posted; what hangs with a dead node ends with the inbox. What
+            // comes twice may come late, so the reader stays a moment longer.
+            _ = await first(within: .seconds(3)) { await posted.value() }
+            do { try await Task.sleep(for: .milliseconds(200)) } catch {}
+            await inbox.close()
+            await posters.value
+            group.cancelAll()
+        }
+        let end = state.withLock { $0.finishedAt } ?? Self.now()
+        return Double(end - start) / 1e9
+    }
+
+    /// The usual batch has values only, which are decoded together.
+    private static func outcomes(of batch: OutcomeBatch<Verdict>) -> [Outcome<Verdict>] {
+        do {
+            if let values = try batch.values() { return values.items.map { .value($0) } }
+        } catch {
+            // One value that cannot be decoded: the others are still outcomes.
+        }
+        return batch.outcomes()
+    }
+
+    /// What was found out.
+    func summary(seconds: Double, shares: [NodeShare]) -> Summary {
+        state.withLock { state in
+            var checker = state.checker
+            checker.strays += state.early.reduce(0) { $0 + $1.1.count }
+            return Summary(
+                checker: checker, seconds: seconds, latencies: state.latencies, shares: shares,
+                interruption: state.interruption)
+        }
+    }
+
+    private func claim() -> Range<Int>? {
+        state.withLock { state in
+            guard state.nextRequest < total, state.interruption == nil else { return nil }
+            let first = state.nextRequest
+            state.nextRequest = min(total, first + Self.chunk)
+            return first..<state.nextRequest
+        }
+    }
+
+    private func post(to inbox: Inbox<Row, Verdict>) async {
+        while let requests = claim() {
+            let some = rows.slice(from: requests.lowerBound % width, count: requests.count)
+            while true {
+                let at = Self.now()
+                do {
+                    accepted(requests, try await inbox.post(some), at: at)
+                    break
+                } catch let error as FlockError where error == .overloaded {
+                    // Nothing of it was accepted: the same rows again, when the node said.
+                    do { try await Task.sleep(for: error.retryAfter ?? .milliseconds(5)) } catch { return }
+                } catch {
+                    interrupt("a post failed: \(error)")
+                    return
+                }
+            }
+        }
+    }
+
+    private func accepted(_ requests: Range<Int>, _ tickets: Tickets, at: UInt64) {
+        state.withLock { state in
+            state.checker.accepted(requests)
+            var first = requests.lowerBound
+            for run in tickets.runs {
+                let key = SessionKey(partition: run.partition, session: run.session)
+                let sequences = run.sequences.first..<run.sequences.end
+                if !state.ledgers[key, default: Ledger()].posted(sequences, firstRequest: first, at: at) {
+                    state.checker.strays += run.count
+                }
+                first += run.count
+            }
+            let early = state.early
+            state.early = []
+            for (run, outcomes, time) in early { record(run, outcomes, at: time, in: &state) }
+        }
+        finishIfDone()
+    }
+
+    private func took(_ run: RequestRun, _ outcomes: [Outcome<Verdict>], at time: UInt64) {
+        state.withLock { record(run, outcomes, at: time, in: &$0) }
+        finishIfDone()
+    }
+
+    private func record(_ run: RequestRun, _ outcomes: [Outcome<Verdict>], at time: UInt64, in state: inout State) {
+        guard let ledger = state.ledgers[SessionKey(partition: run.partition, session: run.session)] else {
+            state.early.append((run, outcomes, time))
+            return
+        }
+        var index = 0
+        while index < outcomes.count {
+            let sequence = run.sequences.first + UInt64(index)
+            guard let posting = ledger.posting(of: sequence) else {
+                let rest = SequenceRun(first: sequence, count: 1)
+                state.early.append(
+                    (
+                        RequestRun(partition: run.partition, session: run.session, sequences: rest), [outcomes[index]],
+                        time
+                    ))
+                index += 1
+                continue
+            }
+            let count = min(outcomes.count - index, Int(posting.sequences.upperBound - sequence))
+            let first = posting.firstRequest + Int(sequence - posting.sequences.lowerBound)
+            for offset in 0..<count { state.checker.answered(first + offset, answer(outcomes[index + offset])) }
+            state.latencies.record(time - posting.at, times: count)
+            state.done += count
+            index += count
+        }
+        if state.done >= total, state.finishedAt == nil { state.finishedAt = time }
+    }
+
+    private func answer(_ outcome: Outcome<Verdict>) -> Checker.Answer {
+        switch outcome {
+        case .value(let verdict): .value(verdict)
+        case .filtered: .filtered
+        case .failure(let error): .failure(error)
+        }
+    }
+
+    private func finishIfDone() {
+        // `done` counts doubles too, so the checker is asked: a double must not end the run before the last outcome.
+        let isDone = state.withLock { $0.done >= total && $0.checker.answeredCount == total }
+        if isDone { finished.set(nil) }
+    }
+}

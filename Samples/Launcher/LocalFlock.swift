@@ -1,0 +1,82 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// Several nodes on one machine, each a process: `serve --nodes n` and the demo.
+
+import Flockwork
+import Foundation
+import Synchronization
+
+/// The nodes that this process started, and stops.
+final class LocalFlock: Sendable {
+    private let children = Mutex<[ChildNode]>([])
+
+    var nodes: [ChildNode] { children.withLock { $0 } }
+    var addresses: [String] { nodes.map { "127.0.0.1:\($0.port)" } }
+
+    /// Starts one node on each port and waits until all accept connections. Stops those that it started if one fails.
+    func start(
+        ports: [Int], host: String, settings: Settings, readyWithin limit: Duration = .seconds(30),
+        onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
+    ) async throws {
+        let ids = ports.indices.map { "node-\($0 + 1)" }
+        let members = zip(ids, ports).map { "\($0)=\(host):\($1)" }.joined(separator: ",")
+        do {
+            for (id, port) in zip(ids, ports) {
+                let arguments = Self.arguments(
+                    id: id, port: port, host: host, members: members, of: ids.count, settings)
+                let child = try ChildNode(id: id, port: port, arguments: arguments) { onLine(id, $0) }
+                children.withLock { $0.append(child) }
+            }
+            for child in nodes { try await child.waitUntilReady(within: limit) }
+        } catch {
+            _ = await stop()
+            throw error
+        }
+    }
+
+    /// All values are given as flags, so that neither the environment nor a file can make a child start children.
+    private static func arguments(
+        id: String, port: Int, host: String, members: String, of count: Int, _ settings: Settings
+    ) -> [String] {
+        let cores = settings.number(.cores) ?? max(1, ProcessInfo.processInfo.activeProcessorCount / count)
+        var arguments = [
+            "serve", "--nodes", "1", "--id", id, "--host", host, "--port", "\(port)", "--members", members,
+            "--cluster-id", settings.text(.clusterID), "--log-level", settings.text(.logLevel), "--cores", "\(cores)",
+            settings.flag(.insecure) ? "--insecure" : "--no-insecure", "--follow-parent",
+        ]
+        if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
+        return arguments
+    }
+
+    /// The first node that ends, with its status; nil when the task is cancelled before.
+    func firstEnd() async -> (id: String, status: Int32)? {
+        let nodes = nodes
+        return await withTaskGroup(of: (String, Int32)?.self) { group in
+            for node in nodes {
+                group.addTask { await node.ended.value().map { (node.id, $0) } }
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? nil
+        }
+    }
+
+    /// Drains all nodes at the same time, kills those that take too long, and returns their statuses.
+    func stop(within limit: Duration = .seconds(40)) async -> [Int32] {
+        let nodes = nodes
+        let statuses = await withTaskGroup(of: (Int, Int32).self) { group in
+            for (index, node) in nodes.enumerated() {
+                group.addTask { (index, await node.stop(within: limit)) }
+            }
+            var statuses = [Int32](repeating: 0, count: nodes.count)
+            for await (index, status) in group { statuses[index] = status }
+            return statuses
+        }
+        children.withLock { $0 = [] }
+        return statuses
+    }
+
+    /// Ends all nodes at once.
+    func killNow() {
+        for node in nodes { node.killNow() }
+    }
+}

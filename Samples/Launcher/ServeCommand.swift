@@ -1,0 +1,124 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import ArgumentParser
+import BreastCancer
+import FlockCluster
+import Flockwork
+import Foundation
+import Logging
+
+/// Runs one node in this process, or n nodes as child processes.
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Starts one node, or n nodes as child processes.",
+        discussion: """
+            Prints a line that begins with "ready" for each node when it accepts connections. SIGTERM and Ctrl-C drain \
+            the node and end with 0; a second one ends at once.
+
+            Several hosts: give every node the same --members, and each its own --id. Without --port a node listens on \
+            its own port of --members.
+            """)
+
+    @OptionGroup(title: "Node options") var node: NodeFlags
+    @Flag(help: ArgumentHelp("Drain when standard input ends.", visibility: .private))
+    var followParent = false
+
+    func run() async throws {
+        let settings = try await Settings.resolve(node)
+        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        do {
+            if let count = settings.number(.nodes), count > 1 {
+                try await serve(count, settings)
+            } else {
+                try await serveOne(settings)
+            }
+        } catch let error as FlockError {
+            Terminal().complain("launcher: \(error)")
+            throw ExitCode.failure
+        }
+    }
+
+    private func serveOne(_ settings: Settings) async throws {
+        let terminal = Terminal()
+        let configuration = try settings.nodeConfiguration()
+        let signals = Signals()
+        if followParent { signals.followParent() }
+        let pipeline = diagnosisPipeline()
+        let node = Node(pipelines: pipeline, configuration: configuration)
+        try await node.start()
+        let cluster =
+            configuration.members.isEmpty
+            ? "alone (f = 0)" : "member of \(configuration.members.count) (f = 0)"
+        terminal.line(
+            ReadyLine.text(
+                id: configuration.id.rawValue, host: configuration.host, port: node.port ?? configuration.port,
+                details: "cluster \(configuration.clusterID), \(cluster), pipeline \(pipeline.name)"))
+        _ = await signals.first.value()
+        await node.shutDown()
+    }
+
+    private func serve(_ count: Int, _ settings: Settings) async throws {
+        guard settings.optional(.members) == nil else {
+            throw ValidationError("--nodes starts a cluster of its own, so it does not go with --members.")
+        }
+        let terminal = Terminal()
+        let flock = LocalFlock()
+        let signals = Signals { flock.killNow() }
+        let base = settings.number(.port) ?? 0
+        guard base == 0 || base + count - 1 <= 65_535 else {
+            throw ValidationError("\(count) nodes from port \(base) on go beyond port 65535.")
+        }
+        let ports = base == 0 ? try Ports.free(count) : (0..<count).map { base + $0 }
+        try await flock.start(ports: ports, host: settings.text(.host), settings: settings) { node, line in
+            terminal.line(line.hasPrefix(ReadyLine.prefix) ? line : "\(node) | \(line)")
+        }
+        let ended = await withTaskGroup(of: (id: String, status: Int32)?.self) { group in
+            group.addTask { await flock.firstEnd() }
+            group.addTask {
+                _ = await signals.first.value()
+                return nil
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? nil
+        }
+        // Ctrl-C reaches this process only: each child is in a process group of its own.
+        let statuses = await flock.stop()
+        if let ended, signals.first.peek == nil {
+            throw FlockError(
+                .unavailable, "node \(ended.id) ended with status \(ended.status); the others were stopped")
+        }
+        if let bad = statuses.first(where: { $0 != 0 }) {
+            throw FlockError(.system, "a node ended with status \(bad)")
+        }
+    }
+}
+
+extension Settings {
+    /// The configuration of a node in this process.
+    func nodeConfiguration() throws -> NodeConfiguration {
+        let members = try optional(.members).map { try MemberSpec.list(parsing: $0) } ?? []
+        let id = NodeID(text(.id))
+        // A member listens where the others look for it, unless it is told otherwise.
+        let own = members.first { $0.id == id }
+        func isGiven(_ setting: Setting) -> Bool { origins[setting]?.source != "default" }
+        return NodeConfiguration(
+            id: id, host: isGiven(.host) ? text(.host) : own?.host ?? text(.host),
+            port: isGiven(.port) ? number(.port) ?? 0 : own?.port ?? number(.port) ?? 0, members: members,
+            clusterID: text(.clusterID), tokenFile: optional(.tokenFile), insecure: flag(.insecure),
+            logger: try logger("flockwork.node"), cores: number(.cores))
+    }
+
+    /// A logger of the wanted level.
+    func logger(_ label: String) throws -> Logger {
+        guard let level = Logger.Level(rawValue: text(.logLevel)) else {
+            let known = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
+            throw FlockError(
+                .invalidInput,
+                "\(origins[.logLevel]?.source ?? ""): no log level \"\(text(.logLevel))\"; there are \(known)")
+        }
+        var logger = Logger(label: label)
+        logger.logLevel = level
+        return logger
+    }
+}

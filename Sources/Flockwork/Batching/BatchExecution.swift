@@ -1,0 +1,71 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockWire
+
+// A batch that throws is halved and tried again, until the items that cause it stand alone: they fail, their neighbours
+// succeed. The search has a budget of calls of its own; what is still unsure when it is used up fails with the batch's
+// error, so that one poisoned batch cannot occupy an instance for ever.
+
+/// Runs one instance's step over encoded items.
+struct BatchExecution: Sendable {
+    let step: EncodedStep
+    let stage: String
+    let limits: Limits
+
+    func run(_ items: ItemBuffer) async -> BatchResult {
+        do {
+            return BatchResult(parts: [try await part(of: items, from: 0, count: items.count)])
+        } catch {
+            guard items.count > 1 else { return failed(0, items.count, error) }
+            var budget = limits.bisectionCalls
+            return BatchResult(parts: await bisect(items, from: 0, count: items.count, error: error, budget: &budget))
+        }
+    }
+
+    private func part(of items: ItemBuffer, from first: Int, count: Int) async throws -> BatchResult.Part {
+        let output = try await step(.encoded(items.slice(from: first, count: count)))
+        guard output.items.count == output.origins?.count ?? count else {
+            throw FlockError(.badBatch, "The lane made \(output.items.count) results of \(count) items.", stage: stage)
+        }
+        return BatchResult.Part(start: first, count: count, ending: .output(output))
+    }
+
+    private func bisect(
+        _ items: ItemBuffer, from first: Int, count: Int, error: any Error, budget: inout Int
+    ) async -> [BatchResult.Part] {
+        guard count > 1, budget > 0 else { return failed(first, count, error).parts }
+        var parts: [BatchResult.Part] = []
+        let half = count / 2
+        for (start, size) in [(first, half), (first + half, count - half)] {
+            guard budget > 0 else {
+                parts += failed(start, size, error).parts
+                continue
+            }
+            budget -= 1
+            do {
+                parts.append(try await part(of: items, from: start, count: size))
+            } catch {
+                parts += await bisect(items, from: start, count: size, error: error, budget: &budget)
+            }
+        }
+        return parts
+    }
+
+    private func failed(_ first: Int, _ count: Int, _ error: any Error) -> BatchResult {
+        BatchResult(parts: [BatchResult.Part(start: first, count: count, ending: .failed(failure(error)))])
+    }
+
+    private func failure(_ error: any Error) -> FlockError {
+        var failure = FlockError.ofStage(error)
+        failure.stage = failure.stage ?? stage
+        return failure
+    }
+}
+
+extension FlockError {
+    /// What a stage threw, as its callers see it.
+    static func ofStage(_ error: any Error) -> FlockError {
+        (error as? FlockError)
+            ?? FlockError(.stageFailed, "The stage threw \(String(describing: type(of: error))): \(error)", cause: error)
+    }
+}

@@ -1,0 +1,203 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import DequeModule
+internal import FlockCluster
+internal import FlockTransport
+internal import FlockWire
+internal import Synchronization
+
+// The queue in front of a lane's instances. Producers hand over lists of runs: one lock and at most one wake-up each,
+// however many items. Instances that are free take batches as the policy says. It is bounded by the dispatchers'
+// credits, which is why `put` never refuses.
+
+/// A run of requests in front of a stage.
+struct WorkRun: Sendable {
+    var run: RequestRun
+    var items: ItemBuffer
+    var deadline: Tick?
+    var arrived: Tick
+    /// What hears of its end.
+    let assignment: Assignment
+}
+
+final class Mailbox: Sendable {
+    private struct State: ~Copyable {
+        var runs = Deque<WorkRun>()
+        var items = 0
+        var bytes = 0
+        var waiting: [UnsafeContinuation<Bool, Never>] = []
+        var isClosed = false
+        var lingering = false
+    }
+
+    private let state = Mutex(State())
+    private let policy: BatchPolicy
+    private let limits: Limits
+    private let loop: EventLoop
+
+    init(policy: BatchPolicy, limits: Limits, loop: EventLoop) {
+        self.policy = policy
+        self.limits = limits
+        self.loop = loop
+    }
+
+    /// Items and bytes that wait.
+    var backlog: (items: Int, bytes: Int) { state.withLock { ($0.items, $0.bytes) } }
+
+    /// Hands runs over. Wakes only as many idle instances as there is work for.
+    func put(_ runs: [WorkRun]) {
+        let woken: [UnsafeContinuation<Bool, Never>] = state.withLock { state in
+            for run in runs {
+                state.items += run.run.count
+                state.bytes += run.items.byteCount
+                state.runs.append(run)
+            }
+            let wanted = min(state.waiting.count, max(1, state.items / BatchPolicy.grain))
+            let woken = Array(state.waiting.suffix(wanted))
+            state.waiting.removeLast(wanted)
+            return woken
+        }
+        for continuation in woken { continuation.resume(returning: true) }
+    }
+
+    /// The next batch: runs of at most the policy's items and bytes. Nil once closed and empty.
+    func take() async -> [WorkRun]? {
+        while true {
+            switch attempt() {
+            case .batch(let runs): return runs
+            case .closed: return nil
+            case .wait(let duration):
+                if let duration { wakeAfter(duration) }
+                _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Bool, Never>) in park(continuation)
+                }
+            }
+        }
+    }
+
+    private enum Attempt {
+        case batch([WorkRun])
+        case wait(Duration?)
+        case closed
+    }
+
+    private func attempt() -> Attempt {
+        state.withLock { state in
+            guard let oldest = state.runs.first else { return state.isClosed ? .closed : .wait(nil) }
+            let waited = policy.linger > .zero ? EventLoop.now - oldest.arrived : .zero
+            switch policy.decide(
+                items: state.items, bytes: state.bytes, waited: waited, idle: state.waiting.count,
+                draining: state.isClosed, limits: limits)
+            {
+            case .take(let items, let bytes): return .batch(Self.cut(items: items, bytes: bytes, from: &state))
+            case .wait(let duration):
+                defer { state.lingering = true }
+                return .wait(state.lingering ? nil : duration)
+            }
+        }
+    }
+
+    /// Parks unless something came meanwhile.
+    private func park(_ continuation: UnsafeContinuation<Bool, Never>) {
+        let goOn = state.withLock { state in
+            if (state.runs.isEmpty || state.lingering) && !state.isClosed {
+                state.waiting.append(continuation)
+                return false
+            }
+            return true
+        }
+        if goOn { continuation.resume(returning: true) }
+    }
+
+    private func wakeAfter(_ duration: Duration) {
+        _ = loop.schedule(after: duration) { [self] in
+            let woken = state.withLock { state in
+                state.lingering = false
+                return state.waiting.popLast()
+            }
+            woken?.resume(returning: true)
+        }
+    }
+
+    private static func cut(items: Int, bytes: Int, from state: inout State) -> [WorkRun] {
+        var batch: [WorkRun] = []
+        var itemsLeft = items
+        var bytesLeft = bytes
+        while let next = state.runs.first, itemsLeft > 0 {
+            let size = next.items.byteCount
+            // A batch has at least one item, even one that alone is over the limit of bytes.
+            let fitting = size <= bytesLeft ? next.run.count : bytesLeft / max(size / next.run.count, 1)
+            let count = min(next.run.count, itemsLeft, max(fitting, batch.isEmpty ? 1 : 0))
+            guard count > 0 else { break }
+            var taken = next
+            if count == next.run.count {
+                state.runs.removeFirst()
+            } else {
+                (taken, state.runs[0]) = next.split(at: count)
+            }
+            batch.append(taken)
+            itemsLeft -= count
+            bytesLeft -= taken.items.byteCount
+            state.items -= count
+            state.bytes -= taken.items.byteCount
+        }
+        return batch
+    }
+
+    /// Takes out what waits of a run that nobody wants any more.
+    func revoke(_ run: RequestRun) -> [WorkRun] {
+        state.withLock { state in
+            var revoked: [WorkRun] = []
+            var kept = Deque<WorkRun>()
+            for work in state.runs {
+                guard work.run.partition == run.partition, work.run.session == run.session else {
+                    kept.append(work)
+                    continue
+                }
+                for (part, isInside) in work.parts(by: run.sequences) {
+                    if isInside { revoked.append(part) } else { kept.append(part) }
+                }
+            }
+            for work in revoked {
+                state.items -= work.run.count
+                state.bytes -= work.items.byteCount
+            }
+            state.runs = kept
+            return revoked
+        }
+    }
+
+    /// No more runs will come; those that wait are still handed out.
+    func close() {
+        let woken = state.withLock { state in
+            state.isClosed = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for continuation in woken { continuation.resume(returning: true) }
+    }
+}
+
+extension WorkRun {
+    /// The first `count` items, and the others.
+    func split(at count: Int) -> (WorkRun, WorkRun) {
+        (part(from: 0, count: count), part(from: count, count: run.count - count))
+    }
+
+    func part(from first: Int, count: Int) -> WorkRun {
+        var part = self
+        part.run.sequences = SequenceRun(first: run.sequences.first + UInt64(first), count: count)
+        part.items = items.slice(from: first, count: count)
+        return part
+    }
+
+    /// The parts of this run inside and outside of `range`, in order.
+    func parts(by range: SequenceRun) -> [(WorkRun, isInside: Bool)] {
+        let own = run.sequences
+        let low = min(max(range.first, own.first), own.end)
+        let high = max(min(range.end, own.end), low)
+        let cuts = [(own.first, low, false), (low, high, true), (high, own.end, false)]
+        return cuts.compactMap { start, end, inside in
+            start < end ? (part(from: Int(start - own.first), count: Int(end - start)), inside) : nil
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import Distributed
+internal import FlockActors
+internal import FlockCluster
+internal import FlockTransport
+internal import FlockWire
+
+// What other nodes call to have a batch handled by this node's instances of a lane. One frame a batch; the outcomes
+// come back over the same call, in parts as they are done, so that a lost connection can lose no outcome silently: the
+// call fails, and the caller's dispatcher sends the runs elsewhere.
+
+/// A lane of a pipeline on this node, as other nodes see it.
+distributed actor StageHost {
+    typealias ActorSystem = FlockSystem
+
+    nonisolated var unownedExecutor: UnownedSerialExecutor { actorSystem.loopExecutor }
+
+    private let runner: LaneRunner
+    private let check: @Sendable (ItemBuffer) throws(FlockError) -> Void
+
+    init(
+        runner: LaneRunner, check: @escaping @Sendable (ItemBuffer) throws(FlockError) -> Void, actorSystem: FlockSystem
+    ) {
+        self.runner = runner
+        self.check = check
+        self.actorSystem = actorSystem
+    }
+
+    static func name(pipeline: PipelineDefinition, lane: Int) -> String {
+        "lane/\(pipeline.name)/\(pipeline.fingerprint)/\(lane)"
+    }
+
+    /// Handles runs of requests: a direct call, answered in parts.
+    distributed func run(_ message: EncodedMessage) async throws {
+        throw FlockError(.invalidInput, "StageHost.run streams its answer: use a direct call.")
+    }
+
+    static let runMethod = DirectMethod(StageHost.self, "run")
+
+    static func registerDirect(in system: FlockSystem, limits: Limits) {
+        system.direct(StageHost.self, "run") { host, call in
+            do {
+                var reader = ByteReader(call.arguments)
+                let message = try RunMessage(from: &reader, limits: limits)
+                try host.assumeIsolated { try $0.run(message, for: call, limits: limits) }
+            } catch {
+                call.fail(FlockError.decoding(error))
+            }
+        }
+    }
+
+    private func run(_ message: RunMessage, for call: DirectCall, limits: Limits) throws {
+        try check(message.items)
+        let assignment = Assignment(
+            items: message.items.count,
+            onOutcomes: { outcomes in
+                call.part { OutcomesMessage(outcomes: outcomes).write(to: &$0, limits: limits) }
+            },
+            onEnd: { isLost in
+                if isLost {
+                    call.fail(FlockError(.unavailable, "A later stage's node was lost."))
+                } else {
+                    call.finish()
+                }
+            })
+        let now = EventLoop.now
+        var first = 0
+        var work: [WorkRun] = []
+        for run in message.runs {
+            work.append(
+                WorkRun(
+                    run: run.requests, items: message.items.slice(from: first, count: run.requests.count),
+                    deadline: run.deadline.map { now + $0 }, arrived: now, assignment: assignment))
+            first += run.requests.count
+        }
+        runner.mailbox.put(work)
+    }
+
+    /// Sends runs to a lane of another node. Each run's assignment hears what became of it.
+    static func call(_ peer: Peer, pipeline: PipelineDefinition, lane: Int, runs: [WorkRun], limits: Limits) {
+        let address = ActorAddress(named: name(pipeline: pipeline, lane: lane), on: peer.identity.node)
+        let message = RunMessage(runs, at: EventLoop.now)
+        let open = OpenWork(runs)
+        peer.call(runMethod, on: address, deadline: limits.attemptTime) { writer in
+            message.write(to: &writer)
+        } onReply: { reply in
+            switch reply {
+            case .part(let bytes):
+                do {
+                    var reader = ByteReader(bytes)
+                    for outcomes in try OutcomesMessage(from: &reader, limits: limits).outcomes { open.ended(outcomes) }
+                } catch {
+                    peer.close(FlockError(.protocolViolation, "outcomes of a batch: \(error)"))
+                }
+            case .done: open.endAll(nil)
+            case .failed(let error): open.endAll(error)
+            }
+        }
+    }
+}
+
+/// Runs that another node has, until it has answered all. Of the loop.
+private final class OpenWork: Sendable {
+    // Only touched in callbacks of one peer, which run on the loop.
+    private nonisolated(unsafe) var runs: [WorkRun]
+
+    init(_ runs: [WorkRun]) {
+        self.runs = runs
+    }
+
+    /// Outcomes for parts of these runs; what was not asked for is dropped.
+    func ended(_ outcomes: SessionOutcomes) {
+        for outcome in outcomes.runs {
+            for (index, work) in runs.enumerated().reversed() where work.place == outcomes.place {
+                let parts = work.parts(by: outcome.sequences)
+                guard let inside = parts.first(where: \.isInside)?.0 else { continue }
+                let offset = Int(inside.run.sequences.first - outcome.sequences.first)
+                let part = OutcomeRun(
+                    sequences: inside.run.sequences,
+                    outcome: outcome.outcome.slice(from: offset, count: inside.run.count))
+                runs.replaceSubrange(index...index, with: parts.filter { !$0.isInside }.map(\.0))
+                work.assignment.ended(
+                    inside.run.count, [SessionOutcomes(place: outcomes.place, runs: [part])], lost: false)
+            }
+        }
+    }
+
+    /// The call has ended: what is left has no outcome. An answered refusal is one; a lost node is not.
+    func endAll(_ error: FlockError?) {
+        let left = runs
+        runs = []
+        for work in left {
+            if let error, error.code == .invalidInput || error.code == .tooLarge {
+                let failed = OutcomeRun(sequences: work.run.sequences, outcome: .failed(error))
+                work.assignment.ended(
+                    work.run.count, [SessionOutcomes(place: work.place, runs: [failed])], lost: false)
+            } else {
+                work.assignment.ended(work.run.count, [], lost: true)
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockWire
+
+/// `StageHost.run`: runs of any sessions, and their items in one buffer.
+struct RunMessage: Sendable {
+    struct Run: Sendable {
+        var requests: RequestRun
+        /// What is left of the deadline.
+        var deadline: Duration?
+    }
+    var runs: [Run]
+    var items: ItemBuffer
+
+    init(_ work: [WorkRun], at now: Tick) {
+        runs = work.map { work in
+            Run(requests: work.run, deadline: work.deadline.map { max($0 - now, .microseconds(1)) })
+        }
+        items = work.count == 1 ? work[0].items : ItemBuffer.joined(work.map(\.items))
+    }
+
+    /// Count of runs (u32), zero (u32), per run: partition (u16), zero (u16), count (u32), session (u64), first (u64),
+    /// deadline in microseconds (u64, 0 = none); then the items.
+    func write(to writer: inout ByteWriter) {
+        writer.write(UInt32(runs.count))
+        writer.write(UInt32(0))
+        for run in runs {
+            writer.write(run.requests.partition.rawValue)
+            writer.write(UInt16(0))
+            writer.write(UInt32(run.requests.count))
+            writer.write(run.requests.session.rawValue)
+            writer.write(run.requests.sequences.first)
+            writer.write(run.deadline.map { max(1, $0.clampedNanoseconds / 1000) } ?? UInt64(0))
+        }
+        items.write(to: &writer)
+    }
+
+    init(from reader: inout ByteReader, limits: Limits) throws {
+        let count = Int(try reader.read(UInt32.self))
+        guard count > 0, count <= limits.runsPerFrame, try reader.read(UInt32.self) == 0 else {
+            throw WireError.malformed("runs of a batch")
+        }
+        runs = []
+        runs.reserveCapacity(count)
+        var total = 0
+        for _ in 0..<count {
+            let partition = PartitionID(rawValue: try reader.read())
+            guard try reader.read(UInt16.self) == 0 else { throw WireError.malformed("run of a batch") }
+            let items = Int(try reader.read(UInt32.self))
+            let session = SessionID(rawValue: try reader.read())
+            let first: UInt64 = try reader.read()
+            let microseconds: UInt64 = try reader.read()
+            guard items > 0, items <= limits.itemsPerRun, first <= UInt64.max - UInt64(items) else {
+                throw WireError.overLimit("items of a run")
+            }
+            total += items
+            runs.append(
+                Run(
+                    requests: RequestRun(
+                        partition: partition, session: session, sequences: SequenceRun(first: first, count: items)),
+                    deadline: microseconds == 0 ? nil : .microseconds(Int64(clamping: microseconds))))
+        }
+        var itemLimits = limits
+        itemLimits.itemsPerRun = limits.creditItems
+        items = try ItemBuffer(from: &reader, limits: itemLimits)
+        guard items.count == total else { throw WireError.malformed("items of a batch") }
+        try reader.finish()
+    }
+}
+
+/// A part of the answer of `StageHost.run`.
+struct OutcomesMessage: Sendable {
+    var outcomes: [SessionOutcomes]
+
+    init(outcomes: [SessionOutcomes]) {
+        self.outcomes = outcomes
+    }
+
+    /// Count (u32), zero (u32), per session: partition (u16), zero (u16), count of runs (u32), session (u64), runs.
+    func write(to writer: inout ByteWriter, limits: Limits) {
+        writer.write(UInt32(outcomes.count))
+        writer.write(UInt32(0))
+        for session in outcomes {
+            writer.write(session.place.partition.rawValue)
+            writer.write(UInt16(0))
+            writer.write(UInt32(session.runs.count))
+            writer.write(session.place.session.rawValue)
+            for run in session.runs { run.write(to: &writer, limits: limits) }
+        }
+    }
+
+    init(from reader: inout ByteReader, limits: Limits) throws {
+        let count = Int(try reader.read(UInt32.self))
+        guard count <= limits.runsPerFrame, try reader.read(UInt32.self) == 0 else {
+            throw WireError.malformed("outcomes of a batch")
+        }
+        outcomes = []
+        for _ in 0..<count {
+            let partition = PartitionID(rawValue: try reader.read())
+            guard try reader.read(UInt16.self) == 0 else { throw WireError.malformed("outcomes of a batch") }
+            let runCount = Int(try reader.read(UInt32.self))
+            let session = SessionID(rawValue: try reader.read())
+            guard runCount <= limits.runsPerFrame else { throw WireError.overLimit("runs of a frame") }
+            var runs: [OutcomeRun] = []
+            for _ in 0..<runCount { runs.append(try OutcomeRun(from: &reader, limits: limits)) }
+            outcomes.append(SessionOutcomes(place: SessionPlace(partition: partition, session: session), runs: runs))
+        }
+        try reader.finish()
+    }
+}

@@ -1,0 +1,209 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockTransport
+internal import FlockWire
+internal import Synchronization
+
+// The untyped middle of an inbox handle: which session takes a request, and what happens when one ends.
+
+final class InboxCore: Sendable {
+    let pipeline: String
+    let outbox = OutboxQueue()
+    private let fingerprint: UInt64
+    private let layout: ItemBuffer.Layout
+    private let window: Int
+    private let ports: @Sendable () -> [any SessionPort]
+    private let state = Mutex(State())
+    private let turn = Atomic<Int>(0)
+
+    private struct State {
+        var sessions: [Session] = []
+        var isClosed = false
+    }
+
+    init(
+        pipeline: String, fingerprint: UInt64, layout: ItemBuffer.Layout, window: Int,
+        ports: @escaping @Sendable () -> [any SessionPort]
+    ) {
+        self.pipeline = pipeline
+        self.fingerprint = fingerprint
+        self.layout = layout
+        self.window = window
+        self.ports = ports
+    }
+
+    var tokens: [SessionToken] { state.withLock { $0.sessions.map(\.token) } }
+
+    /// Opens a session with every node that can be reached. Throws if there is none.
+    func open() async throws {
+        var failure = FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
+        for port in ports() {
+            do {
+                try await openSession(through: port)
+            } catch let error as FlockError {
+                failure = error
+            }
+        }
+        guard state.withLock({ !$0.sessions.isEmpty }) else { throw failure }
+    }
+
+    private func openSession(through port: any SessionPort) async throws {
+        let token = try await port.open(OpenRequest(pipeline: pipeline, fingerprint: fingerprint, window: window))
+        let session = Session(token: token, layout: layout, port: port, outbox: outbox)
+        let isClosed = state.withLock { state in
+            if !state.isClosed { state.sessions.append(session) }
+            return state.isClosed
+        }
+        if isClosed { throw FlockError(.shuttingDown, "The inbox was closed.") }
+        port.loop.execute { session.attach() }
+    }
+
+    /// Reads the outcomes of sessions that an earlier process opened.
+    func resume(_ tokens: [SessionToken]) throws {
+        let ports = ports()
+        for token in tokens {
+            guard let port = ports.first(where: { $0.node == token.node }) else {
+                throw FlockError(.unavailable, "The node \(token.node) of the session cannot be reached.")
+            }
+            let session = Session(resuming: token, layout: layout, port: port, outbox: outbox)
+            state.withLock { $0.sessions.append(session) }
+            port.loop.execute { session.attach() }
+        }
+    }
+
+    /// A session to use next: each in turn, those that cannot be used left out.
+    private func session() async throws -> Session {
+        let (sessions, isClosed) = state.withLock { state in (state.sessions, state.isClosed) }
+        if isClosed { throw FlockError(.shuttingDown, "The inbox was closed.") }
+        let start = turn.add(1, ordering: .relaxed).oldValue
+        for offset in 0..<sessions.count {
+            let session = sessions[Int(UInt(bitPattern: start + offset) % UInt(sessions.count))]
+            if session.isUsable { return session }
+        }
+        state.withLock { state in state.sessions.removeAll { $0.hasEnded } }
+        try await open()
+        guard let session = state.withLock({ $0.sessions.last }) else {
+            throw FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
+        }
+        return session
+    }
+
+    func ask(_ item: EncodedItem, deadline: Duration?, trace: TraceContext?) async throws -> Answer {
+        let request = AskRequest()
+        return try await withTaskCancellationHandler {
+            while true {
+                let session = try await session()
+                let attempt = await withUnsafeContinuation { continuation in
+                    request.submit(item, deadline: deadline, trace: trace, to: session, continuation)
+                }
+                switch attempt {
+                case .failed(let error) where error.code == .overloaded && request.isUnsent:
+                    // The window is full: this is the back-pressure of the client's own requests.
+                    try await session.room(for: 1)
+                default: return attempt
+                }
+            }
+        } onCancel: {
+            request.cancel()
+        }
+    }
+
+    func post(_ items: ItemBuffer, deadline: Duration?, waits: Bool) async throws -> Tickets {
+        var tickets = Tickets()
+        var rest = items
+        let trace = TraceContext.current
+        while rest.count > 0 {
+            let session = try await session()
+            let count = min(rest.count, session.token.window / 4)
+            let part = rest.slice(from: 0, count: count)
+            guard let run = try await post(part, deadline: deadline, trace: trace, waits: waits, to: session) else {
+                try await session.room(for: count)
+                continue
+            }
+            tickets.append(
+                RequestRun(partition: session.token.partition, session: session.token.session, sequences: run))
+            rest = rest.slice(from: count, count: rest.count - count)
+        }
+        return tickets
+    }
+
+    private func post(
+        _ items: ItemBuffer, deadline: Duration?, trace: TraceContext?, waits: Bool, to session: Session
+    ) async throws -> SequenceRun? {
+        guard waits else { return try session.post(items, deadline: deadline, trace: trace) }
+        var run: SequenceRun?
+        var thrown: (any Error)?
+        let refusal = await withUnsafeContinuation { (continuation: UnsafeContinuation<FlockError?, Never>) in
+            do {
+                run = try session.post(items, deadline: deadline, trace: trace, accepted: continuation)
+                if run == nil { continuation.resume(returning: nil) }
+            } catch {
+                thrown = error
+                continuation.resume(returning: nil)
+            }
+        }
+        if let thrown { throw thrown }
+        if let refusal { throw refusal }
+        return run
+    }
+
+    func cancel(_ ticket: Ticket) throws {
+        let session = state.withLock { state in
+            state.sessions.first { $0.token.partition == ticket.id.partition && $0.token.session == ticket.id.session }
+        }
+        guard let session else { throw FlockError(.notFound, "The ticket \(ticket) is of no session of this inbox.") }
+        session.cancelPost(ticket.id.sequence)
+    }
+
+    func close() async {
+        let sessions = state.withLock { state in
+            state.isClosed = true
+            defer { state.sessions = [] }
+            return state.sessions
+        }
+        for session in sessions { await session.close() }
+        outbox.finish()
+    }
+}
+
+/// One `ask` under way: where to cancel it, once it has a sequence.
+private final class AskRequest: Sendable {
+    private enum State {
+        case unsent
+        case sent(Session, UInt64)
+        case cancelled
+    }
+    private let state = Mutex(State.unsent)
+
+    var isUnsent: Bool {
+        state.withLock { if case .unsent = $0 { true } else { false } }
+    }
+
+    /// Resumes the continuation itself if the session did not take the item.
+    func submit(
+        _ item: EncodedItem, deadline: Duration?, trace: TraceContext?, to session: Session,
+        _ continuation: UnsafeContinuation<Answer, Never>
+    ) {
+        let failure: FlockError? = state.withLock { state in
+            if case .cancelled = state { return FlockError(.cancelled, "The caller cancelled the request.") }
+            do {
+                let sequence = try session.ask(item, deadline: deadline, trace: trace, continuation: continuation)
+                guard let sequence else { return FlockError(.overloaded, "The session's window is full.") }
+                state = .sent(session, sequence)
+                return nil
+            } catch {
+                return FlockError.decoding(error)
+            }
+        }
+        if let failure { continuation.resume(returning: .failed(failure)) }
+    }
+
+    func cancel() {
+        let sent = state.withLock { state -> (Session, UInt64)? in
+            defer { state = .cancelled }
+            if case .sent(let session, let sequence) = state { return (session, sequence) }
+            return nil
+        }
+        if let (session, sequence) = sent { session.cancel(sequence) }
+    }
+}

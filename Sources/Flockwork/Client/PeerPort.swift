@@ -1,0 +1,95 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import Distributed
+internal import FlockActors
+internal import FlockTransport
+internal import FlockWire
+internal import Synchronization
+
+/// The hot methods of `InboxActor`, resolved once.
+enum InboxMethods {
+    static let fetch = DirectMethod(InboxActor.self, "fetch")
+    static let submit = DirectMethod(InboxActor.self, "submit")
+    static let cancel = DirectMethod(InboxActor.self, "cancel")
+    static let actorName = "inbox"
+    /// A stream of outcomes has no deadline: it lasts as long as its connection.
+    static let streamTime = Duration.seconds(1 << 31)
+}
+
+/// Reaches the inbox of a node over its connection.
+final class PeerPort: SessionPort {
+    let node: NodeID
+    let loop: EventLoop
+    let limits: Limits
+    private let system: FlockSystem
+    private let address: ActorAddress
+    private let waiting = Mutex<[@Sendable () -> Void]>([])
+
+    init(node: NodeID, system: FlockSystem, limits: Limits) {
+        self.node = node
+        self.system = system
+        self.limits = limits
+        loop = system.loop
+        address = ActorAddress(named: InboxMethods.actorName, on: node)
+    }
+
+    private var peer: Peer? {
+        guard let peer = system.peers[node], peer.isOpen else { return nil }
+        return peer
+    }
+
+    var isConnected: Bool { peer != nil }
+
+    func open(_ request: OpenRequest) async throws -> SessionToken {
+        try await InboxActor.resolve(id: address, using: system).open(request)
+    }
+
+    func close(_ token: SessionToken) async throws {
+        try await InboxActor.resolve(id: address, using: system).close(token)
+    }
+
+    func attach(
+        _ token: SessionToken, onPart: @escaping @Sendable (StreamPart) -> Void,
+        onEnd: @escaping @Sendable (FlockError) -> Void
+    ) {
+        guard let peer else { return onEnd(FlockError(.unavailable, "The node \(node) is not connected.")) }
+        let limits = limits
+        _ = peer.call(
+            InboxMethods.fetch, on: address, deadline: InboxMethods.streamTime, build: { token.key.write(to: &$0) },
+            onReply: { reply in
+                switch reply {
+                case .part(let bytes):
+                    var reader = ByteReader(bytes)
+                    do {
+                        onPart(try StreamPart(from: &reader, limits: limits))
+                    } catch {
+                        peer.close(FlockError(.protocolViolation, "A part of an outcome stream: \(error)"))
+                    }
+                case .done: onEnd(FlockError(.unavailable, "The node \(self.node) ended the stream of outcomes."))
+                case .failed(let error): onEnd(error)
+                }
+            })
+    }
+
+    func submit(_ message: SubmitMessage) {
+        peer?.send(InboxMethods.submit, on: address) { message.write(to: &$0) }
+    }
+
+    func cancel(_ message: CancelMessage) {
+        peer?.send(InboxMethods.cancel, on: address) { message.write(to: &$0) }
+    }
+
+    func onConnected(_ body: @escaping @Sendable () -> Void) {
+        if isConnected { return loop.execute(body) }
+        waiting.withLock { $0.append(body) }
+    }
+
+    /// The node is connected (again).
+    func connected() {
+        let bodies = waiting.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
+        for body in bodies { body() }
+    }
+}

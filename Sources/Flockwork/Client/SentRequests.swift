@@ -1,0 +1,117 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import DequeModule
+internal import FlockTransport
+internal import FlockWire
+
+// What was sent and has no outcome yet, in order of sequence. It keeps payloads until the outcome, so that everything
+// can be sent again over a new connection; the inbox knows ids it has seen.
+
+struct SentRequests {
+    struct Run {
+        var outgoing: OutgoingRun
+        /// Items without an outcome.
+        var open: Int
+        /// When the caller gives up, with some time for the answer to arrive.
+        var expires: Tick
+        var sequences: SequenceRun { SequenceRun(first: outgoing.first, count: outgoing.items.count) }
+    }
+
+    private(set) var runs = Deque<Run>()
+    /// Sequences that have been answered to their callers or handed to the outbox.
+    private(set) var delivered = SequenceSet()
+
+    init(base: UInt64 = 0) {
+        delivered = SequenceSet(base: base)
+    }
+
+    mutating func append(_ run: OutgoingRun, expires: Tick) {
+        runs.append(Run(outgoing: run, open: run.items.count, expires: expires))
+    }
+
+    /// The parts of an outcome that were not delivered before, each with the kind of request that it answers.
+    mutating func deliver(_ outcome: OutcomeRun) -> [(OutcomeRun, OutgoingRun.Kind)] {
+        var parts: [(OutcomeRun, OutgoingRun.Kind)] = []
+        for fresh in delivered.insert(outcome.sequences) {
+            var index = self.index(of: fresh.first)
+            while index < runs.count, runs[index].sequences.first < fresh.end {
+                let run = runs[index].sequences
+                let first = max(run.first, fresh.first)
+                let count = Int(min(run.end, fresh.end) - first)
+                let offset = Int(first - outcome.sequences.first)
+                let part = OutcomeRun(
+                    sequences: SequenceRun(first: first, count: count),
+                    outcome: outcome.outcome.slice(from: offset, count: count))
+                parts.append((part, runs[index].outgoing.kind))
+                runs[index].open -= count
+                index += 1
+            }
+        }
+        return parts
+    }
+
+    /// Continuations of runs that are known to be accepted: those below `through`, and those with an outcome.
+    mutating func takeAccepted(through: UInt64) -> [UnsafeContinuation<FlockError?, Never>] {
+        var accepted: [UnsafeContinuation<FlockError?, Never>] = []
+        for index in runs.indices {
+            if runs[index].sequences.end > through && runs[index].open == runs[index].outgoing.items.count { break }
+            if let continuation = runs[index].outgoing.accepted {
+                accepted.append(continuation)
+                runs[index].outgoing.accepted = nil
+            }
+        }
+        return accepted
+    }
+
+    /// Forgets runs at the front that are all answered.
+    mutating func trim() {
+        while let first = runs.first, first.open == 0 { runs.removeFirst() }
+    }
+
+    /// The runs that must be sent again over a new connection, without what was answered.
+    func unanswered() -> [OutgoingRun] {
+        runs.flatMap { run in
+            delivered.missing(in: run.sequences).map { part in
+                var again = run.outgoing
+                again.first = part.first
+                again.items = run.outgoing.items.slice(from: Int(part.first - run.outgoing.first), count: part.count)
+                return again
+            }
+        }
+    }
+
+    /// Sequences from `first` on that have no outcome.
+    func open(from first: UInt64) -> [SequenceRun] {
+        runs.flatMap { run -> [SequenceRun] in
+            guard run.sequences.end > first else { return [] }
+            let start = max(first, run.sequences.first)
+            return delivered.missing(in: SequenceRun(first: start, count: Int(run.sequences.end - start)))
+        }
+    }
+
+    /// Open sequences whose callers have given up.
+    func expired(at now: Tick) -> [SequenceRun] {
+        runs.flatMap { $0.expires <= now ? delivered.missing(in: $0.sequences) : [] }
+    }
+
+    var nextExpiry: Tick { runs.reduce(.never) { min($0, $1.open > 0 ? $1.expires : .never) } }
+
+    /// The continuation of the run that holds `sequence`, if it still waits for acceptance.
+    mutating func takeAcceptance(of sequence: UInt64) -> UnsafeContinuation<FlockError?, Never>? {
+        let index = index(of: sequence)
+        guard index < runs.count, runs[index].sequences.first <= sequence else { return nil }
+        defer { runs[index].outgoing.accepted = nil }
+        return runs[index].outgoing.accepted
+    }
+
+    /// The first run that ends after `sequence`.
+    private func index(of sequence: UInt64) -> Int {
+        var low = 0
+        var high = runs.count
+        while low < high {
+            let middle = (low + high) / 2
+            if runs[middle].sequences.end <= sequence { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}

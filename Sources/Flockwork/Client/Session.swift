@@ -1,0 +1,414 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockTransport
+internal import FlockWire
+internal import Logging
+internal import Synchronization
+
+// One conversation with one partition. Callers append to `pending` under a lock that nobody holds for long; the loop
+// takes it once a turn, sends it, and resumes callers as outcomes come. Slots are written under the lock before the
+// loop can know their sequence, and read by the loop after the outcome: they need no lock of their own.
+
+final class Session: Sendable {
+    let token: SessionToken
+    private let port: any SessionPort
+    private let outbox: OutboxQueue
+    private let pending: Mutex<PendingRequests>
+    private let loopState: LoopConfined<LoopState>
+    // See the comment above for why this needs no lock.
+    private nonisolated(unsafe) let slots: UnsafeMutablePointer<UnsafeContinuation<Answer, Never>?>
+    private let mask: UInt64
+    private let resumed = Atomic<Bool>(false)
+
+    /// What only the loop touches.
+    struct LoopState {
+        var sent = SentRequests()
+        /// Sequences that the user has, and of these what the inbox was told.
+        var taken = SequenceSet()
+        var untold: [SequenceRun] = []
+        var untoldItems = 0
+        var isAttached = false
+        var expiryTimer: LoopTimer?
+        var tellTimer: LoopTimer?
+        var lostSince: Tick?
+        var ended = false
+    }
+
+    init(token: SessionToken, layout: ItemBuffer.Layout, port: any SessionPort, outbox: OutboxQueue) {
+        precondition(token.window > 0 && token.window & (token.window - 1) == 0, "a window of \(token.window)")
+        self.token = token
+        self.port = port
+        self.outbox = outbox
+        pending = Mutex(PendingRequests(window: token.window, layout: layout))
+        loopState = LoopConfined(LoopState(), on: port.loop)
+        mask = UInt64(token.window - 1)
+        slots = .allocate(capacity: token.window)
+        slots.initialize(repeating: nil, count: token.window)
+    }
+
+    /// A session that an earlier process opened: its outcomes go to the outbox, and it takes no new requests.
+    convenience init(
+        resuming token: SessionToken, layout: ItemBuffer.Layout, port: any SessionPort, outbox: OutboxQueue
+    ) {
+        self.init(token: token, layout: layout, port: port, outbox: outbox)
+        pending.withLock { $0.ended = FlockError(.shuttingDown, "The session only gives back earlier outcomes.") }
+        resumed.store(true, ordering: .relaxed)
+    }
+
+    deinit { slots.deallocate() }
+
+    // MARK: Callers' side, on any thread
+
+    /// The session can take requests now.
+    var isUsable: Bool { !hasEnded && port.isConnected }
+
+    /// The session takes no more requests.
+    var hasEnded: Bool { pending.withLock { $0.ended != nil } && !resumed.load(ordering: .relaxed) }
+
+    /// Appends one ask.
+    ///
+    /// Returns nil where the window is full: await `room()` and try again.
+    func ask(
+        _ item: EncodedItem, deadline: Duration?, trace: TraceContext?, continuation: UnsafeContinuation<Answer, Never>
+    ) throws -> UInt64? {
+        let (sequence, wake) = try pending.withLock { pending -> (UInt64?, Bool) in
+            if let ended = pending.ended { throw ended }
+            guard pending.room > 0 else { return (nil, false) }
+            let sequence = try pending.ask(item, deadline: deadline, trace: trace)
+            slots[Int(sequence & mask)] = continuation
+            defer { pending.isArmed = true }
+            return (sequence, !pending.isArmed)
+        }
+        if wake { arm() }
+        return sequence
+    }
+
+    /// Appends as many of the items as the window has room for; returns their sequences (possibly none).
+    func post(
+        _ items: ItemBuffer, deadline: Duration?, trace: TraceContext?,
+        accepted: UnsafeContinuation<FlockError?, Never>? = nil
+    ) throws -> SequenceRun? {
+        let (run, wake) = try pending.withLock { pending -> (SequenceRun?, Bool) in
+            if let ended = pending.ended { throw ended }
+            guard pending.room >= items.count else { return (nil, false) }
+            let run = pending.post(items, deadline: deadline, trace: trace, accepted: accepted)
+            defer { pending.isArmed = true }
+            return (run, !pending.isArmed)
+        }
+        if wake { arm() }
+        return run
+    }
+
+    /// Suspends until a good part of the window is free.
+    func room(for items: Int) async throws {
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            let goOn = pending.withLock { pending in
+                if pending.ended != nil || pending.room >= items { return true }
+                pending.waiting.append(continuation)
+                return false
+            }
+            if goOn { continuation.resume() }
+        }
+        if let ended = pending.withLock({ $0.ended }) { throw ended }
+    }
+
+    private func arm() {
+        port.loop.execute { self.flush() }
+    }
+
+    /// The user has these outcomes: they need not be kept any longer.
+    func take(_ sequences: SequenceRun) {
+        port.loop.execute { self.tell([sequences]) }
+    }
+
+    /// The caller of an ask gave up, or a ticket was cancelled.
+    func cancel(_ sequence: UInt64) {
+        port.loop.execute {
+            self.flush()
+            let run = SequenceRun(first: sequence, count: 1)
+            self.port.cancel(CancelMessage(key: self.token.key, sequences: run))
+            if let caller = self.takeSlot(sequence) {
+                caller.resume(returning: .failed(FlockError(.cancelled, "The caller cancelled the request.")))
+            }
+        }
+    }
+
+    /// Asks the inbox to cancel a post; its outcome comes in the outbox.
+    func cancelPost(_ sequence: UInt64) {
+        port.loop.execute {
+            self.flush()
+            self.port.cancel(
+                CancelMessage(key: self.token.key, sequences: SequenceRun(first: sequence, count: 1)))
+        }
+    }
+
+    /// Tells the inbox what was taken, gives the session back, and fails what is still open.
+    func close() async {
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            port.loop.execute {
+                self.tellNow()
+                self.end(FlockError(.shuttingDown, "The inbox was closed before there was an outcome."))
+                continuation.resume()
+            }
+        }
+    }
+
+    // MARK: Loop's side
+
+    /// Begins to stream outcomes. Call once, on the loop.
+    func attach() {
+        loopState.with { $0.isAttached = true }
+        port.attach(
+            token, onPart: { [weak self] part in self?.received(part) },
+            onEnd: { [weak self] error in self?.detached(error) })
+    }
+
+    /// Sends what callers have handed over.
+    func flush() {
+        let runs = pending.withLock { $0.take() }
+        guard !runs.isEmpty else { return }
+        let now = EventLoop.now
+        let isAttached = loopState.with { state in
+            for run in runs {
+                state.sent.append(run, expires: run.deadline.map { now + $0 + Self.grace } ?? .never)
+            }
+            return state.isAttached
+        }
+        if isAttached { send(runs) }
+        if runs.contains(where: { $0.deadline != nil }) { scheduleExpiry() }
+    }
+
+    /// An answer that was sent in time may arrive a little later than the deadline.
+    private static let grace = Duration.milliseconds(50)
+    /// Item bytes of a submit frame, about.
+    private static let frameBytes = 1 << 20
+
+    private func send(_ runs: [OutgoingRun]) {
+        var message = nextMessage()
+        var bytes = 0
+        for run in runs {
+            var rest = run.items
+            var first = run.first
+            repeat {
+                if bytes >= Self.frameBytes || message.runs.count >= port.limits.runsPerFrame / 2 {
+                    port.submit(message)
+                    message = nextMessage()
+                    bytes = 0
+                }
+                let perItem = max(1, rest.byteCount / max(rest.count, 1))
+                let fitting = max(1, (Self.frameBytes - bytes) / perItem)
+                let count = min(rest.count, fitting, port.limits.itemsPerRun)
+                message.runs.append(
+                    SubmittedRun(
+                        first: first, items: rest.slice(from: 0, count: count), deadline: run.deadline,
+                        trace: run.trace, notify: run.accepted != nil))
+                bytes += count * perItem
+                rest = rest.slice(from: count, count: rest.count - count)
+                first += UInt64(count)
+            } while rest.count > 0
+        }
+        port.submit(message)
+    }
+
+    /// A message that tells what was taken since the last one.
+    private func nextMessage() -> SubmitMessage {
+        loopState.with { state in
+            defer {
+                state.untold = []
+                state.untoldItems = 0
+            }
+            return SubmitMessage(key: token.key, taken: state.untold, lowestOpen: state.taken.base)
+        }
+    }
+
+    private func received(_ part: StreamPart) {
+        var answered: [SequenceRun] = []
+        var posted: [OutcomeRun] = []
+        for outcome in part.outcomes {
+            if resumed.load(ordering: .relaxed) {
+                for fresh in loopState.with({ $0.taken.missing(in: outcome.sequences) }) {
+                    let offset = Int(fresh.first - outcome.sequences.first)
+                    posted.append(
+                        OutcomeRun(sequences: fresh, outcome: outcome.outcome.slice(from: offset, count: fresh.count)))
+                }
+                continue
+            }
+            for (run, kind) in loopState.with({ $0.sent.deliver(outcome) }) {
+                switch kind {
+                case .asks:
+                    answer(run)
+                    answered.append(run.sequences)
+                case .posts: posted.append(run)
+                }
+            }
+        }
+        let accepted = loopState.with { state in
+            let accepted = state.sent.takeAccepted(through: part.accepted ?? 0)
+            state.sent.trim()
+            return accepted
+        }
+        for caller in accepted { caller.resume(returning: nil) }
+        if !posted.isEmpty { outbox.put(posted, from: self) }
+        if !answered.isEmpty { tell(answered) }
+        if let refused = part.refused { refuse(from: refused.from, refused.error) }
+    }
+
+    private func answer(_ run: OutcomeRun) {
+        for index in 0..<run.sequences.count {
+            guard let caller = takeSlot(run.sequences.first + UInt64(index)) else { continue }
+            switch run.outcome {
+            case .values(let items, let filtered):
+                caller.resume(returning: filtered?[index] == true ? .filtered : .value(items, index: index))
+            case .filtered: caller.resume(returning: .filtered)
+            case .failed(let error): caller.resume(returning: .failed(error))
+            }
+        }
+    }
+
+    private func takeSlot(_ sequence: UInt64) -> UnsafeContinuation<Answer, Never>? {
+        let slot = Int(sequence & mask)
+        defer { slots[slot] = nil }
+        return slots[slot]
+    }
+
+    /// Notes what was taken; tells the inbox with the next submit, at the latest soon.
+    private func tell(_ sequences: [SequenceRun]) {
+        let (base, isMuch, isQuiet) = loopState.with { state -> (UInt64, Bool, Bool) in
+            for run in sequences {
+                for fresh in state.taken.insert(run) {
+                    if let last = state.untold.last, last.end == fresh.first {
+                        state.untold[state.untold.count - 1].count += fresh.count
+                    } else {
+                        state.untold.append(fresh)
+                    }
+                    state.untoldItems += fresh.count
+                }
+            }
+            let isMuch = state.untoldItems >= token.window / 8 || state.untold.count >= port.limits.runsPerFrame / 2
+            return (state.taken.base, isMuch, state.tellTimer == nil && state.untoldItems > 0)
+        }
+        let woken = pending.withLock { pending in
+            pending.base = max(pending.base, base)
+            return pending.wakeable()
+        }
+        for caller in woken { caller.resume() }
+        if isMuch {
+            tellNow()
+        } else if isQuiet {
+            let timer = port.loop.schedule(after: .milliseconds(20)) { [weak self] in
+                self?.loopState.with { $0.tellTimer = nil }
+                self?.tellNow()
+            }
+            loopState.with { $0.tellTimer = timer }
+        }
+    }
+
+    private func tellNow() {
+        guard loopState.with({ $0.isAttached && $0.untoldItems > 0 }) else { return }
+        port.submit(nextMessage())
+    }
+
+    /// The inbox took nothing from `first` on. Callers hear it, and the sequences are given up.
+    private func refuse(from first: UInt64, _ error: FlockError) {
+        let open = loopState.with { $0.sent.open(from: first) }
+        guard let last = open.last else { return }
+        fail(open, with: error)
+        port.cancel(
+            CancelMessage(
+                key: token.key, sequences: SequenceRun(first: first, count: Int(last.end - first))))
+    }
+
+    /// Ends open requests on the client's side.
+    private func fail(_ runs: [SequenceRun], with error: FlockError) {
+        var refusedPosts: [UnsafeContinuation<FlockError?, Never>] = []
+        for run in runs {
+            let outcome = OutcomeRun(sequences: run, outcome: .failed(error))
+            var acceptance: [UnsafeContinuation<FlockError?, Never>] = []
+            let parts = loopState.with { state in
+                state.sent.takeAcceptance(of: run.first).map { acceptance.append($0) }
+                return state.sent.deliver(outcome)
+            }
+            for (part, kind) in parts {
+                if kind == .asks { answer(part) }
+                // A post that waits for acceptance throws; one that does not hears it in the outbox.
+                if kind == .posts && acceptance.isEmpty {
+                    outbox.put([part], from: self)
+                } else {
+                    tell([part.sequences])
+                }
+            }
+            refusedPosts += acceptance
+        }
+        loopState.with { $0.sent.trim() }
+        for caller in refusedPosts { caller.resume(returning: error) }
+    }
+
+    // MARK: Loss and end
+
+    private func detached(_ error: FlockError) {
+        guard loopState.with({ $0.isAttached && !$0.ended }) else { return }
+        loopState.with { $0.isAttached = false }
+        if error.code == .unavailable {
+            let now = EventLoop.now
+            loopState.with { $0.lostSince = $0.lostSince ?? now }
+            port.onConnected { [weak self] in self?.reattach() }
+            scheduleExpiry()
+        } else {
+            end(error)
+        }
+    }
+
+    /// The node is back: everything without an outcome is sent again, under the same ids.
+    private func reattach() {
+        guard loopState.with({ !$0.isAttached && !$0.ended }) else { return }
+        loopState.with { $0.lostSince = nil }
+        attach()
+        let again = loopState.with { $0.sent.unanswered() }
+        if !again.isEmpty { send(again) }
+    }
+
+    private func scheduleExpiry() {
+        guard loopState.with({ $0.expiryTimer == nil && !$0.ended }) else { return }
+        let timer = port.loop.schedule(after: .milliseconds(10)) { [weak self] in self?.expire() }
+        loopState.with { $0.expiryTimer = timer }
+    }
+
+    private func expire() {
+        let now = EventLoop.now
+        let (expired, again, isLost) = loopState.with { state -> ([SequenceRun], Bool, Bool) in
+            state.expiryTimer = nil
+            let isLost = state.lostSince.map { now - $0 > port.limits.connectTime } ?? false
+            return (
+                state.sent.expired(at: now), state.sent.nextExpiry != .never || state.lostSince != nil, isLost
+            )
+        }
+        if !expired.isEmpty {
+            fail(expired, with: FlockError(.deadlineExceeded, "No outcome before the deadline; it is unknown."))
+        }
+        if isLost {
+            end(
+                FlockError(
+                    .unavailable, "The node \(token.node) cannot be reached; outcomes of open requests are unknown."))
+        } else if again {
+            scheduleExpiry()
+        }
+    }
+
+    /// Fails everything that is open, and everything that comes. On the loop.
+    func end(_ error: FlockError) {
+        guard loopState.with({ !$0.ended }) else { return }
+        let pending = pending.withLock { pending -> (runs: [OutgoingRun], woken: [UnsafeContinuation<Void, Never>]) in
+            pending.ended = error
+            return (pending.take(), pending.wakeable())
+        }
+        let open = loopState.with { state in
+            state.ended = true
+            state.expiryTimer?.cancel()
+            state.tellTimer?.cancel()
+            for run in pending.runs { state.sent.append(run, expires: .never) }
+            return state.sent.open(from: 0)
+        }
+        fail(open, with: error)
+        for caller in pending.woken { caller.resume() }
+    }
+}

@@ -1,0 +1,26 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockTransport
+internal import FlockWire
+
+/// How a session reaches its inbox: over a connection, or directly when both live in one process.
+///
+/// All but `open` and `close` are called on `loop`, and call back on it.
+protocol SessionPort: Sendable {
+    /// The node whose inbox this reaches.
+    var node: NodeID { get }
+    var loop: EventLoop { get }
+    var limits: Limits { get }
+    /// The inbox can be reached now.
+    var isConnected: Bool { get }
+    func open(_ request: OpenRequest) async throws -> SessionToken
+    func close(_ token: SessionToken) async throws
+    /// Streams acceptance and outcomes of a session, until `onEnd`.
+    func attach(
+        _ token: SessionToken, onPart: @escaping @Sendable (StreamPart) -> Void,
+        onEnd: @escaping @Sendable (FlockError) -> Void)
+    func submit(_ message: SubmitMessage)
+    func cancel(_ message: CancelMessage)
+    /// Calls back when the inbox can be reached again.
+    func onConnected(_ body: @escaping @Sendable () -> Void)
+}

@@ -1,0 +1,54 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockActors
+internal import FlockCluster
+internal import FlockWire
+
+/// A pipeline on a node: its lanes' instances that run here, and the dispatcher of its first lane.
+struct HostedPipeline: Sendable {
+    let definition: PipelineDefinition
+    /// By lane; nil where no instance runs on this node.
+    let runners: [LaneRunner?]
+    var dispatcher: Dispatcher
+    var dispatchDirectives: [DispatcherDirective] = []
+    var isDirty = false
+    /// Hosts of the first lane.
+    var hosts: [HostID: NodeID] = [:]
+    var hostOfNode: [NodeID: HostID] = [:]
+    /// Nodes that run each lane, for what one lane hands to the next.
+    var nodesOfLane: [[NodeID]]
+    var nextNode = 0
+
+    init(_ definition: PipelineDefinition, runners: [LaneRunner?], seed: UInt64, limits: Limits) {
+        self.definition = definition
+        self.runners = runners
+        dispatcher = Dispatcher(seed: seed, limits: limits)
+        nodesOfLane = Array(repeating: [], count: runners.count)
+    }
+}
+
+/// What nodes tell each other when they connect: which lanes of which pipelines they have instances of.
+struct Announcement: Codable, Sendable {
+    struct Entry: Codable, Sendable {
+        var pipeline: String
+        var fingerprint: UInt64
+        /// Instances by lane.
+        var instances: [Int]
+    }
+    var pipelines: [Entry]
+
+    func encoded(limits: Limits) throws -> Bytes {
+        var writer = ByteWriter()
+        try WireCoder.encode(self, into: &writer, limits: limits)
+        return writer.finish()
+    }
+
+    init(pipelines: [Entry]) {
+        self.pipelines = pipelines
+    }
+
+    init(_ bytes: Bytes, limits: Limits) throws {
+        var reader = ByteReader(bytes)
+        self = try WireCoder.decode(Announcement.self, from: &reader, limits: limits)
+    }
+}

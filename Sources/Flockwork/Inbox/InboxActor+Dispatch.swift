@@ -1,0 +1,289 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import Distributed
+internal import FlockActors
+internal import FlockCluster
+internal import FlockTransport
+internal import FlockWire
+internal import Logging
+
+// The stages' side of the inbox: accepted runs go to a dispatcher, which chooses a host with credit; at the end of each
+// turn every host gets its runs in one hand-over (or one frame). What comes back goes to the partitions.
+
+extension InboxActor {
+    // MARK: Hosts
+
+    /// This node's own instances are hosts of the first moment; others come as peers do.
+    func startDispatching(_ index: Int) {
+        let node = actorSystem.node
+        for lane in pipelines[index].runners.indices where pipelines[index].runners[lane] != nil {
+            pipelines[index].nodesOfLane[lane].append(node)
+        }
+        if pipelines[index].runners[0] != nil { hostUp(node, pipeline: index, isLocal: true) }
+    }
+
+    private func hostUp(_ node: NodeID, pipeline index: Int, isLocal: Bool) {
+        let host = HostID(rawValue: takeNumber())
+        pipelines[index].hosts[host] = node
+        pipelines[index].hostOfNode[node] = host
+        feed(
+            index,
+            .hostUp(host, isLocal: isLocal, creditItems: limits.creditItems, creditBytes: limits.creditBytes))
+    }
+
+    func peerUp(_ peer: Peer) {
+        guard peer.identity.role == .node else { return }
+        let announced: Announcement
+        do {
+            announced = try Announcement(peer.announcement, limits: limits)
+        } catch {
+            return peer.close(FlockError(.protocolViolation, "announcement: \(error)"))
+        }
+        for entry in announced.pipelines {
+            guard let index = pipelines.firstIndex(where: { $0.definition.fingerprint == entry.fingerprint }),
+                entry.instances.count == pipelines[index].runners.count
+            else { continue }
+            for (lane, count) in entry.instances.enumerated() where count > 0 {
+                pipelines[index].nodesOfLane[lane].append(peer.identity.node)
+                if lane == 0 { hostUp(peer.identity.node, pipeline: index, isLocal: false) }
+            }
+        }
+        log.info("node connected", metadata: ["node": "\(peer.identity.node)"])
+    }
+
+    func peerDown(_ peer: Peer) {
+        guard peer.identity.role == .node else { return }
+        let node = peer.identity.node
+        for index in pipelines.indices {
+            for lane in pipelines[index].nodesOfLane.indices {
+                pipelines[index].nodesOfLane[lane].removeAll { $0 == node }
+            }
+            guard let host = pipelines[index].hostOfNode.removeValue(forKey: node) else { continue }
+            pipelines[index].hosts[host] = nil
+            feed(index, .hostDown(host))
+        }
+        log.info("node disconnected", metadata: ["node": "\(node)"])
+    }
+
+    // MARK: Dispatch
+
+    func dispatch(_ run: OpenRun) {
+        feed(Int(run.pipeline), .enqueue(run))
+    }
+
+    func revoke(_ run: RequestRun) {
+        for index in pipelines.indices { feed(index, .revoke(run)) }
+    }
+
+    /// Hands an event to a pipeline's dispatcher. What it sends, it sends at the end of the turn.
+    private func feed(_ index: Int, _ event: DispatcherEvent) {
+        var out: [DispatcherDirective] = []
+        pipelines[index].dispatcher.step(event, now: EventLoop.now, out: &out)
+        for directive in out { carryOut(directive, pipeline: index) }
+        pipelines[index].isDirty = true
+        turn?.arm()
+    }
+
+    /// The last thing in a turn: hand over, then send.
+    func endOfTurn() {
+        for index in pipelines.indices where pipelines[index].isDirty {
+            pipelines[index].isDirty = false
+            var out: [DispatcherDirective] = []
+            swap(&out, &pipelines[index].dispatchDirectives)
+            pipelines[index].dispatcher.step(.tick, now: EventLoop.now, out: &out)
+            for directive in out { carryOut(directive, pipeline: index) }
+            out.removeAll(keepingCapacity: true)
+            swap(&out, &pipelines[index].dispatchDirectives)
+        }
+        flushStreams()
+        checkDrained()
+    }
+
+    private func carryOut(_ directive: DispatcherDirective, pipeline index: Int) {
+        switch directive {
+        case .send(let host, let runs): send(runs, to: host, pipeline: index)
+        case .giveUp(let partition, let session, let outcome):
+            step(partition, .completed(session: session, runs: [outcome]))
+        case .revoke(let host, let run):
+            guard pipelines[index].hosts[host] == actorSystem.node, let runner = pipelines[index].runners[0] else {
+                return
+            }
+            // What waits here is dropped; its outcome is in the partition already.
+            for work in runner.mailbox.revoke(run) { work.assignment.ended(work.run.count, [], lost: false) }
+        }
+    }
+
+    private func send(_ runs: [OpenRun], to host: HostID, pipeline index: Int) {
+        guard let node = pipelines[index].hosts[host] else { return }
+        let requests = runs.map(\.requests)
+        let assignment = Assignment(
+            items: runs.reduce(0) { $0 + $1.items.count },
+            onOutcomes: { [weak self] outcomes in self?.assumeIsolated { $0.complete(outcomes) } },
+            onEnd: { [weak self] isLost in
+                self?.assumeIsolated { inbox in
+                    inbox.feed(index, isLost ? .returned(host, runs: requests) : .finished(host, runs: requests))
+                }
+            })
+        run(
+            runs.map { WorkRun($0, arrived: EventLoop.now, assignment: assignment) }, on: node, pipeline: index, lane: 0
+        )
+    }
+
+    /// Has a lane's instances on some node handle the runs.
+    private func run(_ runs: [WorkRun], on node: NodeID, pipeline index: Int, lane: Int) {
+        if node == actorSystem.node, let runner = pipelines[index].runners[lane] {
+            runner.mailbox.put(runs)
+        } else if let peer = actorSystem.peers[node], peer.isOpen {
+            StageHost.call(
+                peer, pipeline: pipelines[index].definition, lane: lane, runs: runs, limits: limits)
+        } else {
+            for run in runs { run.assignment.ended(run.run.count, [], lost: true) }
+        }
+    }
+
+    // MARK: Results
+
+    /// Outcomes of requests whose partitions are here: the first one of each counts.
+    func complete(_ outcomes: [SessionOutcomes]) {
+        for outcome in outcomes {
+            step(outcome.place.partition, .completed(session: outcome.place.session, runs: outcome.runs))
+        }
+    }
+
+    /// A lane on this node has finished a batch. On the loop.
+    func finished(_ batch: FinishedBatch, pipeline index: Int, lane: Int) {
+        if lane + 1 < pipelines[index].runners.count {
+            forward(batch, pipeline: index, to: lane + 1)
+        } else {
+            var first = 0
+            for work in batch.runs {
+                let outcomes = batch.result.outcomes(of: work.run.sequences, from: first)
+                first += work.run.count
+                work.assignment.ended(
+                    work.run.count, [SessionOutcomes(place: work.place, runs: outcomes)], lost: false)
+            }
+        }
+    }
+
+    private func forward(_ batch: FinishedBatch, pipeline index: Int, to lane: Int) {
+        guard let node = nextNode(pipeline: index, lane: lane) else {
+            for work in batch.runs { work.assignment.ended(work.run.count, [], lost: true) }
+            return
+        }
+        var first = 0
+        var next: [WorkRun] = []
+        for work in batch.runs {
+            let (kept, ended) = batch.result.forwarded(of: work.run.sequences, from: first)
+            first += work.run.count
+            let endedItems = ended.reduce(0) { $0 + $1.sequences.count }
+            for (sequences, items) in kept {
+                var part = work
+                part.run.sequences = sequences
+                part.items = items
+                next.append(part)
+            }
+            if endedItems > 0 {
+                work.assignment.ended(endedItems, [SessionOutcomes(place: work.place, runs: ended)], lost: false)
+            }
+        }
+        if !next.isEmpty { run(next, on: node, pipeline: index, lane: lane) }
+    }
+
+    /// This node if it can, else each other in turn.
+    private func nextNode(pipeline index: Int, lane: Int) -> NodeID? {
+        let nodes = pipelines[index].nodesOfLane[lane]
+        if nodes.contains(actorSystem.node) { return actorSystem.node }
+        guard !nodes.isEmpty else { return nil }
+        pipelines[index].nextNode += 1
+        return nodes[pipelines[index].nextNode % nodes.count]
+    }
+
+    // MARK: Time
+
+    /// Has partitions hear when something of theirs is due. One timer for all of them.
+    func schedule(_ due: Tick) {
+        guard due < timerDue else { return }
+        timer?.cancel()
+        timerDue = due
+        // A little late is fine, and saves wake-ups where many deadlines lie close together.
+        let delay = max(due - EventLoop.now, .milliseconds(1))
+        timer = actorSystem.loop.schedule(after: delay) { [weak self] in
+            self?.assumeIsolated { $0.timeIsUp() }
+        }
+    }
+
+    private func timeIsUp() {
+        timerDue = .never
+        let now = EventLoop.now
+        for partition in owned where (replicas[Int(partition.rawValue)]?.nextDeadline ?? .never) <= now {
+            step(partition, .tick)
+        }
+        schedule(owned.reduce(Tick.never) { min($0, replicas[Int($1.rawValue)]?.nextDeadline ?? .never) })
+    }
+
+    // MARK: End
+
+    /// Takes nothing new; returns once every accepted request has an outcome.
+    func drain() async {
+        isDraining = true
+        if openItems == 0 { return }
+        await withUnsafeContinuation { drained.append($0) }
+    }
+
+    /// Whoever waits for the drain is told that it is over.
+    func abandonDrain() {
+        let waiting = drained
+        drained = []
+        for continuation in waiting { continuation.resume() }
+    }
+
+    var openItems: Int { owned.reduce(0) { $0 + (replicas[Int($1.rawValue)]?.openItems ?? 0) } }
+
+    private func checkDrained() {
+        guard isDraining, !drained.isEmpty, openItems == 0 else { return }
+        abandonDrain()
+    }
+
+    /// Ends everything that others wait for, and lets go of what holds this actor.
+    func stop() {
+        timer?.cancel()
+        for continuation in opening.values { continuation.resume(throwing: Self.stopped) }
+        for continuation in closing.values { continuation.resume(throwing: Self.stopped) }
+        for continuation in drained { continuation.resume() }
+        opening = [:]
+        closing = [:]
+        drained = []
+        for stream in streams.values {
+            if case .local(_, let onEnd) = stream.sink { onEnd(Self.stopped) }
+        }
+        streams = [:]
+        pipelines = []
+        turn = nil
+    }
+
+    static var stopped: FlockError { FlockError(.shuttingDown, "The node is shutting down.") }
+}
+
+extension InboxActor {
+    func currentStatus() -> NodeStatus {
+        NodeStatus(
+            node: actorSystem.node, accepted: counters.accepted, completed: counters.completed, failed: counters.failed,
+            refused: counters.refused, openRequests: openItems, openBytes: budget.open + budget.unread,
+            sessions: owned.reduce(0) { $0 + (replicas[Int($1.rawValue)]?.sessionCount ?? 0) },
+            peers: actorSystem.peers.keys.sorted(),
+            stages: pipelines.flatMap { pipeline in
+                pipeline.runners.compactMap { runner in
+                    runner.map { $0.currentStatus(of: pipeline.definition.name) }
+                }
+            })
+    }
+}
+
+extension WorkRun {
+    init(_ run: OpenRun, arrived: Tick, assignment: Assignment) {
+        self.init(
+            run: run.requests, items: run.items, deadline: run.deadline, arrived: arrived, assignment: assignment)
+    }
+
+    var place: SessionPlace { SessionPlace(partition: run.partition, session: run.session) }
+}

@@ -1,0 +1,294 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import Distributed
+internal import FlockActors
+internal import FlockCluster
+internal import FlockTransport
+internal import FlockWire
+
+// The clients' side of the inbox: frames become events of a partition, its directives become frames. What a turn of the
+// loop brings for one session leaves in one frame at the end of the turn.
+
+extension InboxActor {
+    func openSession(_ request: OpenRequest) async throws -> SessionToken {
+        guard !isDraining else {
+            throw FlockError(.shuttingDown, "The node takes no new sessions.", node: actorSystem.node)
+        }
+        guard let index = pipelines.firstIndex(where: { $0.definition.name == request.pipeline }) else {
+            throw FlockError(
+                .notFound,
+                "The node runs no pipeline \"\(request.pipeline)\"; it runs "
+                    + pipelines.map(\.definition.name).sorted().joined(separator: ", ") + ".", node: actorSystem.node)
+        }
+        guard pipelines[index].definition.fingerprint == request.fingerprint else {
+            throw FlockError(
+                .incompatibleNode, "The node runs another version of the pipeline \"\(request.pipeline)\".",
+                node: actorSystem.node)
+        }
+        guard !owned.isEmpty else {
+            throw FlockError(.unavailable, "The node owns no partition.", node: actorSystem.node)
+        }
+        let partition = owned[nextOwned % owned.count]
+        nextOwned += 1
+        let secret = SessionSecret(.random(in: .min ... .max), .random(in: .min ... .max))
+        let window = Self.window(request.window, limits: limits)
+        let reply = takeNumber()
+        let session = try await withUnsafeThrowingContinuation {
+            (continuation: UnsafeContinuation<SessionID, any Error>) in
+            opening[reply] = continuation
+            step(partition, .open(pipeline: UInt32(index), secret: secret, window: window, reply: reply))
+        }
+        return SessionToken(
+            node: actorSystem.node, partition: partition, session: session, pipeline: request.pipeline,
+            fingerprint: request.fingerprint, secretHigh: secret.high, secretLow: secret.low, window: window)
+    }
+
+    /// The largest power of two that is wished and allowed.
+    static func window(_ wished: Int, limits: Limits) -> Int {
+        let most = max(1, min(wished, limits.sessionWindow))
+        return 1 << (Int.bitWidth - 1 - most.leadingZeroBitCount)
+    }
+
+    func closeSession(_ key: SessionKey) async throws {
+        let reply = takeNumber()
+        try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Void, any Error>) in
+            closing[reply] = continuation
+            guard step(key.partition, .close(session: key.session, secret: key.secret, reply: reply)) else {
+                closing[reply] = nil
+                continuation.resume(throwing: Self.noPartition(key.partition))
+                return
+            }
+        }
+    }
+
+    func attach(_ key: SessionKey, to sink: OutcomeStream.Sink) {
+        guard isOwned(key.partition) else { return end(sink, with: Self.noPartition(key.partition)) }
+        let number = takeNumber()
+        let place = SessionPlace(partition: key.partition, session: key.session)
+        // The newest stream wins: the session's client has come back over another connection. An older one is ended
+        // only once the secret has proved right, which the answer to `attach` says.
+        let earlier = streamOfSession[place]
+        streams[number] = OutcomeStream(place: place, sink: sink)
+        streamOfSession[place] = number
+        step(
+            key.partition,
+            .attach(session: key.session, secret: key.secret, subscriber: number, reply: number))
+        if streams[number] == nil {
+            streamOfSession[place] = earlier
+        } else {
+            if let earlier {
+                endStream(earlier, FlockError(.moved, "The session was attached over another connection."))
+            }
+            streamOfSession[place] = number
+            if case .call(let call) = sink {
+                call.onCancel { [weak self] in self?.assumeIsolated { $0.detach(number) } }
+            }
+        }
+    }
+
+    private func detach(_ number: UInt64) {
+        guard let stream = streams.removeValue(forKey: number) else { return }
+        if streamOfSession[stream.place] == number { streamOfSession[stream.place] = nil }
+        step(stream.place.partition, .detach(subscriber: number))
+    }
+
+    private func endStream(_ number: UInt64, _ error: FlockError) {
+        guard let stream = streams.removeValue(forKey: number) else { return }
+        if streamOfSession[stream.place] == number { streamOfSession[stream.place] = nil }
+        end(stream.sink, with: error)
+    }
+
+    private func end(_ sink: OutcomeStream.Sink, with error: FlockError) {
+        switch sink {
+        case .call(let call): call.fail(error)
+        case .local(_, let onEnd): onEnd(error)
+        }
+    }
+
+    func submitted(_ message: SubmitMessage) {
+        let key = message.key
+        // Without the session's secret nothing is done, and nobody hears of it: the caller has no stream either.
+        guard let pipeline = pipeline(of: key) else { return }
+        if !message.taken.isEmpty || message.lowestOpen > 0 {
+            step(
+                key.partition,
+                .ack(session: key.session, secret: key.secret, runs: message.taken, lowestOpen: message.lowestOpen))
+        }
+        let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)] ?? 0
+        for run in message.runs {
+            if let refusal = refusal(of: run, for: pipeline) {
+                counters.refused += UInt64(run.items.count)
+                note(refusal, from: run.first, in: stream)
+                // What follows would leave a gap in the session, and is refused by the partition.
+                continue
+            }
+            acceptedThrough = nil
+            step(
+                key.partition,
+                .submit(
+                    session: key.session, secret: key.secret,
+                    run: AcceptRun(
+                        sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline, trace: run.trace),
+                    reply: stream))
+            if run.notify, let through = acceptedThrough { noteAccepted(through: through + 1, in: stream) }
+        }
+    }
+
+    /// The pipeline of a session, if it exists here and the secret is right.
+    private func pipeline(of key: SessionKey) -> Int? {
+        guard isOwned(key.partition),
+            let number = replicas[Int(key.partition.rawValue)]?.pipeline(of: key.session, secret: key.secret),
+            pipelines.indices.contains(Int(number))
+        else { return nil }
+        return Int(number)
+    }
+
+    /// Why this node cannot take the run at all.
+    private func refusal(of run: SubmittedRun, for pipeline: Int) -> FlockError? {
+        if isDraining { return FlockError(.shuttingDown, "The node is draining.", node: actorSystem.node) }
+        do {
+            try pipelines[pipeline].definition.lanes[0].check(run.items)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    func cancelled(_ message: CancelMessage) {
+        let key = message.key
+        guard pipeline(of: key) != nil else { return }
+        step(key.partition, .cancel(session: key.session, secret: key.secret, sequences: message.sequences))
+    }
+
+    // MARK: Partitions
+
+    private func isOwned(_ partition: PartitionID) -> Bool {
+        Int(partition.rawValue) < replicas.count && replicas[Int(partition.rawValue)] != nil
+    }
+
+    private static func noPartition(_ partition: PartitionID) -> FlockError {
+        FlockError(.moved, "This node does not own \(partition).")
+    }
+
+    func takeNumber() -> UInt64 {
+        defer { nextNumber += 1 }
+        return nextNumber
+    }
+
+    /// Hands an event to a partition and carries its directives out. False if the partition is not here.
+    @discardableResult
+    func step(_ partition: PartitionID, _ event: PartitionEvent) -> Bool {
+        guard isOwned(partition) else { return false }
+        let number = Int(partition.rawValue)
+        var out: [PartitionDirective] = []
+        swap(&out, &directives)
+        replicas[number]?.step(event, now: EventLoop.now, budget: &budget, out: &out)
+        for directive in out { carryOut(directive, of: partition) }
+        out.removeAll(keepingCapacity: true)
+        swap(&out, &directives)
+        schedule(replicas[number]?.nextDeadline ?? .never)
+        return true
+    }
+
+    private func carryOut(_ directive: PartitionDirective, of partition: PartitionID) {
+        switch directive {
+        case .opened(let reply, let session): opening.removeValue(forKey: reply)?.resume(returning: session)
+        case .accepted(_, let through): acceptedThrough = through
+        case .refused(let reply, let from, let error):
+            counters.refused += 1
+            note(error, from: from, in: reply)
+        case .dispatch(let run):
+            counters.accepted += UInt64(run.requests.count)
+            dispatch(run)
+        case .revoke(let run): revoke(run)
+        case .deliver(let subscriber, _, let runs): deliver(runs, to: subscriber)
+        case .failed(let reply, let error): answer(reply, with: error)
+        case .done(let reply): closing.removeValue(forKey: reply)?.resume()
+        case .sessionClosed(let session):
+            if let number = streamOfSession[SessionPlace(partition: partition, session: session)] {
+                endStream(number, FlockError(.expired, "The session was closed."))
+            }
+        }
+    }
+
+    private func answer(_ reply: UInt64, with error: FlockError) {
+        if let continuation = opening.removeValue(forKey: reply) {
+            continuation.resume(throwing: error)
+        } else if let continuation = closing.removeValue(forKey: reply) {
+            continuation.resume(throwing: error)
+        } else {
+            endStream(reply, error)
+        }
+    }
+
+    // MARK: Streams
+
+    private func noteAccepted(through sequence: UInt64, in stream: UInt64) {
+        guard let known = streams[stream]?.part.accepted ?? (streams[stream] == nil ? nil : 0) else { return }
+        streams[stream]?.part.accepted = max(known, sequence)
+        markDirty(stream)
+    }
+
+    private func note(_ error: FlockError, from sequence: UInt64, in stream: UInt64) {
+        guard streams[stream] != nil, streams[stream]?.part.refused.map({ $0.from > sequence }) ?? true else { return }
+        var error = error
+        error.node = error.node ?? actorSystem.node
+        streams[stream]?.part.refused = .init(from: sequence, error: error)
+        markDirty(stream)
+    }
+
+    private func deliver(_ runs: [OutcomeRun], to stream: UInt64) {
+        for run in runs {
+            counters.completed += UInt64(run.sequences.count)
+            if case .failed = run.outcome { counters.failed += UInt64(run.sequences.count) }
+        }
+        guard streams[stream] != nil else { return }
+        streams[stream]?.part.outcomes += runs
+        markDirty(stream)
+    }
+
+    private func markDirty(_ stream: UInt64) {
+        guard streams[stream]?.hasNews == false else { return }
+        streams[stream]?.hasNews = true
+        dirtyStreams.append(stream)
+        turn?.arm()
+    }
+
+    /// Sends each session what the turn brought for it, in frames of at most about a quarter of the limit.
+    func flushStreams() {
+        let dirty = dirtyStreams
+        dirtyStreams = []
+        for number in dirty {
+            guard var stream = streams[number] else { continue }
+            stream.hasNews = false
+            let part = stream.part
+            stream.part = StreamPart()
+            streams[number] = stream
+            send(part, to: stream.sink)
+        }
+    }
+
+    private func send(_ part: StreamPart, to sink: OutcomeStream.Sink) {
+        switch sink {
+        case .local(let onPart, _): onPart(part)
+        case .call(let call):
+            var rest = part.outcomes[...]
+            var next = StreamPart(accepted: part.accepted, refused: part.refused)
+            repeat {
+                var bytes = 0
+                let count = rest.prefix { run in
+                    defer { bytes += run.outcome.byteCount + 64 }
+                    return bytes < limits.frameBytes / 4
+                }.prefix(limits.runsPerFrame).count
+                next.outcomes = Array(rest.prefix(count))
+                rest = rest.dropFirst(count)
+                call.part { next.write(to: &$0, limits: limits) }
+                next = StreamPart()
+            } while !rest.isEmpty
+        }
+    }
+}
+
+extension SessionKey {
+    var secret: SessionSecret { SessionSecret(secretHigh, secretLow) }
+}

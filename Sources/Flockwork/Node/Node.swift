@@ -1,0 +1,91 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import Distributed
+internal import FlockActors
+internal import FlockCluster
+internal import FlockTransport
+public import FlockWire
+internal import Foundation
+internal import Logging
+public import ServiceLifecycle
+internal import Synchronization
+
+/// A running process of the cluster: partitions of the inbox, and instances of the stages.
+///
+///     let node = Node(pipelines: sentiment, churn)
+///     try await node.run()
+///
+/// Everything that it starts, it ends: after `shutDown` no thread, task, socket or timer of it is left.
+public final class Node: Service, Sendable {
+    private let pipelines: [any ServablePipeline]
+    private let configuration: NodeConfiguration
+    private let running = Mutex<RunningNode?>(nil)
+
+    /// A node that is not started yet.
+    public init(pipelines: any ServablePipeline..., configuration: NodeConfiguration = NodeConfiguration()) {
+        self.pipelines = pipelines
+        self.configuration = configuration
+    }
+
+    /// A node that is not started yet.
+    public init(pipelines: [any ServablePipeline], configuration: NodeConfiguration = NodeConfiguration()) {
+        self.pipelines = pipelines
+        self.configuration = configuration
+    }
+
+    /// The node's name.
+    public var id: NodeID { configuration.id }
+
+    /// The port that it listens on; nil before the start.
+    public var port: Int? { running.withLock { $0?.port } }
+
+    /// Loads the models, starts the instances, listens, and connects to the other members.
+    ///
+    /// - Throws: `FlockError`: a model that cannot be loaded, a port in use, a member list without this node, …
+    public func start() async throws {
+        precondition(running.withLock { $0 == nil }, "the node \(configuration.id) was started twice")
+        let node = try await RunningNode.start(pipelines: pipelines.map(\.definition), configuration: configuration)
+        running.withLock { $0 = node }
+    }
+
+    /// Starts, runs until the task is cancelled or a graceful shutdown begins, then drains and stops.
+    public func run() async throws {
+        if running.withLock({ $0 == nil }) { try await start() }
+        try? await gracefulShutdown()
+        await shutDown()
+    }
+
+    /// Takes nothing new, finishes what is held (at most `Limits.drainTime`), stops.
+    public func shutDown() async {
+        guard
+            let node = running.withLock({ running in
+                defer { running = nil }
+                return running
+            })
+        else { return }
+        await node.shutDown()
+    }
+
+    /// The inbox of a pipeline, without a socket.
+    public func inbox<Input, Output>(
+        of pipeline: Pipeline<Input, Output>, window: Int = 16_384
+    ) async throws -> Inbox<Input, Output> where Input: Codable, Output: Codable {
+        guard let node = running.withLock({ $0 }) else {
+            throw FlockError(.unavailable, "The node \(configuration.id) is not started.")
+        }
+        let port = LocalPort(inbox: node.inbox, system: node.system, limits: configuration.limits)
+        let core = InboxCore(
+            pipeline: pipeline.name, fingerprint: pipeline.fingerprint, layout: pipeline.inputCodec.layout ?? .variable,
+            window: window, ports: { [port] })
+        try await core.open()
+        return Inbox(core: core, input: pipeline.inputCodec, output: pipeline.outputCodec)
+    }
+
+    /// What the node is doing.
+    public func status() async throws -> NodeStatus {
+        guard let node = running.withLock({ $0 }) else {
+            throw FlockError(.unavailable, "The node \(configuration.id) is not started.")
+        }
+        return try await node.inbox.status()
+    }
+}
