@@ -102,9 +102,12 @@ public final class FlockSystem: Sendable {
         for _ in repeat (each Input).self { count += 1 }
         let expected = registry.names[method.number].argumentCount
         precondition(count == expected, "onLoop(\(method)) with \(count) arguments instead of \(expected)")
-        let limits = limits
+        let (limits, loop) = (limits, loop)
         let erased: DirectBody = { actor, call in
             do {
+                guard actor.unownedExecutor.asSerialExecutor() === loop else {
+                    throw FlockError(.callFailed, "\(A.self) does not live on the loop: it has no loopExecutor")
+                }
                 var arguments = IncomingArguments(call.arguments, count: expected, limits: limits)
                 try arguments.finishIfEmpty()
                 let input = (repeat try arguments.decodeNextArgument() as each Input)

@@ -5,6 +5,7 @@
 
 internal import FlockTransport
 public import FlockWire
+internal import Logging
 internal import Synchronization
 
 /// What a system's threads share.
@@ -140,9 +141,19 @@ extension FlockSystem {
         let names = registry.names
         let clientMethods = registry.clientMethods(after: 0)
         let numbers = connection.peer.role == .node ? Array(0..<UInt32(names.all.count)) : clientMethods
+        // A table over the peer's limits would end the connection; without a name a method cannot be called from there.
+        let sendable = numbers.filter { names[$0].identifier.utf8.count <= limits.methodNameBytes }
+        if sendable.count < numbers.count || sendable.count > limits.methods {
+            log.warning(
+                "not all distributed methods can be called by peers",
+                metadata: ["methods": "\(numbers.count)", "limit": "\(limits.methods)"])
+        }
         let frame = MethodsFrame(
-            methods: numbers.prefix(limits.methods).map { ($0, names[$0].identifier) }, announcement: announcement)
-        connection.send(.methods) { frame.write(to: &$0) }
+            methods: sendable.prefix(limits.methods).map { ($0, names[$0].identifier) }, announcement: announcement)
+        if !connection.send(.methods, { frame.write(to: &$0) }), connection.isOpen {
+            connection.close(
+                FlockError(.tooLarge, "an announcement of \(announcement.count) bytes and the methods fill a frame"))
+        }
         return clientMethods.count
     }
 

@@ -104,10 +104,16 @@ final class Registry: Sendable {
         withExtendedLifetime(released) {}
     }
 
+    /// Lets named actors and direct bodies go, which may hold the system.
     func releaseAll() {
-        let released = state.withLock { state -> [UInt64: Entry] in
-            defer { state.actors = [:] }
-            return state.actors
+        let released = state.withLock { state in
+            let released = (state.actors, state.methods)
+            for key in Array(state.actors.keys) { state.actors[key]?.held = nil }
+            for number in state.methods.indices {
+                state.methods[number].raw = nil
+                state.methods[number].typed = nil
+            }
+            return released
         }
         withExtendedLifetime(released) {}
     }

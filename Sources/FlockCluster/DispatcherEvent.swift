@@ -5,9 +5,13 @@ public import FlockWire
 /// A stage host, by a number that the shell gives it: unique among hosts that a dispatcher ever knew, so that a late
 /// answer of a lost host is never taken for one of its successor.
 public struct HostID: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The shell's number.
     public let rawValue: UInt64
+    /// The host of that number.
     public init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// By number: choices are made in this order, so that a run is repeatable.
     public static func < (left: HostID, right: HostID) -> Bool { left.rawValue < right.rawValue }
+    /// `h` and the number.
     public var description: String { "h\(rawValue)" }
 }
 

@@ -10,6 +10,7 @@ public import FlockWire
 public struct Rendezvous: Sendable {
     /// A node and its share.
     public struct Member: Sendable, Hashable {
+        /// The node's stable name, which its scores are drawn from.
         public let id: NodeID
         /// 1 to 64: a member of weight 2 gets twice the partitions of one of weight 1.
         public let weight: Int

@@ -44,6 +44,22 @@ public struct ItemBuilder: ~Copyable {
         count += 1
     }
 
+    /// Appends a copy of items of the same layout.
+    public mutating func append(_ items: ItemBuffer) {
+        precondition(items.layout == layout, "\(items.layout) appended to \(layout)")
+        if layout == .variable {
+            if count == 0 { offsets.write(UInt32(0)) }
+            for index in 0..<items.count {
+                data.write(items[index])
+                precondition(data.count <= Int(UInt32.max), "a batch over 4 GiB")
+                offsets.write(UInt32(data.count))
+            }
+        } else {
+            data.write(items.payload)
+        }
+        count += items.count
+    }
+
     /// The items since the last call.
     public mutating func take() -> ItemBuffer {
         guard count > 0 else { return .empty }

@@ -179,55 +179,72 @@ struct HostileCallTests {
 
     @Test("thousands of mutated call frames never crash a node", arguments: [1, 2, 3] as [UInt64])
     func mutations(seed: UInt64) async throws {
-        var random = SplitMix(seed: seed)
+        var mutator = CallMutator(seed: seed)
         let node = try await TestNode.start("node-1") { system in
             _ = await system.named("echo", exportedTo: .clients) { Echo(actorSystem: system) }
             _ = await system.named("vault", exportedTo: .nodes) { Vault(actorSystem: system) }
             system.direct(Echo.self, "direct") { _, call in call.finish(payload: call.arguments) }
         }
-        let shapes: [[any Encodable & Sendable]] = [
-            [], [5 as UInt64], ["text"], [[1, 2, 3] as [UInt8]], [Person(name: "Ada", age: 36), "Hello"],
-            [[[1.5, 2.5], [3.5]] as [[Float]]],
-        ]
-        var (sent, answers, results) = (0, 0, 0)
-        while sent < 6000 {
-            let raw = try await RawPeer(to: node, as: sent % 2 == 0 ? .node : .client)
+        var (answers, results) = (0, 0)
+        while mutator.made < 6000 {
+            let raw = try await RawPeer(to: node, as: mutator.made % 2 == 0 ? .node : .client)
             await raw.wait { $0.methodFrames > 0 || $0.closed != nil }
             let methods = raw.seen.withLock { $0.methods.filter { !$0.key.contains("waits") }.map(\.value).sorted() }
-            for _ in 0..<100 where raw.seen.withLock({ $0.closed == nil }) {
-                let arguments = shapes[Int(random.next() % UInt64(shapes.count))]
-                var body = try callBody(
-                    number: UInt64(1000 + sent), actor: random.next() % 4 == 0 ? Self.vault : Self.echo,
-                    method: methods[Int(random.next() % UInt64(methods.count))], arguments: arguments,
-                    count: random.next() % 8 == 0 ? UInt16(random.next() % 4) : nil)
-                for _ in 0..<random.next() % 4 {
-                    let place = Int(random.next() % UInt64(body.count))
-                    // The head is mostly kept: what is wrong there ends the connection, and hides what lies behind.
-                    if place >= CallFrame.headBytes || random.next() % 128 == 0 { body[place] = UInt8(truncatingIfNeeded: random.next()) }
-                }
-                if random.next() % 10 == 0 {
-                    let kept = random.next() % 128 == 0 ? 0 : CallFrame.headBytes
-                    body.removeLast(Int(random.next() % UInt64(body.count - kept + 1)))
-                }
-                // The other types end the connection mostly, so they are rare.
-                let other: [FrameType] = [.reply, .cancel, .methods]
-                raw.send(random.next() % 256 == 0 ? other[Int(random.next() % 3)] : .call, body)
-                sent += 1
+            var answerable: Set<UInt64> = []
+            for _ in 0..<100 {
+                let frame = try mutator.next(methods: methods)
+                if frame.isAnswered { answerable.insert(frame.number) }
+                raw.send(frame.type, frame.body)
             }
-            // The node has seen all of it when it closed the connection or answers this.
-            raw.send(.call, try callBody(number: 999, actor: 1, method: 0, arguments: []))
-            await raw.wait { $0.closed != nil || $0.replies.contains { $0.number == 999 } }
+            let expected = answerable
+            await raw.wait { $0.closed != nil || expected.isSubset(of: $0.replies.map(\.number)) }
             answers += raw.seen.withLock { $0.replies.count }
             results += raw.seen.withLock { $0.replies.count { $0.kind != 3 } }
             await raw.stop()
         }
-        print("mutated call frames, seed \(seed): \(sent) sent, \(answers) answered, \(results) with a result")
-        #expect(answers > 1000 && results > 50, "seed \(seed): the mutations hardly got past the head")
+        print("mutated frames, seed \(seed): \(mutator.made) sent, \(answers) answered, \(results) with a result")
+        #expect(answers > 1000 && results > 20, "seed \(seed): the mutations hardly got past the head")
         let client = try await TestClient.connect(to: node)
         let echo: Echo = try client.named("echo")
         #expect(try await echo.echo(seed) == seed, "seed \(seed)")
         await client.stop()
         await node.stop()
+    }
+}
+
+/// Makes call frames that are almost right.
+struct CallMutator {
+    private var random: SplitMix
+    private(set) var made = 0
+    private let shapes: [[any Encodable & Sendable]] = [
+        [], [5 as UInt64], ["text"], [[1, 2, 3] as [UInt8]], [Person(name: "Ada", age: 36), "Hello"],
+        [[[1.5, 2.5], [3.5]] as [[Float]]],
+    ]
+
+    init(seed: UInt64) { random = SplitMix(seed: seed) }
+
+    private mutating func below(_ bound: Int) -> Int { Int(random.next() % UInt64(bound)) }
+
+    /// `isAnswered`: its head is whole, so the node answers or closes the connection.
+    mutating func next(
+        methods: [UInt32]
+    ) throws -> (type: FrameType, number: UInt64, body: [UInt8], isAnswered: Bool) {
+        made += 1
+        let number = UInt64(1000 + made)
+        var body = try callBody(
+            number: number, actor: below(4) == 0 ? HostileCallTests.vault : HostileCallTests.echo,
+            method: methods[below(methods.count)], arguments: shapes[below(shapes.count)],
+            count: below(8) == 0 ? UInt16(below(4)) : nil)
+        // The head is mostly kept: what is wrong there ends the connection, and hides what lies behind.
+        let keepsHead = below(64) > 0
+        for _ in 0..<below(4) where body.count > CallFrame.headBytes || !keepsHead {
+            let first = keepsHead ? CallFrame.headBytes : 0
+            body[first + below(body.count - first)] = UInt8(below(256))
+        }
+        if below(10) == 0 { body.removeLast(below(body.count - (keepsHead ? CallFrame.headBytes : 0) + 1)) }
+        let others: [FrameType] = [.reply, .cancel, .methods]
+        let type = below(256) == 0 ? others[below(3)] : .call
+        return (type, number, body, keepsHead && type == .call)
     }
 }
 

@@ -88,7 +88,9 @@ struct SystemTests {
     @Test("a node calls an actor that a client exported to it")
     func callBack() async throws {
         let node = try await TestNode.start("node-1")
+        let log = PeerLog(of: node.system)
         let client = try await TestClient.connect(to: node)
+        await log.wait(for: ["up client "])
         let echo = await client.system.named("mine", exportedTo: .nodes) { Echo(actorSystem: client.system) }
         let proxy = try Echo.resolve(id: echo.id, using: node.system)
         #expect(try await proxy.echo(3) == 3)
@@ -193,6 +195,9 @@ struct SystemTests {
         for round in 0..<100 {
             let node = try await TestNode.start("node-1") { system in
                 _ = await system.named("echo", exportedTo: .clients) { Echo(actorSystem: system) }
+                // What users register mostly holds the system.
+                system.direct(Echo.self, "direct") { _, call in call.fail(FlockError(.moved, "\(system.node)")) }
+                system.onPeer(up: { [system] _ in _ = system.clients }, down: { [system] _, _ in _ = system.peers })
             }
             let client = try await TestClient.connect(to: node)
             let echo: Echo = try client.named("echo")

@@ -203,6 +203,9 @@ struct AcceptTests {
             }
         }
         #expect(partition.replica.openItems == 2)
+        #expect(partition.replica.pipeline(of: session, secret: Partition.secret) == 7)
+        #expect(partition.replica.pipeline(of: session, secret: SessionSecret(11, 23)) == nil)
+        #expect(partition.replica.pipeline(of: unknown, secret: Partition.secret) == nil)
         #expect("\(Partition.secret)" == "***")
     }
 

@@ -28,12 +28,17 @@ final class Promise<Value: Sendable>: Sendable {
 
     var value: Value {
         get async {
-            await withCheckedContinuation { continuation in
-                let value = state.withLock { state -> Value? in
-                    if state.value == nil { state.waiters.append(continuation) }
-                    return state.value
+            await withTaskCancellationHandler {
+                await withCheckedContinuation { continuation in
+                    let value = state.withLock { state -> Value? in
+                        if state.value == nil { state.waiters.append(continuation) }
+                        return state.value
+                    }
+                    if let value { continuation.resume(returning: value) }
                 }
-                if let value { continuation.resume(returning: value) }
+            } onCancel: {
+                // The test's time limit: a run that ends with a word is better than one that hangs.
+                fatalError("a test waited in vain for a value of type \(Value.self)")
             }
         }
     }

@@ -66,6 +66,7 @@ extension FlockError {
     /// What a stage threw, as its callers see it.
     static func ofStage(_ error: any Error) -> FlockError {
         (error as? FlockError)
-            ?? FlockError(.stageFailed, "The stage threw \(String(describing: type(of: error))): \(error)", cause: error)
+            ?? FlockError(
+                .stageFailed, "The stage threw \(String(describing: type(of: error))): \(error)", cause: error)
     }
 }

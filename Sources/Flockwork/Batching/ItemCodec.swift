@@ -3,23 +3,37 @@
 internal import FlockWire
 
 // How items of a type lie in an `ItemBuffer`. Rows and plain numbers are used in place or copied as one block; every
-// other type goes through the wire coder, item by item. Chosen once, when a pipeline is composed.
+// other type goes through the wire coder, item by item. What a type is, is found out once, when a pipeline is composed.
 
 struct ItemCodec<Item: Codable & Sendable>: Sendable {
+    private enum Kind: Sendable {
+        /// `Row`, of that many floats where the pipeline declared it.
+        case row(width: Int?)
+        case number(any RowElement.Type)
+        case coded
+    }
+
     let limits: Limits
-    /// Elements of a `Row`, where the pipeline declared it.
-    let rowWidth: Int?
+    private let kind: Kind
 
     init(limits: Limits = Limits(), rowWidth: Int? = nil) {
         self.limits = limits
-        self.rowWidth = rowWidth
+        if Item.self == Row.self {
+            kind = .row(width: rowWidth)
+        } else if let number = Item.self as? any RowElement.Type {
+            kind = .number(number)
+        } else {
+            kind = .coded
+        }
     }
 
     /// What a buffer of such items must look like; nil = rows of any width.
     var layout: ItemBuffer.Layout? {
-        if Item.self == Row.self { return rowWidth.map { .fixed(stride: $0 * MemoryLayout<Float>.stride) } }
-        if let number = Item.self as? any RowElement.Type { return .fixed(stride: number.dataType.size) }
-        return .variable
+        switch kind {
+        case .row(let width): width.map { .fixed(stride: $0 * MemoryLayout<Float>.stride) }
+        case .number: .fixed(stride: MemoryLayout<Item>.stride)
+        case .coded: .variable
+        }
     }
 
     /// Refuses a buffer that these items cannot lie in.
@@ -35,67 +49,113 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         }
     }
 
-    static func text(_ layout: ItemBuffer.Layout) -> String {
+    private static func text(_ layout: ItemBuffer.Layout) -> String {
         switch layout {
         case .fixed(let stride): "items of \(stride) bytes"
         case .variable: "encoded values"
         }
     }
 
+    // MARK: Batches
+
     func decode(_ buffer: ItemBuffer) throws -> Batch<Item> {
         try check(buffer)
-        if Item.self == Row.self, case .fixed(let stride) = buffer.layout {
+        switch (kind, buffer.layout) {
+        case (.row, .fixed(let stride)):
             let rows = Rows<Float>(buffer.payload, count: buffer.count, width: stride / MemoryLayout<Float>.stride)
             return Batch(storage: .rows(rows), origins: nil, position: 0)
+        case (.number(let number), _):
+            return Batch(Self.numbers(buffer, as: number))
+        default:
+            return Batch(try (0..<buffer.count).map { try decodeItem($0, of: buffer) })
         }
-        if let number = Item.self as? any RowElement.Type, let items = Self.numbers(buffer, as: number) {
-            return Batch(items)
-        }
-        return Batch(
-            try (0..<buffer.count).map { index in
-                var reader = ByteReader(buffer[index])
-                return try WireCoder.decode(Item.self, from: &reader, limits: limits)
-            })
     }
 
-    private static func numbers<Number: RowElement>(_ buffer: ItemBuffer, as type: Number.Type) -> [Item]? {
-        Rows<Number>(buffer.payload, count: buffer.count, width: 1).elements as? [Item]
+    private static func numbers<Number: RowElement>(_ buffer: ItemBuffer, as type: Number.Type) -> [Item] {
+        let elements = Rows<Number>(buffer.payload, count: buffer.count, width: 1).elements
+        guard let items = elements as? [Item] else { preconditionFailure("\(Number.self) for \(Item.self)") }
+        return items
     }
 
     func encode(_ batch: Batch<Item>) throws -> ItemBuffer {
         if case .rows(let rows) = batch.storage { return ItemBuffer(rows) }
         let items = batch.items
-        // By type, not by cast alone: an empty array can be cast to an array of anything.
-        if Item.self == Row.self, let rows = items as? [Row] { return ItemBuffer(try Batch(rows).rows()) }
-        if let number = Item.self as? any RowElement.Type, let buffer = Self.buffer(items, of: number) { return buffer }
-        return try ItemBuffer(count: items.count) { index, writer in
-            try WireCoder.encode(items[index], into: &writer, limits: limits)
-        }
-    }
-
-    private static func buffer<Number: RowElement>(_ items: [Item], of type: Number.Type) -> ItemBuffer? {
-        (items as? [Number]).map { ItemBuffer(Rows($0, width: 1)) }
-    }
-
-    /// Appends one item as it lies in a buffer of `layout`.
-    func encode(_ item: Item, into writer: inout ByteWriter) throws {
-        if let row = item as? Row {
-            if let rowWidth, row.values.count != rowWidth {
-                throw FlockError(
-                    .invalidInput, "The pipeline takes rows of \(rowWidth) floats, not of \(row.values.count).")
+        switch kind {
+        case .row:
+            guard let rows = items as? [Row] else { preconditionFailure("rows of \(Item.self)") }
+            return ItemBuffer(try Batch(rows).rows())
+        case .number(let number): return Self.buffer(items, of: number)
+        case .coded:
+            return try ItemBuffer(count: items.count) { index, writer in
+                try WireCoder.encode(items[index], into: &writer, limits: limits)
             }
-            row.values.withUnsafeBytes { writer.write($0) }
-        } else if let number = item as? any RowElement {
-            withUnsafeBytes(of: number) { writer.write($0) }
-        } else {
-            try WireCoder.encode(item, into: &writer, limits: limits)
         }
     }
 
-    /// One item out of a buffer of outcomes.
+    private static func buffer<Number: RowElement>(_ items: [Item], of type: Number.Type) -> ItemBuffer {
+        guard let numbers = items as? [Number] else { preconditionFailure("\(Number.self) for \(Item.self)") }
+        return ItemBuffer(Rows(numbers, width: 1))
+    }
+
+    // MARK: Single items
+
+    /// One item as it lies in a buffer of this layout.
+    func encode(_ item: Item) throws -> EncodedItem {
+        switch kind {
+        case .row(let width):
+            let values = unsafeBitCast(item, to: Row.self).values
+            if let width, values.count != width {
+                throw FlockError(
+                    .invalidInput, "The pipeline takes rows of \(width) floats, not of \(values.count).")
+            }
+            return .row(values)
+        case .number: return .bytes(withUnsafeBytes(of: item) { Bytes(copying: $0) })
+        case .coded:
+            var writer = ByteWriter()
+            try WireCoder.encode(item, into: &writer, limits: limits)
+            guard writer.count <= limits.payloadBytes else {
+                throw FlockError(
+                    .tooLarge, "A request of \(writer.count) bytes; at most \(limits.payloadBytes) are allowed.")
+            }
+            return .bytes(writer.finish())
+        }
+    }
+
+    /// One item out of a buffer. For `Row`s of any width, the buffer's stride says the width.
     func decodeItem(_ index: Int, of buffer: ItemBuffer) throws -> Item {
-        let batch = try decode(buffer.slice(from: index, count: 1))
-        guard let item = batch.items.first else { throw FlockError(.invalidInput, "An empty result.") }
-        return item
+        let bytes = buffer[index]
+        switch kind {
+        case .coded:
+            var reader = ByteReader(bytes)
+            return try WireCoder.decode(Item.self, from: &reader, limits: limits)
+        case .number:
+            guard bytes.count == MemoryLayout<Item>.size else {
+                throw FlockError(.invalidInput, "a result of another type")
+            }
+            // Any bit pattern is a valid number.
+            return bytes.withUnsafeBytes { raw in
+                withUnsafeTemporaryAllocation(of: Item.self, capacity: 1) { place in
+                    UnsafeMutableRawBufferPointer(place).copyMemory(from: raw)
+                    return place[0]
+                }
+            }
+        case .row:
+            try check(buffer)
+            let width = bytes.count / MemoryLayout<Float>.stride
+            return unsafeBitCast(Row(Rows<Float>(bytes, count: 1, width: width).elements), to: Item.self)
+        }
+    }
+}
+
+/// One item, encoded before any lock is taken: the copy into the session's buffer is all that happens inside.
+enum EncodedItem: Sendable {
+    case row([Float])
+    case bytes(Bytes)
+
+    func write(to writer: inout ByteWriter) {
+        switch self {
+        case .row(let values): values.withUnsafeBytes { writer.write($0) }
+        case .bytes(let bytes): writer.write(bytes)
+        }
     }
 }

@@ -19,8 +19,7 @@ public struct Inbox<Input: Codable & Sendable, Output: Codable & Sendable>: Send
     /// - Throws: `FlockError`: what the request ended with, or why it was not accepted.
     public func ask(_ item: Input, deadline: Duration? = nil) async throws -> Output {
         try Task.checkCancellation()
-        let encoded = try EncodedItem(item, codec: input)
-        switch try await core.ask(encoded, deadline: deadline, trace: TraceContext.current) {
+        switch try await core.ask(try input.encode(item), deadline: deadline, trace: TraceContext.current) {
         case .value(let items, let index): return try output.decodeItem(index, of: items)
         case .filtered: throw FlockError(.filtered, "The pipeline filtered the request.")
         case .failed(let error): throw error
@@ -73,38 +72,6 @@ extension Inbox where Input == Row {
     /// Hands in one row and waits for its result.
     public func ask(_ row: [Float], deadline: Duration? = nil) async throws -> Output {
         try await ask(Row(row), deadline: deadline)
-    }
-}
-
-/// One item, encoded before any lock is taken: the copy into the session's buffer is all that happens inside.
-struct EncodedItem: Sendable {
-    enum Form: Sendable {
-        case row([Float])
-        case bytes(Bytes)
-    }
-    let form: Form
-
-    init<Item>(_ item: Item, codec: ItemCodec<Item>) throws {
-        if let row = item as? Row, case .fixed(let stride) = codec.layout,
-            row.values.count * MemoryLayout<Float>.stride == stride
-        {
-            form = .row(row.values)
-        } else {
-            var writer = ByteWriter()
-            try codec.encode(item, into: &writer)
-            guard writer.count <= codec.limits.payloadBytes else {
-                throw FlockError(
-                    .tooLarge, "A request of \(writer.count) bytes; at most \(codec.limits.payloadBytes) are allowed.")
-            }
-            form = .bytes(writer.finish())
-        }
-    }
-
-    func write(to writer: inout ByteWriter) {
-        switch form {
-        case .row(let values): values.withUnsafeBytes { writer.write($0) }
-        case .bytes(let bytes): writer.write(bytes)
-        }
     }
 }
 

@@ -22,16 +22,27 @@ struct OutgoingRun: Sendable {
         /// Outcomes go to the outbox.
         case posts
     }
+    /// A caller that waits until its requests are accepted.
+    struct Acceptance: Sendable {
+        var requests: SequenceRun
+        var caller: UnsafeContinuation<FlockError?, Never>
+    }
     var kind: Kind
     var first: UInt64
     var items: ItemBuffer
     var deadline: Duration?
     var trace: TraceContext?
-    /// Resumed when the inbox has accepted the run, or refused it.
-    var accepted: UnsafeContinuation<FlockError?, Never>?
+    var acceptances: [Acceptance] = []
 }
 
 struct PendingRequests: ~Copyable {
+    /// What the open run's requests have in common.
+    private struct Terms: Equatable {
+        var kind: OutgoingRun.Kind
+        var deadline: Duration?
+        var trace: TraceContext?
+    }
+
     /// The next sequence to give out.
     private(set) var next: UInt64 = 0
     /// Every sequence below was taken by its caller, and the inbox knows or will know before it hears of new ones.
@@ -40,14 +51,17 @@ struct PendingRequests: ~Copyable {
     private var runs: [OutgoingRun] = []
     private var builder: ItemBuilder
     private var builderFirst: UInt64 = 0
-    private var builderDeadline: Duration?
-    private var builderTrace: TraceContext?
+    private var terms = Terms(kind: .asks)
+    private var acceptances: [OutgoingRun.Acceptance] = []
     /// Callers that wait for room, first come first served.
     var waiting = Deque<UnsafeContinuation<Void, Never>>()
     /// The loop knows that there is something to take.
     var isArmed = false
     /// Set once the session cannot be used any more.
     var ended: FlockError?
+
+    /// A post of more bytes is sent from its own storage; smaller ones are copied together into one run.
+    private static let mergedBytes = 32 << 10
 
     init(window: Int, layout: ItemBuffer.Layout) {
         self.window = UInt64(window)
@@ -58,41 +72,52 @@ struct PendingRequests: ~Copyable {
 
     /// Appends one ask. The caller has checked that there is room.
     mutating func ask(_ item: EncodedItem, deadline: Duration?, trace: TraceContext?) throws -> UInt64 {
-        if builder.count > 0, builderDeadline != deadline || builderTrace != trace { sealBuilder() }
-        if builder.count == 0 {
-            builderFirst = next
-            builderDeadline = deadline
-            builderTrace = trace
-        }
+        begin(Terms(kind: .asks, deadline: deadline, trace: trace))
         try builder.append { item.write(to: &$0) }
         defer { next += 1 }
         return next
     }
 
-    /// Appends a run of posts.
+    /// Appends a run of posts. The caller has checked that there is room.
     mutating func post(
         _ items: ItemBuffer, deadline: Duration?, trace: TraceContext?,
         accepted: UnsafeContinuation<FlockError?, Never>?
     ) -> SequenceRun {
-        sealBuilder()
-        defer { next += UInt64(items.count) }
-        runs.append(
-            OutgoingRun(
-                kind: .posts, first: next, items: items, deadline: deadline, trace: trace, accepted: accepted))
-        return SequenceRun(first: next, count: items.count)
+        let run = SequenceRun(first: next, count: items.count)
+        next = run.end
+        if items.byteCount <= Self.mergedBytes && items.layout == builder.layout {
+            begin(Terms(kind: .posts, deadline: deadline, trace: trace), at: run.first)
+            builder.append(items)
+            accepted.map { acceptances.append(.init(requests: run, caller: $0)) }
+        } else {
+            seal()
+            runs.append(
+                OutgoingRun(
+                    kind: .posts, first: run.first, items: items, deadline: deadline, trace: trace,
+                    acceptances: accepted.map { [.init(requests: run, caller: $0)] } ?? []))
+        }
+        return run
     }
 
-    private mutating func sealBuilder() {
+    private mutating func begin(_ wanted: Terms, at first: UInt64? = nil) {
+        if builder.count > 0, wanted != terms { seal() }
+        guard builder.count == 0 else { return }
+        builderFirst = first ?? next
+        terms = wanted
+    }
+
+    private mutating func seal() {
         guard builder.count > 0 else { return }
         runs.append(
             OutgoingRun(
-                kind: .asks, first: builderFirst, items: builder.take(), deadline: builderDeadline,
-                trace: builderTrace, accepted: nil))
+                kind: terms.kind, first: builderFirst, items: builder.take(), deadline: terms.deadline,
+                trace: terms.trace, acceptances: acceptances))
+        acceptances = []
     }
 
     /// All that callers have handed over since the last call.
     mutating func take() -> [OutgoingRun] {
-        sealBuilder()
+        seal()
         isArmed = false
         defer { runs = [] }
         return runs

@@ -50,15 +50,17 @@ struct SentRequests {
         return parts
     }
 
-    /// Continuations of runs that are known to be accepted: those below `through`, and those with an outcome.
+    /// Callers whose runs are known to be accepted: those below `through`, and those that are all answered.
     mutating func takeAccepted(through: UInt64) -> [UnsafeContinuation<FlockError?, Never>] {
         var accepted: [UnsafeContinuation<FlockError?, Never>] = []
+        let known = max(through, delivered.base)
         for index in runs.indices {
-            if runs[index].sequences.end > through && runs[index].open == runs[index].outgoing.items.count { break }
-            if let continuation = runs[index].outgoing.accepted {
-                accepted.append(continuation)
-                runs[index].outgoing.accepted = nil
+            if runs[index].sequences.first >= known { break }
+            guard !runs[index].outgoing.acceptances.isEmpty else { continue }
+            for acceptance in runs[index].outgoing.acceptances where acceptance.requests.end <= known {
+                accepted.append(acceptance.caller)
             }
+            runs[index].outgoing.acceptances.removeAll { $0.requests.end <= known }
         }
         return accepted
     }
@@ -96,12 +98,16 @@ struct SentRequests {
 
     var nextExpiry: Tick { runs.reduce(.never) { min($0, $1.open > 0 ? $1.expires : .never) } }
 
-    /// The continuation of the run that holds `sequence`, if it still waits for acceptance.
-    mutating func takeAcceptance(of sequence: UInt64) -> UnsafeContinuation<FlockError?, Never>? {
-        let index = index(of: sequence)
-        guard index < runs.count, runs[index].sequences.first <= sequence else { return nil }
-        defer { runs[index].outgoing.accepted = nil }
-        return runs[index].outgoing.accepted
+    /// Callers that still wait for the acceptance of a part of `range`.
+    mutating func takeAcceptances(in range: SequenceRun) -> [OutgoingRun.Acceptance] {
+        var waiting: [OutgoingRun.Acceptance] = []
+        var index = index(of: range.first)
+        while index < runs.count, runs[index].sequences.first < range.end {
+            waiting += runs[index].outgoing.acceptances.filter { $0.requests.end > range.first }
+            runs[index].outgoing.acceptances.removeAll { $0.requests.end > range.first }
+            index += 1
+        }
+        return waiting
     }
 
     /// The first run that ends after `sequence`.

@@ -13,6 +13,11 @@ struct SequenceSet: Sendable {
         self.base = base
     }
 
+    /// Some ranges.
+    init(of ranges: [SequenceRun]) {
+        for range in ranges { _ = insert(range) }
+    }
+
     /// Adds a range; returns the parts of it that were not in the set.
     mutating func insert(_ range: SequenceRun) -> [SequenceRun] {
         guard range.count > 0, range.end > base else { return [] }

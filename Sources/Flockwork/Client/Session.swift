@@ -19,6 +19,8 @@ final class Session: Sendable {
     private nonisolated(unsafe) let slots: UnsafeMutablePointer<UnsafeContinuation<Answer, Never>?>
     private let mask: UInt64
     private let resumed = Atomic<Bool>(false)
+    /// The stream of outcomes is attached, and the session has not ended.
+    private let usable = Atomic<Bool>(true)
 
     /// What only the loop touches.
     struct LoopState {
@@ -53,6 +55,7 @@ final class Session: Sendable {
         self.init(token: token, layout: layout, port: port, outbox: outbox)
         pending.withLock { $0.ended = FlockError(.shuttingDown, "The session only gives back earlier outcomes.") }
         resumed.store(true, ordering: .relaxed)
+        usable.store(false, ordering: .relaxed)
     }
 
     deinit { slots.deallocate() }
@@ -60,7 +63,7 @@ final class Session: Sendable {
     // MARK: Callers' side, on any thread
 
     /// The session can take requests now.
-    var isUsable: Bool { !hasEnded && port.isConnected }
+    var isUsable: Bool { usable.load(ordering: .relaxed) }
 
     /// The session takes no more requests.
     var hasEnded: Bool { pending.withLock { $0.ended != nil } && !resumed.load(ordering: .relaxed) }
@@ -158,6 +161,7 @@ final class Session: Sendable {
     /// Begins to stream outcomes. Call once, on the loop.
     func attach() {
         loopState.with { $0.isAttached = true }
+        if !resumed.load(ordering: .relaxed) { usable.store(true, ordering: .relaxed) }
         port.attach(
             token, onPart: { [weak self] part in self?.received(part) },
             onEnd: { [weak self] error in self?.detached(error) })
@@ -201,7 +205,7 @@ final class Session: Sendable {
                 message.runs.append(
                     SubmittedRun(
                         first: first, items: rest.slice(from: 0, count: count), deadline: run.deadline,
-                        trace: run.trace, notify: run.accepted != nil))
+                        trace: run.trace, notify: !run.acceptances.isEmpty))
                 bytes += count * perItem
                 rest = rest.slice(from: count, count: rest.count - count)
                 first += UInt64(count)
@@ -320,27 +324,25 @@ final class Session: Sendable {
 
     /// Ends open requests on the client's side.
     private func fail(_ runs: [SequenceRun], with error: FlockError) {
-        var refusedPosts: [UnsafeContinuation<FlockError?, Never>] = []
         for run in runs {
-            let outcome = OutcomeRun(sequences: run, outcome: .failed(error))
-            var acceptance: [UnsafeContinuation<FlockError?, Never>] = []
-            let parts = loopState.with { state in
-                state.sent.takeAcceptance(of: run.first).map { acceptance.append($0) }
-                return state.sent.deliver(outcome)
-            }
+            let waiting = loopState.with { $0.sent.takeAcceptances(in: run) }
+            let parts = loopState.with { $0.sent.deliver(OutcomeRun(sequences: run, outcome: .failed(error))) }
             for (part, kind) in parts {
-                if kind == .asks { answer(part) }
-                // A post that waits for acceptance throws; one that does not hears it in the outbox.
-                if kind == .posts && acceptance.isEmpty {
-                    outbox.put([part], from: self)
-                } else {
+                switch kind {
+                case .asks:
+                    answer(part)
                     tell([part.sequences])
+                case .posts:
+                    // A post that still waits for acceptance throws; any other one hears it in the outbox.
+                    let thrown = SequenceSet(of: waiting.map(\.requests))
+                    let heard = thrown.missing(in: part.sequences)
+                    outbox.put(heard.map { OutcomeRun(sequences: $0, outcome: part.outcome) }, from: self)
+                    tell(SequenceSet(of: heard).missing(in: part.sequences))
                 }
             }
-            refusedPosts += acceptance
+            for acceptance in waiting { acceptance.caller.resume(returning: error) }
         }
         loopState.with { $0.sent.trim() }
-        for caller in refusedPosts { caller.resume(returning: error) }
     }
 
     // MARK: Loss and end
@@ -348,6 +350,7 @@ final class Session: Sendable {
     private func detached(_ error: FlockError) {
         guard loopState.with({ $0.isAttached && !$0.ended }) else { return }
         loopState.with { $0.isAttached = false }
+        usable.store(false, ordering: .relaxed)
         if error.code == .unavailable {
             let now = EventLoop.now
             loopState.with { $0.lostSince = $0.lostSince ?? now }
@@ -397,6 +400,7 @@ final class Session: Sendable {
     /// Fails everything that is open, and everything that comes. On the loop.
     func end(_ error: FlockError) {
         guard loopState.with({ !$0.ended }) else { return }
+        usable.store(false, ordering: .relaxed)
         let pending = pending.withLock { pending -> (runs: [OutgoingRun], woken: [UnsafeContinuation<Void, Never>]) in
             pending.ended = error
             return (pending.take(), pending.wakeable())

@@ -114,7 +114,9 @@ private struct JobLane<Output: Sendable>: Sendable {
     let step: Step<Output>
     let limits: Limits
 
-    func run<Source: BatchSource, Sink: BatchSink<Output>>(from source: Source, into sink: Sink) async throws -> JobReport {
+    func run<Source: BatchSource, Sink: BatchSink<Output>>(from source: Source, into sink: Sink) async throws
+        -> JobReport
+    {
         var report = JobReport()
         while let batch = try await source.next() {
             try Task.checkCancellation()

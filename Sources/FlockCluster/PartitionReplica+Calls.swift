@@ -1,0 +1,176 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// What clients ask for. Everything here may come from a hostile client that knows a session's secret.
+
+internal import FlockWire
+
+extension PartitionReplica {
+    /// The session's slot if the secret is right. A wrong secret is answered as an unknown session is.
+    mutating func find(
+        _ id: SessionID, _ secret: SessionSecret, reply: UInt64?, out: inout [PartitionDirective]
+    ) -> Int? {
+        if let slot = sessions.slot(of: id), sessions[slot].secret == secret {
+            sessions[slot].lastCall = now
+            return slot
+        }
+        if let reply {
+            let error =
+                id.generation < generation
+                ? FlockError(.lost, "the partition lost its replicas, and with them this session", node: node)
+                : FlockError(.notFound, "no such session, or not its secret", node: node)
+            out.append(.failed(reply: reply, error: error))
+        }
+        return nil
+    }
+
+    mutating func open(
+        pipeline: UInt32, secret: SessionSecret, window: Int, reply: UInt64, budget: inout ByteBudget,
+        out: inout [PartitionDirective]
+    ) {
+        guard sessions.count < limits.sessionsPerPartition, nextSession < .max else {
+            out.append(.failed(reply: reply, error: overloaded("the partition has no room for another session")))
+            return
+        }
+        guard inSync.count >= minimumInSync else {
+            out.append(.failed(reply: reply, error: tooFewReplicas))
+            return
+        }
+        let id = SessionID(generation: generation, counter: nextSession)
+        nextSession += 1
+        let window = min(max(window, 1), limits.sessionWindow)
+        propose(
+            .openSession(id, pipeline: pipeline, secret: secret, window: window),
+            local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
+    }
+
+    mutating func submit(
+        _ run: AcceptRun, slot: Int, reply: UInt64, budget: inout ByteBudget, out: inout [PartitionDirective]
+    ) {
+        let sequences = run.sequences
+        let next = sessions[slot].next
+        func refused(from: UInt64, _ error: FlockError) -> PartitionDirective {
+            .refused(reply: reply, from: from, error: error)
+        }
+        guard sequences.count > 0, sequences.count == run.items.count, sequences.count <= limits.itemsPerRun else {
+            let error = FlockError(.invalidInput, "a run of \(sequences.count) sequences and \(run.items.count) items")
+            return refuse(refused(from: sequences.first, error), out: &out)
+        }
+        guard sequences.end > sessions[slot].base else {
+            let error = FlockError(.expired, "sequences below \(sessions[slot].base) were acknowledged")
+            return refuse(refused(from: sequences.first, error), out: &out)
+        }
+        guard sequences.end > next else {
+            return out.append(.accepted(reply: reply, through: sequences.end - 1))
+        }
+        // An earlier run was refused, so this one must wait for it: the order of a session is never broken.
+        guard sequences.first <= next else {
+            return refuse(refused(from: sequences.first, overloaded("sequence \(next) comes first")), out: &out)
+        }
+        var tail = run
+        let known = Int(next - sequences.first)
+        if known > 0 {
+            tail.sequences = SequenceRun(first: next, count: sequences.count - known)
+            tail.items = run.items.slice(from: known, count: tail.sequences.count)
+        }
+        if let error = admit(tail, slot: slot, budget: budget) {
+            return refuse(refused(from: next, error), out: &out)
+        }
+        propose(
+            .accept(sessions[slot].id, tail, timeToLive: timeToLive),
+            local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
+    }
+
+    mutating func refuse(_ answer: PartitionDirective, out: inout [PartitionDirective]) {
+        counters.refused += 1
+        out.append(answer)
+    }
+
+    /// Why the run cannot be accepted now (or ever); nil if it can.
+    func admit(_ run: AcceptRun, slot: Int, budget: ByteBudget) -> FlockError? {
+        let count = run.sequences.count
+        let reserved = count * limits.reservedResultBytes
+        let bytes = run.items.chargedBytes + reserved
+        if inSync.count < minimumInSync { return tooFewReplicas }
+        if count > sessions[slot].window {
+            return FlockError(
+                .tooLarge, "a run of \(count) in a window of \(sessions[slot].window): submit less at once")
+        }
+        if reserved > limits.sessionResultBytes || bytes > budget.limit || reserved > budget.unreadLimit {
+            return FlockError(.tooLarge, "a run of \(bytes) bytes never fits: submit less at once")
+        }
+        if Int(sessions[slot].next - sessions[slot].base) + count > sessions[slot].window {
+            return overloaded("the session's window is full: acknowledge outcomes")
+        }
+        if sessions[slot].unreadBytes + sessions[slot].reservedBytes + reserved > limits.sessionResultBytes {
+            return overloaded("the session has too many outcomes that were not acknowledged")
+        }
+        if !budget.admits(bytes, reserved: reserved) { return overloaded("the node holds as much as it may") }
+        return nil
+    }
+
+    func overloaded(_ message: String) -> FlockError {
+        FlockError(.overloaded, message, node: node, retryAfter: limits.retryAfter)
+    }
+
+    var tooFewReplicas: FlockError {
+        FlockError(
+            .unavailable, "\(inSync.count) replicas in sync, \(minimumInSync) needed", node: node,
+            retryAfter: limits.retryAfter)
+    }
+
+    mutating func cancel(
+        _ run: SequenceRun, slot: Int, reply: UInt64?, budget: inout ByteBudget, out: inout [PartitionDirective]
+    ) {
+        let id = sessions[slot].id
+        let next = sessions[slot].next
+        if run.end > next {
+            let room = sessions[slot].window - Int(next - sessions[slot].base)
+            guard run.first <= next, run.end - next <= UInt64(room) else {
+                let why = run.first > next ? "sequence \(next) comes first" : "the session's window is full"
+                if let reply { out.append(.failed(reply: reply, error: overloaded(why))) }
+                return
+            }
+        }
+        var open = takeScratch()
+        sessions[slot].appendOpen(in: run, to: &open)
+        let local = PartitionLog.Local(revokes: true)
+        for part in open {
+            let outcome = OutcomeRun(sequences: part, outcome: .failed(.requestCancelled))
+            propose(.completed(id, outcome), local: local, budget: &budget, out: &out)
+        }
+        scratch = open
+        if run.end > next {
+            let tail = SequenceRun(first: next, count: Int(run.end - next))
+            let outcome = OutcomeRun(sequences: tail, outcome: .failed(.requestCancelled))
+            propose(.completed(id, outcome), budget: &budget, out: &out)
+        }
+        flushDeliveries(slot, out: &out)
+        if let reply { out.append(.done(reply: reply)) }
+    }
+
+    mutating func attach(_ subscriber: UInt64, slot: Int, out: inout [PartitionDirective]) {
+        sessions[slot].subscriber = subscriber
+        let session = sessions[slot]
+        session.forEachHeld { sequences, held in
+            deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
+        }
+        flushDeliveries(slot, out: &out)
+    }
+
+    mutating func detach(_ subscriber: UInt64) {
+        for place in 0..<sessions.count {
+            let slot = sessions.slot(at: place)
+            guard sessions[slot].subscriber == subscriber else { continue }
+            sessions[slot].subscriber = nil
+            sessions[slot].lastCall = now
+            noteWake(slot)
+        }
+    }
+
+    mutating func revokeAll(_ slot: Int, out: inout [PartitionDirective]) {
+        var open = takeScratch()
+        sessions[slot].appendOpen(in: sessions[slot].held, to: &open)
+        for run in open { out.append(.revoke(requests(sessions[slot].id, run))) }
+        scratch = open
+    }
+}

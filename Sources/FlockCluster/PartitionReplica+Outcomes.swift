@@ -1,0 +1,149 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// What becomes of accepted requests: outcomes from stages, deadlines, time to live, and who hears of it.
+
+internal import FlockWire
+
+extension PartitionReplica {
+    mutating func complete(
+        _ session: SessionID, _ runs: [OutcomeRun], budget: inout ByteBudget, out: inout [PartitionDirective]
+    ) {
+        guard let slot = sessions.slot(of: session) else {
+            counters.duplicates += runs.reduce(0) { $0 + $1.sequences.count }
+            return
+        }
+        for run in runs {
+            var open = takeScratch()
+            sessions[slot].appendOpen(in: run.sequences, to: &open)
+            var fresh = 0
+            if open.count == 1 && open[0] == run.sequences {
+                fresh = run.sequences.count
+                proposeBounded(run, session, budget: &budget, out: &out)
+            } else {
+                let whole = bounded(run)
+                for part in open {
+                    fresh += part.count
+                    let outcome = whole.slice(from: Int(part.first - run.sequences.first), count: part.count)
+                    proposeBounded(OutcomeRun(sequences: part, outcome: outcome), session, budget: &budget, out: &out)
+                }
+            }
+            counters.duplicates += run.sequences.count - fresh
+            scratch = open
+        }
+        flushDeliveries(slot, out: &out)
+    }
+
+    /// The outcome, or `badBatch` when it has another number of values than the run has sequences.
+    func bounded(_ run: OutcomeRun) -> RunOutcome {
+        guard case .values(let items, let mask) = run.outcome else { return run.outcome }
+        let count = run.sequences.count
+        if items.count == count && (mask?.count ?? count) == count { return run.outcome }
+        return .failed(FlockError(.badBatch, "\(items.count) results for \(count) items"))
+    }
+
+    /// Proposes an outcome; a value larger than what was reserved for it becomes `resultTooLarge`, and another number
+    /// of values than sequences `badBatch` for all.
+    mutating func proposeBounded(
+        _ run: OutcomeRun, _ session: SessionID, budget: inout ByteBudget, out: inout [PartitionDirective]
+    ) {
+        let reserve = limits.reservedResultBytes
+        guard case .values(let items, let mask) = run.outcome else {
+            return propose(.completed(session, run), budget: &budget, out: &out)
+        }
+        let count = run.sequences.count
+        guard items.count == count && (mask?.count ?? count) == count else {
+            let error = FlockError(.badBatch, "\(items.count) results for \(count) items")
+            let bad = OutcomeRun(sequences: run.sequences, outcome: .failed(error))
+            return propose(.completed(session, bad), budget: &budget, out: &out)
+        }
+        guard items.byteCount > reserve, items.largestItem > reserve else {
+            return propose(.completed(session, run), budget: &budget, out: &out)
+        }
+        var start = 0
+        while start < items.count {
+            let isTooLarge = items.byteCount(of: start) > reserve
+            var end = start + 1
+            while end < items.count && (items.byteCount(of: end) > reserve) == isTooLarge { end += 1 }
+            let sequences = SequenceRun(first: run.sequences.first + UInt64(start), count: end - start)
+            let outcome =
+                isTooLarge
+                ? .failed(FlockError(.resultTooLarge, "a result over \(reserve) bytes, which were reserved"))
+                : run.outcome.slice(from: start, count: end - start)
+            propose(
+                .completed(session, OutcomeRun(sequences: sequences, outcome: outcome)), budget: &budget, out: &out)
+            start = end
+        }
+    }
+
+    mutating func tick(budget: inout ByteBudget, out: inout [PartitionDirective]) {
+        guard nextDeadline <= now else { return }
+        nextDeadline = .never
+        var place = 0
+        while place < sessions.count {
+            let slot = sessions.slot(at: place)
+            let id = sessions[slot].id
+            if sessions[slot].wake(idleTime: idleTime) <= now {
+                tickSession(slot, budget: &budget, out: &out)
+            }
+            guard sessions.slot(of: id) != nil else { continue }  // closed: the next one has moved to this place
+            noteWake(slot)
+            place += 1
+        }
+    }
+
+    mutating func tickSession(_ slot: Int, budget: inout ByteBudget, out: inout [PartitionDirective]) {
+        let id = sessions[slot].id
+        var runs = takeScratch()
+        sessions[slot].takeDue(now: now, into: &runs)
+        for run in runs {
+            let outcome = OutcomeRun(sequences: run, outcome: .failed(.pastDeadline))
+            propose(.completed(id, outcome), local: PartitionLog.Local(revokes: true), budget: &budget, out: &out)
+        }
+        flushDeliveries(slot, out: &out)
+        runs.removeAll(keepingCapacity: true)
+        sessions[slot].takeExpired(now: now, into: &runs)
+        for run in runs { propose(.expired(id, run), budget: &budget, out: &out) }
+        scratch = runs
+        if sessions[slot].idleEnd(idleTime) <= now {
+            propose(.closeSession(id), budget: &budget, out: &out)
+        }
+    }
+
+    mutating func noteWake(_ slot: Int) {
+        nextDeadline = min(nextDeadline, sessions[slot].wake(idleTime: idleTime))
+    }
+
+    mutating func takeScratch() -> [SequenceRun] {
+        var taken: [SequenceRun] = []
+        swap(&taken, &scratch)
+        taken.removeAll(keepingCapacity: true)
+        return taken
+    }
+
+    mutating func deliver(_ run: OutcomeRun, slot: Int, out: inout [PartitionDirective]) {
+        let bytes = run.outcome.byteCount
+        let isFull = delivering.count >= limits.runsPerFrame || deliveringBytes + bytes > limits.frameBytes / 4
+        if isFull { flushDeliveries(slot, out: &out) }
+        delivering.append(run)
+        deliveringBytes += bytes
+    }
+
+    mutating func flushDeliveries(_ slot: Int, out: inout [PartitionDirective]) {
+        guard !delivering.isEmpty, let subscriber = sessions[slot].subscriber else { return }
+        out.append(.deliver(subscriber: subscriber, session: sessions[slot].id, runs: delivering))
+        delivering = []
+        deliveringBytes = 0
+    }
+}
+
+extension ItemBuffer {
+    func byteCount(of item: Int) -> Int { self[item].count }
+
+    /// Bytes of the largest item.
+    var largestItem: Int {
+        if case .fixed(let stride) = layout { return count > 0 ? stride : 0 }
+        var largest = 0
+        for item in 0..<count { largest = max(largest, byteCount(of: item)) }
+        return largest
+    }
+}
