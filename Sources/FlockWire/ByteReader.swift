@@ -16,26 +16,36 @@ public enum WireError: Error, Equatable, Sendable {
 /// A bounds-checked cursor over `Bytes`.
 public struct ByteReader: Sendable {
     public let bytes: Bytes
-    public private(set) var position = 0
+    /// Bytes read so far.
+    public internal(set) var position: Int {
+        @inlinable get { cursor }
+        set { cursor = newValue }
+    }
+    @usableFromInline var cursor = 0
 
+    /// A cursor at the first byte.
     public init(_ bytes: Bytes) {
         self.bytes = bytes
     }
 
-    public var remaining: Int { bytes.count - position }
+    /// Bytes that are left.
+    @inlinable public var remaining: Int { bytes.count - cursor }
+    /// Nothing is left.
     public var isAtEnd: Bool { remaining == 0 }
 
-    @inline(__always)
+    /// Reads a fixed-width integer, little-endian.
+    @inlinable @inline(__always)
     public mutating func read<Integer: FixedWidthInteger>(
         _ type: Integer.Type = Integer.self
     ) throws(WireError) -> Integer {
         let width = MemoryLayout<Integer>.size
         guard remaining >= width else { throw .truncated }
-        let value = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: position, as: Integer.self) }
-        position += width
+        let value = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: cursor, as: Integer.self) }
+        cursor += width
         return Integer(littleEndian: value)
     }
 
+    /// Reads an unsigned LEB128 number.
     public mutating func readVarint() throws(WireError) -> UInt64 {
         var value: UInt64 = 0
         var shift: UInt64 = 0

@@ -5,11 +5,16 @@
 
 /// Builds bytes in one growing storage, handed out without a copy by `finish()`.
 public struct ByteWriter: ~Copyable {
-    private var storage: ByteStorage
+    @usableFromInline var storage: ByteStorage
     // Kept beside the storage: a write then needs no reference to it.
-    private var base: UnsafeMutableRawPointer
-    private var capacity: Int
-    public private(set) var count = 0
+    @usableFromInline var base: UnsafeMutableRawPointer
+    @usableFromInline var capacity: Int
+    /// Bytes written so far.
+    public internal(set) var count: Int {
+        @inlinable get { written }
+        set { written = newValue }
+    }
+    @usableFromInline var written = 0
 
     public init(capacity: Int = 256) {
         self.init(storage: ByteStorage(capacity: max(capacity, 16)))
@@ -24,8 +29,8 @@ public struct ByteWriter: ~Copyable {
     /// A writer without memory of its own, until something is written.
     static func placeholder() -> ByteWriter { ByteWriter(storage: Bytes.emptyStorage) }
 
-    @inline(never)
-    private mutating func grow(for additional: Int) {
+    @inline(never) @usableFromInline
+    mutating func grow(for additional: Int) {
         let needed = count + additional
         guard needed > capacity else { return }
         let bigger = ByteStorage(capacity: max(needed, capacity * 2))
@@ -39,12 +44,13 @@ public struct ByteWriter: ~Copyable {
         capacity = fresh.capacity
     }
 
-    @inline(__always)
+    /// Appends a fixed-width integer, little-endian.
+    @inlinable @inline(__always)
     public mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
         let width = MemoryLayout<Integer>.size
-        if capacity - count < width { grow(for: width) }
-        (base + count).storeBytes(of: value.littleEndian, as: Integer.self)
-        count += width
+        if capacity - written < width { grow(for: width) }
+        (base + written).storeBytes(of: value.littleEndian, as: Integer.self)
+        written += width
     }
 
     /// LEB128, at most 10 bytes.
@@ -60,13 +66,16 @@ public struct ByteWriter: ~Copyable {
         count += 1
     }
 
+    /// Appends memory.
+    @inlinable
     public mutating func write(_ source: UnsafeRawBufferPointer) {
         guard let from = source.baseAddress, source.count > 0 else { return }
-        if capacity - count < source.count { grow(for: source.count) }
-        (base + count).copyMemory(from: from, byteCount: source.count)
-        count += source.count
+        if capacity - written < source.count { grow(for: source.count) }
+        (base + written).copyMemory(from: from, byteCount: source.count)
+        written += source.count
     }
 
+    /// Appends bytes.
     public mutating func write(_ bytes: Bytes) {
         bytes.storageIfAny { write($0) }
     }

@@ -6,7 +6,7 @@
 /// A fixed block of memory, 16-byte aligned, that is written once by its maker and then only read.
 public final class ByteStorage: Sendable {
     // Written only before the storage is shared (by the code that allocated it), hence safe to read from anywhere.
-    nonisolated(unsafe) let base: UnsafeMutableRawPointer
+    @usableFromInline nonisolated(unsafe) let base: UnsafeMutableRawPointer
     /// Bytes allocated.
     public let capacity: Int
 
@@ -29,7 +29,8 @@ public final class ByteStorage: Sendable {
 /// A read-only slice of a `ByteStorage`.
 public struct Bytes: Sendable {
     public let storage: ByteStorage
-    let start: Int
+    @usableFromInline let start: Int
+    /// Bytes.
     public let count: Int
 
     public var isEmpty: Bool { count == 0 }
@@ -75,7 +76,7 @@ public struct Bytes: Sendable {
     }
 
     /// The memory, valid during the call only.
-    @inline(__always)
+    @inlinable @inline(__always)
     public func withUnsafeBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {

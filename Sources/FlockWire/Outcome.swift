@@ -49,6 +49,7 @@ public struct ItemMask: Sendable, Equatable {
         self.count = count
     }
 
+    /// The bit of item `index`.
     public subscript(index: Int) -> Bool {
         get {
             precondition(index >= 0 && index < count, "bit \(index) of \(count)")
@@ -61,6 +62,7 @@ public struct ItemMask: Sendable, Equatable {
         }
     }
 
+    /// The bits `first ..< first + count`.
     public func slice(from first: Int, count: Int) -> ItemMask {
         precondition(first >= 0 && count >= 0 && first <= self.count - count, "bits \(first)+\(count) of \(self.count)")
         return ItemMask(words: words, start: start + first, count: count)

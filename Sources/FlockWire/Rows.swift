@@ -80,7 +80,7 @@ public struct Rows<Element: RowElement>: Sendable {
     }
 
     /// All elements, row after row; valid during the call only.
-    @inline(__always)
+    @inlinable @inline(__always)
     public func withElements<Result, Failure: Error>(
         _ body: (UnsafeBufferPointer<Element>) throws(Failure) -> Result
     ) throws(Failure) -> Result {

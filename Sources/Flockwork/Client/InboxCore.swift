@@ -15,10 +15,25 @@ final class InboxCore: Sendable {
     private let ports: @Sendable () -> [any SessionPort]
     private let state = Mutex(State())
     private let turn = Atomic<Int>(0)
+    /// The newest of `State.lists`, for callers of many threads: choosing a session takes no lock.
+    private let current = Atomic<UInt>(0)
 
     private struct State {
         var sessions: [Session] = []
         var isClosed = false
+        /// Every list that `current` ever pointed to: a caller may still be reading an older one.
+        var lists: [SessionList] = []
+    }
+
+    private final class SessionList: Sendable {
+        let sessions: [Session]
+        init(_ sessions: [Session]) { self.sessions = sessions }
+    }
+
+    private func publish(_ state: inout State) {
+        let list = SessionList(state.sessions)
+        state.lists.append(list)
+        current.store(UInt(bitPattern: Unmanaged.passUnretained(list).toOpaque()), ordering: .releasing)
     }
 
     init(
@@ -51,7 +66,10 @@ final class InboxCore: Sendable {
         let token = try await port.open(OpenRequest(pipeline: pipeline, fingerprint: fingerprint, window: window))
         let session = Session(token: token, layout: layout, port: port, outbox: outbox)
         let isClosed = state.withLock { state in
-            if !state.isClosed { state.sessions.append(session) }
+            if !state.isClosed {
+                state.sessions.append(session)
+                publish(&state)
+            }
             return state.isClosed
         }
         if isClosed { throw FlockError(.shuttingDown, "The inbox was closed.") }
@@ -66,26 +84,38 @@ final class InboxCore: Sendable {
                 throw FlockError(.unavailable, "The node \(token.node) of the session cannot be reached.")
             }
             let session = Session(resuming: token, layout: layout, port: port, outbox: outbox)
-            state.withLock { $0.sessions.append(session) }
+            state.withLock { state in
+                state.sessions.append(session)
+                publish(&state)
+            }
             port.loop.execute { session.attach() }
         }
     }
 
     /// A session to use next: each in turn, those that cannot be used left out.
     private func session() async throws -> Session {
-        let (sessions, isClosed) = state.withLock { state in (state.sessions, state.isClosed) }
-        if isClosed { throw FlockError(.shuttingDown, "The inbox was closed.") }
-        let start = turn.add(1, ordering: .relaxed).oldValue
-        for offset in 0..<sessions.count {
-            let session = sessions[Int(UInt(bitPattern: start + offset) % UInt(sessions.count))]
-            if session.isUsable { return session }
+        if let session = usableSession() { return session }
+        if state.withLock({ $0.isClosed }) { throw FlockError(.shuttingDown, "The inbox was closed.") }
+        state.withLock { state in
+            state.sessions.removeAll { $0.hasEnded }
+            publish(&state)
         }
-        state.withLock { state in state.sessions.removeAll { $0.hasEnded } }
         try await open()
-        guard let session = state.withLock({ $0.sessions.last }) else {
+        guard let session = usableSession() ?? state.withLock({ $0.sessions.last }) else {
             throw FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
         }
         return session
+    }
+
+    private func usableSession() -> Session? {
+        guard let pointer = UnsafeRawPointer(bitPattern: current.load(ordering: .acquiring)) else { return nil }
+        let sessions = Unmanaged<SessionList>.fromOpaque(pointer).takeUnretainedValue().sessions
+        let start = sessions.count == 1 ? 0 : turn.add(1, ordering: .relaxed).oldValue
+        for offset in sessions.indices {
+            let session = sessions[Int(UInt(bitPattern: start &+ offset) % UInt(sessions.count))]
+            if session.isUsable { return session }
+        }
+        return nil
     }
 
     func ask(_ item: EncodedItem, deadline: Duration?, trace: TraceContext?) async throws -> Answer {
@@ -116,7 +146,15 @@ final class InboxCore: Sendable {
             let session = try await session()
             let count = min(rest.count, session.token.window / 4)
             let part = rest.slice(from: 0, count: count)
-            guard let run = try await post(part, deadline: deadline, trace: trace, waits: waits, to: session) else {
+            let run: SequenceRun?
+            do {
+                run = try await post(part, deadline: deadline, trace: trace, waits: waits, to: session)
+            } catch let error as FlockError where error.code == .overloaded && !tickets.isEmpty {
+                // Part of the post is accepted and must not be lost to the caller, so the rest waits for its turn.
+                try await Task.sleep(for: error.retryAfter ?? .milliseconds(5))
+                continue
+            }
+            guard let run else {
                 try await session.room(for: count)
                 continue
             }
@@ -158,7 +196,10 @@ final class InboxCore: Sendable {
     func close() async {
         let sessions = state.withLock { state in
             state.isClosed = true
-            defer { state.sessions = [] }
+            defer {
+                state.sessions = []
+                publish(&state)
+            }
             return state.sessions
         }
         for session in sessions { await session.close() }

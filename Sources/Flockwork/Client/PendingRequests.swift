@@ -43,6 +43,12 @@ struct PendingRequests: ~Copyable {
         var trace: TraceContext?
     }
 
+    /// A caller that waits for room.
+    struct Waiter {
+        var number: UInt64
+        var caller: UnsafeContinuation<Void, Never>
+    }
+
     /// The next sequence to give out.
     private(set) var next: UInt64 = 0
     /// Every sequence below was taken by its caller, and the inbox knows or will know before it hears of new ones.
@@ -54,7 +60,7 @@ struct PendingRequests: ~Copyable {
     private var terms = Terms(kind: .asks)
     private var acceptances: [OutgoingRun.Acceptance] = []
     /// Callers that wait for room, first come first served.
-    var waiting = Deque<UnsafeContinuation<Void, Never>>()
+    var waiting = Deque<Waiter>()
     /// The loop knows that there is something to take.
     var isArmed = false
     /// Set once the session cannot be used any more.
@@ -129,8 +135,13 @@ struct PendingRequests: ~Copyable {
         let enough = min(Int(window) / 4, 4096)
         guard ended != nil || room >= enough else { return [] }
         let count = ended == nil ? min(waiting.count, room) : waiting.count
-        let woken = Array(waiting.prefix(count))
+        let woken = waiting.prefix(count).map(\.caller)
         waiting.removeFirst(count)
         return woken
+    }
+
+    /// Takes out a caller that was cancelled.
+    mutating func stopWaiting(_ number: UInt64) -> UnsafeContinuation<Void, Never>? {
+        waiting.firstIndex { $0.number == number }.map { waiting.remove(at: $0).caller }
     }
 }

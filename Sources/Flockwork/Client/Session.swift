@@ -19,6 +19,7 @@ final class Session: Sendable {
     private nonisolated(unsafe) let slots: UnsafeMutablePointer<UnsafeContinuation<Answer, Never>?>
     private let mask: UInt64
     private let resumed = Atomic<Bool>(false)
+    private let waiters = Atomic<UInt64>(0)
     /// The stream of outcomes is attached, and the session has not ended.
     private let usable = Atomic<Bool>(true)
 
@@ -102,16 +103,22 @@ final class Session: Sendable {
         return run
     }
 
-    /// Suspends until a good part of the window is free.
+    /// Suspends until a good part of the window is free, or the task is cancelled.
     func room(for items: Int) async throws {
-        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-            let goOn = pending.withLock { pending in
-                if pending.ended != nil || pending.room >= items { return true }
-                pending.waiting.append(continuation)
-                return false
+        let number = waiters.add(1, ordering: .relaxed).oldValue
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+                let goOn = pending.withLock { pending in
+                    if pending.ended != nil || pending.room >= items || Task.isCancelled { return true }
+                    pending.waiting.append(.init(number: number, caller: continuation))
+                    return false
+                }
+                if goOn { continuation.resume() }
             }
-            if goOn { continuation.resume() }
+        } onCancel: {
+            pending.withLock { $0.stopWaiting(number) }?.resume()
         }
+        try Task.checkCancellation()
         if let ended = pending.withLock({ $0.ended }) { throw ended }
     }
 
