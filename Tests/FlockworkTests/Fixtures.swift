@@ -121,3 +121,27 @@ extension Logger {
         return logger
     }
 }
+
+/// Counts from any thread.
+final class Counter: Sendable {
+    private let count = Atomic<Int>(0)
+    var value: Int { count.load(ordering: .relaxed) }
+    func add(_ more: Int = 1) { count.add(more, ordering: .relaxed) }
+}
+
+/// Takes a value out of a closure.
+final class Kept<Value: Sendable>: Sendable {
+    private let value = Mutex<Value?>(nil)
+    func put(_ value: Value) { self.value.withLock { $0 = value } }
+    func take() -> Value {
+        guard let value = value.withLock({ $0.take() }) else { preconditionFailure("nothing was put") }
+        return value
+    }
+}
+
+/// Collects values from any thread.
+final class Collected<Value: Sendable>: Sendable {
+    private let values = Mutex<[Value]>([])
+    var all: [Value] { values.withLock { $0 } }
+    func append(_ value: Value) { values.withLock { $0.append(value) } }
+}
