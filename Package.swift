@@ -23,6 +23,7 @@ let package = Package(
         .library(name: "Flockwork", targets: ["Flockwork"]),
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
         .executable(name: "launcher", targets: ["Launcher"]),
+        .executable(name: "quickstart", targets: ["Quickstart"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -66,6 +67,8 @@ let package = Package(
             swiftSettings: settings),
 
         // Samples.
+        .executableTarget(
+            name: "Quickstart", dependencies: ["Flockwork"], path: "Samples/Quickstart", swiftSettings: settings),
         .target(
             name: "BreastCancer", dependencies: ["Flockwork"], path: "Samples/BreastCancer",
             exclude: ["README.md", "recipe"], resources: [.copy("Data")], swiftSettings: settings),
