@@ -17,19 +17,21 @@ public struct ModelSource: Sendable {
         make = load
     }
 
+    /// A source whose `load` reads files: blocking calls have no place on the cooperative pool.
+    init(name: String, blocking load: @escaping @Sendable () throws -> any Model) {
+        self.init(name: name) {
+            try await withCheckedThrowingContinuation { continuation in
+                DispatchQueue.global().async { continuation.resume(with: Result { try load() }) }
+            }
+        }
+    }
+
     /// Loads the model.
     public func load() async throws -> any Model { try await make() }
 
     /// A linear model in the JSON format of `LinearModel`.
     public static func linear(_ path: String) -> ModelSource {
-        ModelSource(name: "linear \(path)") {
-            // Reading a file blocks, and blocking calls have no place on the cooperative pool.
-            try await withCheckedThrowingContinuation { continuation in
-                DispatchQueue.global().async {
-                    continuation.resume(with: Result { try LinearModel(path: path) as any Model })
-                }
-            }
-        }
+        ModelSource(name: "linear \(path)", blocking: { try LinearModel(path: path) })
     }
 
     /// A model written in Swift, as it is.

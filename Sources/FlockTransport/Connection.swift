@@ -73,5 +73,6 @@ public final class Connection: @unchecked Sendable {
     /// No frame is delivered until `resumeReading`; the peer is held up by TCP.
     public func pauseReading() { stream.pauseReading() }
 
+    /// Reads on after `pauseReading`.
     public func resumeReading() { stream.resumeReading() }
 }

@@ -1,127 +1,128 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import Flockwork
 import Testing
 
-@Suite("An ask", .timeLimit(.minutes(1)))
+@Suite("An ask", .timeLimit(.minutes(1)), .logsOnFailure)
 struct AskTests {
     @Test("comes back with the model's score")
     func score() async throws {
         let pipeline = Pipeline("double", rowsOf: 4).model(.swift(Doubling()))
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        for value in 0..<100 { #expect(try await inbox.ask([Float(value), 0, 0, 0]) == Float(2 * value)) }
-        await flock.stop()
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            for value in 0..<100 { #expect(try await inbox.ask([Float(value), 0, 0, 0]) == Float(2 * value)) }
+        }
     }
 
     @Test("of many tasks at once gets each its own answer")
     func concurrent() async throws {
         let pipeline = Pipeline("measure", of: Review.self).stage(Measure.init)
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        try await withThrowingTaskGroup(of: Bool.self) { group in
-            for id in 0..<2000 {
-                group.addTask {
-                    let text = String(repeating: "x", count: id % 50)
-                    return try await inbox.ask(Review(id: id, text: text)) == Verdict(id: id, length: id % 50)
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            try await withThrowingTaskGroup(of: Bool.self) { group in
+                for id in 0..<2000 {
+                    group.addTask {
+                        let text = String(repeating: "x", count: id % 50)
+                        return try await inbox.ask(Review(id: id, text: text)) == Verdict(id: id, length: id % 50)
+                    }
                 }
+                for try await isRight in group { #expect(isRight) }
             }
-            for try await isRight in group { #expect(isRight) }
         }
-        await flock.stop()
     }
 
     @Test("through a window of eight waits for room, and all are answered")
     func smallWindow() async throws {
         let pipeline = Pipeline("one", of: Int.self).stage(AddOne.init)
-        let flock = try await Flock.start(pipeline, window: 8)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        let sum = try await withThrowingTaskGroup(of: Int.self) { group in
-            for value in 0..<500 { group.addTask { try await inbox.ask(value) } }
-            return try await group.reduce(0, +)
+        try await testCluster(pipeline, options: .init(window: 8)) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            let sum = try await withThrowingTaskGroup(of: Int.self) { group in
+                for value in 0..<500 { group.addTask { try await inbox.ask(value) } }
+                return try await group.reduce(0, +)
+            }
+            #expect(sum == 500 * 501 / 2)
         }
-        #expect(sum == 500 * 501 / 2)
-        await flock.stop()
     }
 
     @Test("of a filtered item fails with the code filtered, its neighbours do not")
     func filtered() async throws {
         let pipeline = Pipeline("even", of: Int.self).filter { $0 % 2 == 0 }.map { $0 * 10 }
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        #expect(try await inbox.ask(4) == 40)
-        let error = await #expect(throws: FlockError.self) { try await inbox.ask(5) }
-        #expect(error?.code == .filtered)
-        await flock.stop()
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            #expect(try await inbox.ask(4) == 40)
+            let error = await #expect(throws: FlockError.self) { try await inbox.ask(5) }
+            #expect(error?.code == .filtered)
+        }
     }
 
     @Test("whose deadline passes fails with deadlineExceeded, on the node too")
     func deadline() async throws {
         let gate = Gate()
         let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        async let first = inbox.ask(1)
-        await gate.arrived(1)
-        let error = await #expect(throws: FlockError.self) { try await inbox.ask(2, deadline: .milliseconds(20)) }
-        #expect(error?.code == .deadlineExceeded)
-        gate.open()
-        #expect(try await first == 1)
-        // The expired one never reached the stage.
-        #expect(try await inbox.ask(3) == 3)
-        #expect(gate.sizes == [1, 1])
-        await flock.stop()
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            async let first = inbox.ask(1)
+            await gate.arrived(1)
+            let error = await #expect(throws: FlockError.self) { try await inbox.ask(2, deadline: .milliseconds(20)) }
+            #expect(error?.code == .deadlineExceeded)
+            gate.open()
+            #expect(try await first == 1)
+            // The expired one never reached the stage.
+            #expect(try await inbox.ask(3) == 3)
+            #expect(gate.sizes == [1, 1])
+        }
     }
 
     @Test("that is cancelled ends at once, and its item is taken out of the queue")
     func cancellation() async throws {
         let gate = Gate()
         let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        async let first = inbox.ask(1)
-        await gate.arrived(1)
-        let second = Task { try await inbox.ask(2) }
-        try await flock.waits { $0.openRequests == 2 }
-        second.cancel()
-        let result = await second.result
-        #expect(throws: FlockError.self) { try result.get() }
-        try await flock.waits { $0.openRequests == 1 }
-        gate.open()
-        #expect(try await first == 1)
-        #expect(try await inbox.ask(3) == 3)
-        #expect(gate.sizes == [1, 1])
-        await flock.stop()
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            async let first = inbox.ask(1)
+            await gate.arrived(1)
+            let second = Task { try await inbox.ask(2) }
+            try await flock.wait { $0.openRequests == 2 }
+            second.cancel()
+            let result = await second.result
+            #expect(throws: FlockError.self) { try result.get() }
+            try await flock.wait { $0.openRequests == 1 }
+            gate.open()
+            #expect(try await first == 1)
+            #expect(try await inbox.ask(3) == 3)
+            #expect(gate.sizes == [1, 1])
+        }
     }
 
     @Test("over a limit of payload bytes is refused with tooLarge before it is sent")
     func tooLarge() async throws {
         let pipeline = Pipeline("measure", of: Review.self).stage(Measure.init)
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        let huge = Review(id: 1, text: String(repeating: "x", count: 2 << 20))
-        let error = await #expect(throws: FlockError.self) { try await inbox.ask(huge) }
-        #expect(error?.code == .tooLarge)
-        #expect(try await inbox.ask(Review(id: 2, text: "ok")) == Verdict(id: 2, length: 2))
-        await flock.stop()
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            let huge = Review(id: 1, text: String(repeating: "x", count: 2 << 20))
+            let error = await #expect(throws: FlockError.self) { try await inbox.ask(huge) }
+            #expect(error?.code == .tooLarge)
+            #expect(try await inbox.ask(Review(id: 2, text: "ok")) == Verdict(id: 2, length: 2))
+        }
     }
 
     @Test("of a row of another width says which width the pipeline takes")
     func wrongWidth() async throws {
         let pipeline = Pipeline("double", rowsOf: 4).model(.swift(Doubling()))
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        let error = await #expect(throws: FlockError.self) { try await inbox.ask([1, 2, 3]) }
-        #expect(error?.code == .invalidInput)
-        #expect(error?.message.contains("rows of 4 floats, not of 3") == true)
-        #expect(try await inbox.ask([1, 2, 3, 4]) == 2)
-        await flock.stop()
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            let error = await #expect(throws: FlockError.self) { try await inbox.ask([1, 2, 3]) }
+            #expect(error?.code == .invalidInput)
+            #expect(error?.message.contains("rows of 4 floats, not of 3") == true)
+            #expect(try await inbox.ask([1, 2, 3, 4]) == 2)
+        }
     }
 
     @Test("of an embedded node needs no socket")
     func embedded() async throws {
         let pipeline = Pipeline("double", rowsOf: 4).model(.swift(Doubling()))
-        let node = Node(pipelines: pipeline, configuration: NodeConfiguration(port: 0, logger: Flock.quiet))
+        let node = Node(pipelines: pipeline, configuration: NodeConfiguration(port: 0, logger: .quiet))
         try await node.start()
         let inbox = try await node.inbox(of: pipeline)
         #expect(try await inbox.ask([21, 0, 0, 0]) == 42)

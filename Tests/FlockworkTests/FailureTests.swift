@@ -1,26 +1,27 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import Flockwork
 import Testing
 
-@Suite("User code that fails", .timeLimit(.minutes(1)))
+@Suite("User code that fails", .timeLimit(.minutes(1)), .logsOnFailure)
 struct FailureTests {
     private func outcomes(
         of pipeline: Pipeline<Int, Int>, for items: [Int]
     ) async throws -> [Int: Outcome<Int>] {
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        let tickets = try await inbox.post(items)
-        let itemOfTicket = Dictionary(uniqueKeysWithValues: zip(tickets, items))
-        var outcomes: [Int: Outcome<Int>] = [:]
-        for await (ticket, outcome) in inbox.outbox() {
-            let item = try #require(itemOfTicket[ticket])
-            #expect(outcomes[item] == nil, "item \(item) was answered twice")
-            outcomes[item] = outcome
-            if outcomes.count == items.count { break }
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            let tickets = try await inbox.post(items)
+            let itemOfTicket = Dictionary(uniqueKeysWithValues: zip(tickets, items))
+            var outcomes: [Int: Outcome<Int>] = [:]
+            for await (ticket, outcome) in inbox.outbox() {
+                let item = try #require(itemOfTicket[ticket])
+                #expect(outcomes[item] == nil, "item \(item) was answered twice")
+                outcomes[item] = outcome
+                if outcomes.count == items.count { break }
+            }
+            return outcomes
         }
-        await flock.stop()
-        return outcomes
     }
 
     @Test("on one item of 256 leaves the other 255 alone")
@@ -77,17 +78,17 @@ struct FailureTests {
     @Test("a model of another width fails the rows with a message that names both")
     func modelWidth() async throws {
         let pipeline = Pipeline("double", rowsOf: 3).model(.swift(Doubling()))
-        let flock = try await Flock.start(pipeline)
-        let inbox = try await flock.client.inbox(of: pipeline)
-        let error = await #expect(throws: FlockError.self) { try await inbox.ask([1, 2, 3]) }
-        #expect(error?.message.contains("rows of 4 floats, not of 3") == true)
-        await flock.stop()
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            let error = await #expect(throws: FlockError.self) { try await inbox.ask([1, 2, 3]) }
+            #expect(error?.message.contains("rows of 4 floats, not of 3") == true)
+        }
     }
 
     @Test("a model file that is missing stops the node at its start, and names the file")
     func missingModel() async throws {
         let pipeline = Pipeline("linear", rowsOf: 3).model(.linear("/nowhere/model.json"))
-        let node = Node(pipelines: pipeline, configuration: NodeConfiguration(port: 0, logger: Flock.quiet))
+        let node = Node(pipelines: pipeline, configuration: NodeConfiguration(port: 0, logger: .quiet))
         let error = await #expect(throws: FlockError.self) { try await node.start() }
         #expect(error?.code == .modelLoadFailed)
         #expect(error?.message.contains("/nowhere/model.json") == true)

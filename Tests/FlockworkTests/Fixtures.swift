@@ -113,61 +113,35 @@ distributed actor Gated: Stage {
     }
 }
 
-/// Nodes of one cluster in this process, and a client.
-struct Flock {
-    let nodes: [Node]
-    let client: Client
-
-    static let quiet: Logger = {
+extension Logger {
+    /// For nodes that a test starts by itself.
+    static var quiet: Logger {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         return logger
-    }()
-
-    static func start(
-        _ pipelines: any ServablePipeline..., nodes count: Int = 1, limits: Limits = Limits(), cores: Int? = 2,
-        window: Int = 16_384
-    ) async throws -> Flock {
-        // Ports are found by listening on any and letting go; a member list needs them before the nodes start.
-        var nodes: [Node] = []
-        var configuration = NodeConfiguration(id: "node-0", port: 0, limits: limits, logger: quiet, cores: cores)
-        if count > 1 {
-            let ports = try FreePorts.find(count)
-            configuration.members = try ports.enumerated().map {
-                try Member(id: NodeID("node-\($0.offset)"), host: "127.0.0.1", port: $0.element)
-            }
-        }
-        for index in 0..<count {
-            configuration.id = NodeID("node-\(index)")
-            configuration.port = configuration.members.isEmpty ? 0 : configuration.members[index].port
-            let node = Node(pipelines: pipelines, configuration: configuration)
-            try await node.start()
-            nodes.append(node)
-        }
-        return Flock(nodes: nodes, client: try await connect(to: nodes[0], limits: limits, window: window))
-    }
-
-    static func connect(to node: Node, limits: Limits = Limits(), window: Int = 16_384) async throws -> Client {
-        var configuration = ClientConfiguration()
-        configuration.limits = limits
-        configuration.logger = quiet
-        configuration.window = window
-        return try await Client.connect(to: "127.0.0.1:\(node.port ?? 0)", configuration: configuration)
-    }
-
-    func stop() async {
-        await client.close()
-        for node in nodes { await node.shutDown() }
     }
 }
 
-extension Flock {
-    /// Asks the first node for its status until it is as the test expects.
-    func waits(for isThere: (NodeStatus) -> Bool) async throws {
-        while true {
-            let status = try await nodes[0].status()
-            if isThere(status) { return }
-            await Task.yield()
-        }
+/// Counts from any thread.
+final class Counter: Sendable {
+    private let count = Atomic<Int>(0)
+    var value: Int { count.load(ordering: .relaxed) }
+    func add(_ more: Int = 1) { count.add(more, ordering: .relaxed) }
+}
+
+/// Takes a value out of a closure.
+final class Kept<Value: Sendable>: Sendable {
+    private let value = Mutex<Value?>(nil)
+    func put(_ value: Value) { self.value.withLock { $0 = value } }
+    func take() -> Value {
+        guard let value = value.withLock({ $0.take() }) else { preconditionFailure("nothing was put") }
+        return value
     }
+}
+
+/// Collects values from any thread.
+final class Collected<Value: Sendable>: Sendable {
+    private let values = Mutex<[Value]>([])
+    var all: [Value] { values.withLock { $0 } }
+    func append(_ value: Value) { values.withLock { $0.append(value) } }
 }

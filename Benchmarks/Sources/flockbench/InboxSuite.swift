@@ -15,6 +15,12 @@ enum InboxSuite {
         try await run.latency("inbox", "ask-1", limit: ping, must: "0.13 ms (aim 0.07 ms)") {
             try await ask(rows, tasks: 1, seconds: $0, node: node)
         }
+        try await run.latency("inbox", "ask-1-loop", limit: ping, must: "as above, the task on the client's loop") {
+            seconds in
+            try await withTaskExecutorPreference(client.executor) {
+                try await ask(rows, tasks: 1, seconds: seconds, node: node)
+            }
+        }
         try await run.rate("inbox", "ask-1024", must: "700 k/s, p99 <= 5 ms (aim 2 M/s, 2 ms)") {
             try await ask(rows, tasks: 1024, seconds: $0, node: node)
         }

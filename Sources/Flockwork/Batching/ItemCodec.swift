@@ -15,16 +15,52 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
 
     let limits: Limits
     private let kind: Kind
+    /// One item as it lies in a buffer of this layout.
+    let encodeItem: @Sendable (Item) throws -> EncodedItem
+    /// Item `index` of a buffer. For `Row`s of any width, the buffer's stride says the width.
+    let decodeItem: @Sendable (_ buffer: ItemBuffer, _ index: Int) throws -> Item
 
     init(limits: Limits = Limits(), rowWidth: Int? = nil) {
         self.limits = limits
         if Item.self == Row.self {
             kind = .row(width: rowWidth)
+            encodeItem = { try RowCoding.encode(unsafeBitCast($0, to: Row.self), width: rowWidth) }
+            decodeItem = { unsafeBitCast(try RowCoding.decode($0, $1, width: rowWidth), to: Item.self) }
         } else if let number = Item.self as? any RowElement.Type {
             kind = .number(number)
+            (encodeItem, decodeItem) = Self.coding(of: number)
         } else {
             kind = .coded
+            encodeItem = { item in
+                var writer = ByteWriter()
+                try WireCoder.encode(item, into: &writer, limits: limits)
+                guard writer.count <= limits.payloadBytes else {
+                    throw FlockError(
+                        .tooLarge, "A request of \(writer.count) bytes; at most \(limits.payloadBytes) are allowed.")
+                }
+                return .bytes(writer.finish())
+            }
+            decodeItem = { buffer, index in
+                var reader = ByteReader(buffer[index])
+                return try WireCoder.decode(Item.self, from: &reader, limits: limits)
+            }
         }
+    }
+
+    /// For numbers. `Item` is `Number`: the casts only tell the compiler so.
+    private static func coding<Number: RowElement>(
+        of type: Number.Type
+    ) -> (@Sendable (Item) throws -> EncodedItem, @Sendable (ItemBuffer, Int) throws -> Item) {
+        (
+            { item in .bytes(withUnsafeBytes(of: item) { Bytes(copying: $0) }) },
+            { buffer, index in
+                guard case .fixed(stride: MemoryLayout<Number>.size) = buffer.layout else {
+                    throw FlockError(.invalidInput, "A result of another type than \(Number.self).")
+                }
+                let number = buffer[index].withUnsafeBytes { $0.loadUnaligned(as: Number.self) }
+                return unsafeBitCast(number, to: Item.self)
+            }
+        )
     }
 
     /// What a buffer of such items must look like; nil = rows of any width.
@@ -67,7 +103,7 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         case (.number(let number), _):
             return Batch(Self.numbers(buffer, as: number))
         default:
-            return Batch(try (0..<buffer.count).map { try decodeItem($0, of: buffer) })
+            return Batch(try (0..<buffer.count).map { try decodeItem(buffer, $0) })
         }
     }
 
@@ -96,55 +132,6 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         guard let numbers = items as? [Number] else { preconditionFailure("\(Number.self) for \(Item.self)") }
         return ItemBuffer(Rows(numbers, width: 1))
     }
-
-    // MARK: Single items
-
-    /// One item as it lies in a buffer of this layout.
-    func encode(_ item: Item) throws -> EncodedItem {
-        switch kind {
-        case .row(let width):
-            let values = unsafeBitCast(item, to: Row.self).values
-            if let width, values.count != width {
-                throw FlockError(
-                    .invalidInput, "The pipeline takes rows of \(width) floats, not of \(values.count).")
-            }
-            return .row(values)
-        case .number: return .bytes(withUnsafeBytes(of: item) { Bytes(copying: $0) })
-        case .coded:
-            var writer = ByteWriter()
-            try WireCoder.encode(item, into: &writer, limits: limits)
-            guard writer.count <= limits.payloadBytes else {
-                throw FlockError(
-                    .tooLarge, "A request of \(writer.count) bytes; at most \(limits.payloadBytes) are allowed.")
-            }
-            return .bytes(writer.finish())
-        }
-    }
-
-    /// One item out of a buffer. For `Row`s of any width, the buffer's stride says the width.
-    func decodeItem(_ index: Int, of buffer: ItemBuffer) throws -> Item {
-        let bytes = buffer[index]
-        switch kind {
-        case .coded:
-            var reader = ByteReader(bytes)
-            return try WireCoder.decode(Item.self, from: &reader, limits: limits)
-        case .number:
-            guard bytes.count == MemoryLayout<Item>.size else {
-                throw FlockError(.invalidInput, "a result of another type")
-            }
-            // Any bit pattern is a valid number.
-            return bytes.withUnsafeBytes { raw in
-                withUnsafeTemporaryAllocation(of: Item.self, capacity: 1) { place in
-                    UnsafeMutableRawBufferPointer(place).copyMemory(from: raw)
-                    return place[0]
-                }
-            }
-        case .row:
-            try check(buffer)
-            let width = bytes.count / MemoryLayout<Float>.stride
-            return unsafeBitCast(Row(Rows<Float>(bytes, count: 1, width: width).elements), to: Item.self)
-        }
-    }
 }
 
 /// One item, encoded before any lock is taken: the copy into the session's buffer is all that happens inside.
@@ -157,5 +144,25 @@ enum EncodedItem: Sendable {
         case .row(let values): values.withUnsafeBytes { writer.write($0) }
         case .bytes(let bytes): writer.write(bytes)
         }
+    }
+}
+
+/// Rows one by one.
+private enum RowCoding {
+    static func encode(_ row: Row, width: Int?) throws -> EncodedItem {
+        if let width, row.values.count != width {
+            throw FlockError(
+                .invalidInput, "The pipeline takes rows of \(width) floats, not of \(row.values.count).")
+        }
+        return .row(row.values)
+    }
+
+    static func decode(_ buffer: ItemBuffer, _ index: Int, width: Int?) throws -> Row {
+        let bytes = buffer[index]
+        let count = bytes.count / MemoryLayout<Float>.stride
+        guard case .fixed = buffer.layout, bytes.count % MemoryLayout<Float>.stride == 0, count > 0,
+            count == width ?? count
+        else { throw FlockError(.invalidInput, "A result that is no row of floats.") }
+        return Row(Rows<Float>(bytes, count: 1, width: count).elements)
     }
 }

@@ -40,7 +40,7 @@ public final class Client: Sendable {
 
     /// Connects to the first of `seeds` ("host:port") that answers, and through it to the whole cluster.
     ///
-    /// - Throws: `FlockError`: `.unavailable` if none answers, `.unauthenticated` or `.incompatibleNode` if one refuses.
+    /// - Throws: `FlockError`: `.unavailable` if none answers, `.unauthenticated` or `.incompatibleNode` if it refuses.
     public static func connect(
         to seeds: String..., configuration: ClientConfiguration = ClientConfiguration()
     ) async throws -> Client {
@@ -183,6 +183,14 @@ public final class Client: Sendable {
         }
         return all
     }
+
+    /// The client's own thread, as an executor preference for tasks that ask.
+    ///
+    ///     await withTaskExecutorPreference(client.executor) { try await inbox.ask(row) }
+    ///
+    /// A task that runs there needs no change of thread to ask and to be answered. It must not block or compute for
+    /// long: every connection of the client waits for it.
+    public var executor: any TaskExecutor { loop.taskExecutor }
 
     /// Ends all connections. Requests without an outcome fail with `shuttingDown` or `unavailable`.
     public func close() async {

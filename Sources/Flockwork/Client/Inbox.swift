@@ -19,8 +19,8 @@ public struct Inbox<Input: Codable & Sendable, Output: Codable & Sendable>: Send
     /// - Throws: `FlockError`: what the request ended with, or why it was not accepted.
     public func ask(_ item: Input, deadline: Duration? = nil) async throws -> Output {
         try Task.checkCancellation()
-        switch try await core.ask(try input.encode(item), deadline: deadline, trace: TraceContext.current) {
-        case .value(let items, let index): return try output.decodeItem(index, of: items)
+        switch try await core.ask(try input.encodeItem(item), deadline: deadline, trace: TraceContext.current) {
+        case .value(let run, let index): return try output.decodeItem(run.items, index)
         case .filtered: throw FlockError(.filtered, "The pipeline filtered the request.")
         case .failed(let error): throw error
         }

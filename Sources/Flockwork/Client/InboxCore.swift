@@ -47,6 +47,12 @@ final class InboxCore: Sendable {
         self.ports = ports
     }
 
+    deinit {
+        // Sessions and their streams hold each other until they are ended.
+        let sessions = state.withLock { $0.sessions }
+        for session in sessions { session.abandon() }
+    }
+
     var tokens: [SessionToken] { state.withLock { $0.sessions.map(\.token) } }
 
     /// Opens a session with every node that can be reached. Throws if there is none.
@@ -209,42 +215,43 @@ final class InboxCore: Sendable {
 
 /// One `ask` under way: where to cancel it, once it has a sequence.
 private final class AskRequest: Sendable {
-    private enum State {
-        case unsent
-        case sent(Session, UInt64)
-        case cancelled
-    }
-    private let state = Mutex(State.unsent)
+    private static let unsent = UInt64.max
+    private static let cancelled = UInt64.max - 1
 
-    var isUnsent: Bool {
-        state.withLock { if case .unsent = $0 { true } else { false } }
-    }
+    /// The sequence, or one of the two above.
+    private let state = Atomic<UInt64>(AskRequest.unsent)
+    // Written before the sequence is published in `state`, read only after it was seen there.
+    private nonisolated(unsafe) var session: Session?
+
+    var isUnsent: Bool { state.load(ordering: .relaxed) == Self.unsent }
 
     /// Resumes the continuation itself if the session did not take the item.
     func submit(
         _ item: EncodedItem, deadline: Duration?, trace: TraceContext?, to session: Session,
         _ continuation: UnsafeContinuation<Answer, Never>
     ) {
-        let failure: FlockError? = state.withLock { state in
-            if case .cancelled = state { return FlockError(.cancelled, "The caller cancelled the request.") }
-            do {
-                let sequence = try session.ask(item, deadline: deadline, trace: trace, continuation: continuation)
-                guard let sequence else { return FlockError(.overloaded, "The session's window is full.") }
-                state = .sent(session, sequence)
-                return nil
-            } catch {
-                return FlockError.decoding(error)
-            }
+        guard isUnsent else {
+            return continuation.resume(returning: .failed(FlockError(.cancelled, "The caller cancelled the request.")))
         }
-        if let failure { continuation.resume(returning: .failed(failure)) }
+        self.session = session
+        do {
+            guard
+                let sequence = try session.ask(item, deadline: deadline, trace: trace, continuation: continuation)
+            else {
+                return continuation.resume(
+                    returning: .failed(FlockError(.overloaded, "The session's window is full.")))
+            }
+            let (isFirst, _) = state.compareExchange(
+                expected: Self.unsent, desired: sequence, ordering: .acquiringAndReleasing)
+            // Cancelled in between: whoever did it could not know the sequence yet.
+            if !isFirst { session.cancel(sequence) }
+        } catch {
+            continuation.resume(returning: .failed(FlockError.decoding(error)))
+        }
     }
 
     func cancel() {
-        let sent = state.withLock { state -> (Session, UInt64)? in
-            defer { state = .cancelled }
-            if case .sent(let session, let sequence) = state { return (session, sequence) }
-            return nil
-        }
-        if let (session, sequence) = sent { session.cancel(sequence) }
+        let earlier = state.exchange(Self.cancelled, ordering: .acquiringAndReleasing)
+        if earlier < Self.cancelled { session?.cancel(earlier) }
     }
 }

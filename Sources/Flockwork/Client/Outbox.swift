@@ -100,7 +100,7 @@ public struct OutcomeBatch<Value: Codable & Sendable>: Sendable {
             return (0..<count).map { index in
                 if mask?[index] == true { return .filtered }
                 do {
-                    return .value(try codec.decodeItem(index, of: items))
+                    return .value(try codec.decodeItem(items, index))
                 } catch {
                     return .failure(FlockError.decoding(error))
                 }

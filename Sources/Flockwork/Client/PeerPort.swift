@@ -51,10 +51,13 @@ final class PeerPort: SessionPort {
     func attach(
         _ token: SessionToken, onPart: @escaping @Sendable (StreamPart) -> Void,
         onEnd: @escaping @Sendable (FlockError) -> Void
-    ) {
-        guard let peer else { return onEnd(FlockError(.unavailable, "The node \(node) is not connected.")) }
+    ) -> @Sendable () -> Void {
+        guard let peer else {
+            onEnd(FlockError(.unavailable, "The node \(node) is not connected."))
+            return {}
+        }
         let limits = limits
-        _ = peer.call(
+        let call = peer.call(
             InboxMethods.fetch, on: address, deadline: InboxMethods.streamTime, build: { token.key.write(to: &$0) },
             onReply: { reply in
                 switch reply {
@@ -69,6 +72,7 @@ final class PeerPort: SessionPort {
                 case .failed(let error): onEnd(error)
                 }
             })
+        return { peer.cancel(call) }
     }
 
     func submit(_ message: SubmitMessage) {

@@ -7,11 +7,17 @@ internal import FlockWire
 // What callers have handed over and the loop has not taken yet. Asks that come between two turns of the loop lie
 // adjacent in one run, so a thousand callers cost one frame. Guarded by the session's lock; nothing in here waits.
 
-/// The answer to one `ask`, decoded by the caller and not by the loop.
+/// The answer to one `ask`, decoded by the caller and not by the loop. Kept small, since it is copied several times.
 enum Answer: Sendable {
-    case value(ItemBuffer, index: Int)
+    case value(AnsweredRun, index: Int)
     case filtered
-    case failed(FlockError)
+    indirect case failed(FlockError)
+}
+
+/// Results that came together, shared by the callers that wait for one of them each.
+final class AnsweredRun: Sendable {
+    let items: ItemBuffer
+    init(_ items: ItemBuffer) { self.items = items }
 }
 
 /// A run of requests that the loop takes and sends.

@@ -13,7 +13,7 @@ final class Session: Sendable {
     let token: SessionToken
     private let port: any SessionPort
     private let outbox: OutboxQueue
-    private let pending: Mutex<PendingRequests>
+    private let pending: AdaptiveMutex<PendingRequests>
     private let loopState: LoopConfined<LoopState>
     // See the comment above for why this needs no lock.
     private nonisolated(unsafe) let slots: UnsafeMutablePointer<UnsafeContinuation<Answer, Never>?>
@@ -31,6 +31,8 @@ final class Session: Sendable {
         var untold: [SequenceRun] = []
         var untoldItems = 0
         var isAttached = false
+        /// Ends the stream of outcomes.
+        var detach: (@Sendable () -> Void)?
         var expiryTimer: LoopTimer?
         var tellTimer: LoopTimer?
         var lostSince: Tick?
@@ -42,7 +44,7 @@ final class Session: Sendable {
         self.token = token
         self.port = port
         self.outbox = outbox
-        pending = Mutex(PendingRequests(window: token.window, layout: layout))
+        pending = AdaptiveMutex(PendingRequests(window: token.window, layout: layout))
         loopState = LoopConfined(LoopState(), on: port.loop)
         mask = UInt64(token.window - 1)
         slots = .allocate(capacity: token.window)
@@ -163,15 +165,22 @@ final class Session: Sendable {
         }
     }
 
+    /// Nobody holds the inbox any more.
+    func abandon() {
+        port.loop.execute { self.end(FlockError(.shuttingDown, "The inbox was let go.")) }
+    }
+
     // MARK: Loop's side
 
     /// Begins to stream outcomes. Call once, on the loop.
+    ///
+    /// The stream holds the session until `end`: a weak reference would make every retain of it a slow one.
     func attach() {
         loopState.with { $0.isAttached = true }
         if !resumed.load(ordering: .relaxed) { usable.store(true, ordering: .relaxed) }
-        port.attach(
-            token, onPart: { [weak self] part in self?.received(part) },
-            onEnd: { [weak self] error in self?.detached(error) })
+        let detach = port.attach(
+            token, onPart: { part in self.received(part) }, onEnd: { error in self.detached(error) })
+        loopState.with { $0.detach = detach }
     }
 
     /// Sends what callers have handed over.
@@ -265,14 +274,20 @@ final class Session: Sendable {
     }
 
     private func answer(_ run: OutcomeRun) {
-        for index in 0..<run.sequences.count {
-            guard let caller = takeSlot(run.sequences.first + UInt64(index)) else { continue }
-            switch run.outcome {
-            case .values(let items, let filtered):
-                caller.resume(returning: filtered?[index] == true ? .filtered : .value(items, index: index))
-            case .filtered: caller.resume(returning: .filtered)
-            case .failed(let error): caller.resume(returning: .failed(error))
+        let first = run.sequences.first
+        switch run.outcome {
+        case .values(let items, let filtered):
+            let answered = AnsweredRun(items)
+            for index in 0..<run.sequences.count {
+                let isFiltered = filtered?[index] == true
+                takeSlot(first + UInt64(index))?.resume(
+                    returning: isFiltered ? .filtered : .value(answered, index: index))
             }
+        case .filtered:
+            for index in 0..<run.sequences.count { takeSlot(first + UInt64(index))?.resume(returning: .filtered) }
+        case .failed(let error):
+            let failed = Answer.failed(error)
+            for index in 0..<run.sequences.count { takeSlot(first + UInt64(index))?.resume(returning: failed) }
         }
     }
 
@@ -306,9 +321,9 @@ final class Session: Sendable {
         if isMuch {
             tellNow()
         } else if isQuiet {
-            let timer = port.loop.schedule(after: .milliseconds(20)) { [weak self] in
-                self?.loopState.with { $0.tellTimer = nil }
-                self?.tellNow()
+            let timer = port.loop.schedule(after: .milliseconds(20)) {
+                self.loopState.with { $0.tellTimer = nil }
+                self.tellNow()
             }
             loopState.with { $0.tellTimer = timer }
         }
@@ -361,7 +376,7 @@ final class Session: Sendable {
         if error.code == .unavailable {
             let now = EventLoop.now
             loopState.with { $0.lostSince = $0.lostSince ?? now }
-            port.onConnected { [weak self] in self?.reattach() }
+            port.onConnected { self.reattach() }
             scheduleExpiry()
         } else {
             end(error)
@@ -379,7 +394,7 @@ final class Session: Sendable {
 
     private func scheduleExpiry() {
         guard loopState.with({ $0.expiryTimer == nil && !$0.ended }) else { return }
-        let timer = port.loop.schedule(after: .milliseconds(10)) { [weak self] in self?.expire() }
+        let timer = port.loop.schedule(after: .milliseconds(10)) { self.expire() }
         loopState.with { $0.expiryTimer = timer }
     }
 
@@ -421,5 +436,10 @@ final class Session: Sendable {
         }
         fail(open, with: error)
         for caller in pending.woken { caller.resume() }
+        let detach = loopState.with { state in
+            state.isAttached = false
+            return state.detach.take()
+        }
+        detach?()
     }
 }

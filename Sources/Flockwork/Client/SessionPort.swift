@@ -15,10 +15,11 @@ protocol SessionPort: Sendable {
     var isConnected: Bool { get }
     func open(_ request: OpenRequest) async throws -> SessionToken
     func close(_ token: SessionToken) async throws
-    /// Streams acceptance and outcomes of a session, until `onEnd`.
+    /// Streams acceptance and outcomes of a session, until `onEnd`, or until the returned closure is called.
     func attach(
         _ token: SessionToken, onPart: @escaping @Sendable (StreamPart) -> Void,
-        onEnd: @escaping @Sendable (FlockError) -> Void)
+        onEnd: @escaping @Sendable (FlockError) -> Void
+    ) -> @Sendable () -> Void
     func submit(_ message: SubmitMessage)
     func cancel(_ message: CancelMessage)
     /// Calls back when the inbox can be reached again.

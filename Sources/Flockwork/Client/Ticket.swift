@@ -31,6 +31,7 @@ public struct Tickets: Sendable, RandomAccessCollection {
 
     public var startIndex: Int { 0 }
 
+    /// The ticket of the request at `index` of what was posted.
     public subscript(index: Int) -> Ticket {
         precondition(index >= 0 && index < endIndex, "ticket \(index) of \(endIndex)")
         var at = starts.count - 1

@@ -61,9 +61,14 @@ extension InboxActor {
         }
     }
 
-    func attach(_ key: SessionKey, to sink: OutcomeStream.Sink) {
-        guard isOwned(key.partition) else { return end(sink, with: Self.noPartition(key.partition)) }
+    /// Returns the stream's number, for `detach`.
+    @discardableResult
+    func attach(_ key: SessionKey, to sink: OutcomeStream.Sink) -> UInt64 {
         let number = takeNumber()
+        guard isOwned(key.partition) else {
+            end(sink, with: Self.noPartition(key.partition))
+            return number
+        }
         let place = SessionPlace(partition: key.partition, session: key.session)
         // The newest stream wins: the session's client has come back over another connection. An older one is ended
         // only once the secret has proved right, which the answer to `attach` says.
@@ -84,9 +89,10 @@ extension InboxActor {
                 call.onCancel { [weak self] in self?.assumeIsolated { $0.detach(number) } }
             }
         }
+        return number
     }
 
-    private func detach(_ number: UInt64) {
+    func detach(_ number: UInt64) {
         guard let stream = streams.removeValue(forKey: number) else { return }
         if streamOfSession[stream.place] == number { streamOfSession[stream.place] = nil }
         step(stream.place.partition, .detach(subscriber: number))
@@ -128,7 +134,8 @@ extension InboxActor {
                 .submit(
                     session: key.session, secret: key.secret,
                     run: AcceptRun(
-                        sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline, trace: run.trace),
+                        sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline,
+                        trace: run.trace),
                     reply: stream))
             if run.notify, let through = acceptedThrough { noteAccepted(through: through + 1, in: stream) }
         }

@@ -136,7 +136,7 @@ distributed actor InboxActor {
             do {
                 var reader = ByteReader(call.arguments)
                 let key = try SessionKey(from: &reader)
-                inbox.assumeIsolated { $0.attach(key, to: .call(call)) }
+                _ = inbox.assumeIsolated { $0.attach(key, to: .call(call)) }
             } catch {
                 call.fail(FlockError(.protocolViolation, "fetch: \(error)"))
             }

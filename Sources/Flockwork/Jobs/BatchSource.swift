@@ -16,8 +16,8 @@ public protocol BatchSource<Item>: Sendable {
 /// Where a job's results go.
 public protocol BatchSink<Item>: Sendable {
     associatedtype Item: Sendable
-    /// Takes a batch. `batch.position + batch.origin(of: i)` is item i's place in the source. Called by several lanes at
-    /// the same time, in no particular order.
+    /// Takes a batch. `batch.position + batch.origin(of: i)` is item i's place in the source. Called by several lanes
+    /// at the same time, in no particular order.
     func receive(_ batch: Batch<Item>) async throws
 }
 

@@ -8,7 +8,7 @@ internal import Logging
 internal import Synchronization
 
 // A bounded job is a pipeline without an inbox: no ids, no log, no network. Each lane is one task with instances of its
-// own that pulls a batch, awaits every step and delivers the result, so back-pressure is simply that it has not asked yet.
+// own that pulls a batch, awaits every step and delivers the result. Back-pressure is simply that it has not asked yet.
 
 /// What a bounded job did.
 public struct JobReport: Sendable, Equatable {
@@ -43,8 +43,8 @@ public struct JobReport: Sendable, Equatable {
 extension Pipeline {
     /// Runs every batch of a source through the pipeline and hands the results to a sink.
     ///
-    /// `lanes` batches are under way at once, each through instances of its own; nil: one a core. A batch that throws is
-    /// halved until its bad items are found: they are counted and reported, and the job goes on.
+    /// `lanes` batches are under way at once, each through instances of its own; nil: one a core. A batch that throws
+    /// is halved until its bad items are found: they are counted and reported, and the job goes on.
     /// - Throws: what the source or the sink throws, and `FlockError` where a model cannot be loaded.
     public func run<Source: BatchSource<Input>, Sink: BatchSink<Output>>(
         from source: Source, into sink: Sink, lanes: Int? = nil

@@ -27,8 +27,9 @@ final class LocalPort: SessionPort {
     func attach(
         _ token: SessionToken, onPart: @escaping @Sendable (StreamPart) -> Void,
         onEnd: @escaping @Sendable (FlockError) -> Void
-    ) {
-        inbox.assumeIsolated { $0.attach(token.key, to: .local(onPart: onPart, onEnd: onEnd)) }
+    ) -> @Sendable () -> Void {
+        let number = inbox.assumeIsolated { $0.attach(token.key, to: .local(onPart: onPart, onEnd: onEnd)) }
+        return { [inbox] in inbox.assumeIsolated { $0.detach(number) } }
     }
 
     func submit(_ message: SubmitMessage) { inbox.assumeIsolated { $0.submitted(message) } }

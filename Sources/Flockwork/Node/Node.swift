@@ -51,6 +51,7 @@ public final class Node: Service, Sendable {
     /// Starts, runs until the task is cancelled or a graceful shutdown begins, then drains and stops.
     public func run() async throws {
         if running.withLock({ $0 == nil }) { try await start() }
+        // It throws when the task is cancelled, which ends the node in the same way.
         try? await gracefulShutdown()
         await shutDown()
     }

@@ -53,7 +53,8 @@ struct RunningNode: Sendable {
         guard configuration.port == 0 || own.port == configuration.port else {
             throw FlockError(
                 .invalidInput,
-                "The member list gives \(configuration.id) port \(own.port), but it is told to listen on \(configuration.port)."
+                "The member list gives \(configuration.id) port \(own.port), but it is told to listen on "
+                    + "\(configuration.port)."
             )
         }
         return view

@@ -1,11 +1,13 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-import Flockwork
-import Glibc
+internal import FlockWire
+internal import Glibc
 
-enum FreePorts {
-    /// Ports of 127.0.0.1 that nobody listens on.
-    static func find(_ count: Int) throws -> [Int] {
+/// Ports for a member list, which names them before the nodes listen.
+public enum FreePorts {
+    /// Ports of 127.0.0.1 that nobody listens on now. Another process may take one before its node does.
+    /// - Throws: `FlockError(.system)` when there is none.
+    public static func find(_ count: Int) throws -> [Int] {
         var sockets: [Int32] = []
         defer { for socket in sockets { close(socket) } }
         return try (0..<count).map { _ in
