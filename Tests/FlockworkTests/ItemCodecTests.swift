@@ -17,10 +17,10 @@ struct ItemCodecTests {
         if let layout, !items.isEmpty { #expect(buffer.layout == layout) }
         #expect(try codec.decode(buffer).items == items)
         for (index, item) in items.enumerated() {
-            #expect(try codec.decodeItem(index, of: buffer) == item)
+            #expect(try codec.decodeItem(buffer, index) == item)
             // One item alone lies as it does in a batch.
             var writer = ByteWriter()
-            try codec.encode(item).write(to: &writer)
+            try codec.encodeItem(item).write(to: &writer)
             #expect(writer.finish() == buffer[index])
         }
         // Over the wire and back.
@@ -87,9 +87,9 @@ struct ItemCodecTests {
     @Test("a single result of another size is refused, not read past its end")
     func otherSize() throws {
         let floats = try ItemCodec<Float>().encode(Batch([1]))
-        #expect(throws: FlockError.self) { try ItemCodec<Double>().decodeItem(0, of: floats) }
-        #expect(throws: (any Error).self) { try ItemCodec<Review>().decodeItem(0, of: floats) }
-        let error = #expect(throws: FlockError.self) { _ = try ItemCodec<Row>(rowWidth: 2).encode([1, 2, 3] as Row) }
+        #expect(throws: FlockError.self) { try ItemCodec<Double>().decodeItem(floats, 0) }
+        #expect(throws: (any Error).self) { try ItemCodec<Review>().decodeItem(floats, 0) }
+        let error = #expect(throws: FlockError.self) { _ = try ItemCodec<Row>(rowWidth: 2).encodeItem([1, 2, 3]) }
         #expect(error?.code == .invalidInput)
     }
 
@@ -98,8 +98,8 @@ struct ItemCodecTests {
         var limits = Limits()
         limits.payloadBytes = 100
         let codec = ItemCodec<String>(limits: limits)
-        let error = #expect(throws: FlockError.self) { _ = try codec.encode(String(repeating: "x", count: 101)) }
+        let error = #expect(throws: FlockError.self) { _ = try codec.encodeItem(String(repeating: "x", count: 101)) }
         #expect(error?.code == .tooLarge)
-        #expect(throws: Never.self) { _ = try codec.encode(String(repeating: "x", count: 90)) }
+        #expect(throws: Never.self) { _ = try codec.encodeItem(String(repeating: "x", count: 90)) }
     }
 }

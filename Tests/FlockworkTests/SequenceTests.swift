@@ -104,7 +104,9 @@ struct SequenceTests {
         for (base, ended, expected) in [(1, false, 0), (2, false, 2), (8, false, 3), (0, true, 3)] {
             var pending = PendingRequests(window: 8, layout: .fixed(stride: 8))
             _ = pending.post(items(0..<8), deadline: nil, trace: nil, accepted: nil)
-            for _ in 0..<3 { pending.waiting.append(await Self.continuation()) }
+            for number in 0..<3 {
+                pending.waiting.append(.init(number: UInt64(number), caller: await Self.continuation()))
+            }
             pending.base = UInt64(base)
             if ended { pending.ended = FlockError(.unavailable, "") }
             #expect(pending.wakeable().count == expected, "base \(base)")

@@ -1,6 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// A library is opened with RTLD_LOCAL, so that the copies of OpenMP, protobuf and the like that each vendor ships do not
+// A library is opened with RTLD_LOCAL, so that the copies of OpenMP, protobuf and the like that vendors ship do not
 // meet. It is never closed: some keep threads and thread-local state until the process ends.
 
 import FlockWire
