@@ -129,6 +129,8 @@ final class Session: Sendable {
         port.loop.execute {
             self.flush()
             let run = SequenceRun(first: sequence, count: 1)
+            // The answer may have been faster, and the slot be another request's by now.
+            guard self.loopState.with({ !$0.sent.delivered.missing(in: run).isEmpty }) else { return }
             self.port.cancel(CancelMessage(key: self.token.key, sequences: run))
             if let caller = self.takeSlot(sequence) {
                 caller.resume(returning: .failed(FlockError(.cancelled, "The caller cancelled the request.")))
