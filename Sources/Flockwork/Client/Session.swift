@@ -368,8 +368,8 @@ final class Session: Sendable {
         guard loopState.with({ !$0.isAttached && !$0.ended }) else { return }
         loopState.with { $0.lostSince = nil }
         attach()
-        let again = loopState.with { $0.sent.unanswered() }
-        if !again.isEmpty { send(again) }
+        // Also when nothing is open: what was told over the lost connection may never have arrived.
+        send(loopState.with { $0.sent.unanswered() })
     }
 
     private func scheduleExpiry() {
