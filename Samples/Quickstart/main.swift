@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// The program of README.md: a stage, a model, a node, and one request. The inbox is in this process, so the
-// request crosses no socket.
+// The program of README.md: a stage, a model, a node, and one request, which crosses no socket since the inbox is in
+// this process. Then two more by a client, which might be in another one: see Posting.swift.
 
 import Distributed
 import Flockwork
@@ -26,5 +26,6 @@ let node = Node(pipelines: spam)
 try await node.start()
 let inbox = try await node.inbox(of: spam)
 print(try await inbox.ask(Message(text: "Win now!"), deadline: .milliseconds(500)))
+try await post([Message(text: "Lunch?"), Message(text: "Free money!")], to: spam, at: "127.0.0.1:\(node.port ?? 7400)")
 await inbox.close()
 await node.shutDown()
