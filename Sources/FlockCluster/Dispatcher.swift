@@ -53,6 +53,7 @@ public struct Dispatcher: Sendable {
             hosts.up(id, isLocal: isLocal, items: max(creditItems, 1), bytes: max(creditBytes, 1))
         case .hostDown(let id): hostDown(id, out: &out)
         case .finished(let id, let runs): settle(id, runs, goesBack: false)
+        case .failed(let id, let runs): failed(id, runs, out: &out)
         case .returned(let id, let runs): settle(id, runs, goesBack: true)
         case .revoke(let run): revoke(run, out: &out)
         case .tick: send(now: now, out: &out)
@@ -101,21 +102,31 @@ public struct Dispatcher: Sendable {
     private mutating func hostDown(_ id: HostID, out: inout [DispatcherDirective]) {
         guard let host = hosts.slot(of: id) else { return }
         // Backwards, since each goes to the front of the queue.
-        for slot in pieces.slots(of: host).reversed() {
-            release(slot)
-            let run = pieces[slot].run
-            if pieces[slot].isRevoked {
-                pieces.remove(slot)
-            } else if run.attempt >= attempts {
-                pieces.remove(slot)
-                let error = FlockError(.poison, "\(attempts) hosts went down while they held the request")
-                giveUp(run, error, out: &out)
-            } else {
-                pieces[slot].run.attempt += 1
-                requeue(slot)
-            }
-        }
+        for slot in pieces.slots(of: host).reversed() { tryAgain(slot, out: &out) }
         hosts.down(id)
+    }
+
+    private mutating func failed(_ id: HostID, _ runs: [RequestRun], out: inout [DispatcherDirective]) {
+        guard let host = hosts.slot(of: id) else { return }
+        for run in runs.reversed() {
+            for slot in cut(run, where: { $0.host == host }).reversed() { tryAgain(slot, out: &out) }
+        }
+    }
+
+    /// The host of a piece ended an attempt without an outcome.
+    private mutating func tryAgain(_ slot: Int, out: inout [DispatcherDirective]) {
+        release(slot)
+        let run = pieces[slot].run
+        if pieces[slot].isRevoked {
+            pieces.remove(slot)
+        } else if run.attempt >= attempts {
+            pieces.remove(slot)
+            let error = FlockError(.poison, "\(attempts) hosts were lost while they held the request")
+            giveUp(run, error, out: &out)
+        } else {
+            pieces[slot].run.attempt += 1
+            requeue(slot)
+        }
     }
 
     private func giveUp(_ run: OpenRun, _ error: FlockError, out: inout [DispatcherDirective]) {

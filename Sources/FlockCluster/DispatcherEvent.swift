@@ -25,6 +25,8 @@ public enum DispatcherEvent: Sendable {
     case hostDown(HostID)
     /// A host answered these, however; its credit returns. Runs may be parts of what was sent, or several at once.
     case finished(HostID, runs: [RequestRun])
+    /// A host, or one behind it, began with these and gave no outcome: that is an attempt, as if it had gone down.
+    case failed(HostID, runs: [RequestRun])
     /// A host hands back what it did not start; that is no attempt.
     case returned(HostID, runs: [RequestRun])
     /// Nobody waits for these any more.

@@ -1,7 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 internal import FlockWire
-internal import Synchronization
 
 /// Outcomes for one session.
 struct SessionOutcomes: Sendable {
@@ -9,29 +8,26 @@ struct SessionOutcomes: Sendable {
     var runs: [OutcomeRun]
 }
 
-/// Runs that were given to a lane together, and who hears what became of them. Used on the loop.
-final class Assignment: Sendable {
-    private let open: Atomic<Int>
-    private let isLost = Atomic(false)
-    private let onOutcomes: @Sendable ([SessionOutcomes]) -> Void
-    private let onEnd: @Sendable (_ isLost: Bool) -> Void
+/// How a run of requests ended at the stages.
+enum RunEnding: Sendable {
+    /// Every item has an outcome.
+    case done([OutcomeRun])
+    /// Nobody waits for it any more.
+    case revoked
+    /// Whoever had it gave no outcome: its node was lost, or it took too long.
+    case lost
+    /// It was never handed to anybody.
+    case returned
+}
 
-    /// `onEnd` is called once, when all `items` have ended: with true if some ended without an outcome.
-    init(
-        items: Int, onOutcomes: @escaping @Sendable ([SessionOutcomes]) -> Void,
-        onEnd: @escaping @Sendable (_ isLost: Bool) -> Void
-    ) {
-        open = Atomic(items)
-        self.onOutcomes = onOutcomes
+/// Who hears what became of runs that were given to a lane. Called on the loop, once for every item.
+final class Assignment: Sendable {
+    private let onEnd: @Sendable (RequestRun, RunEnding) -> Void
+
+    init(onEnd: @escaping @Sendable (RequestRun, RunEnding) -> Void) {
         self.onEnd = onEnd
     }
 
-    /// `items` of it have ended, with these outcomes; `lost`: without, since who had them is gone.
-    func ended(_ items: Int, _ outcomes: [SessionOutcomes], lost: Bool) {
-        if !outcomes.isEmpty { onOutcomes(outcomes) }
-        if lost { isLost.store(true, ordering: .relaxed) }
-        let left = open.subtract(items, ordering: .acquiringAndReleasing).newValue
-        precondition(left >= 0, "an assignment ended \(-left) items too many")
-        if left == 0 { onEnd(isLost.load(ordering: .relaxed)) }
-    }
+    /// The run, or a part of it, has ended.
+    func ended(_ run: RequestRun, _ ending: RunEnding) { onEnd(run, ending) }
 }

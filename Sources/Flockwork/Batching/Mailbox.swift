@@ -64,7 +64,9 @@ final class Mailbox: Sendable {
     func take() async -> [WorkRun]? {
         while true {
             switch attempt() {
-            case .batch(let runs): return runs
+            case .batch(let runs, let next):
+                next?.resume(returning: true)
+                return runs
             case .closed: return nil
             case .wait(let duration):
                 if let duration { wakeAfter(duration) }
@@ -75,7 +77,8 @@ final class Mailbox: Sendable {
     }
 
     private enum Attempt {
-        case batch([WorkRun])
+        /// And an idle instance for what the batch left behind.
+        case batch([WorkRun], next: UnsafeContinuation<Bool, Never>?)
         case wait(Duration?)
         case closed
     }
@@ -88,7 +91,10 @@ final class Mailbox: Sendable {
                 items: state.items, bytes: state.bytes, waited: waited, idle: state.waiting.count,
                 draining: state.isClosed, limits: limits)
             {
-            case .take(let items, let bytes): return .batch(Self.cut(items: items, bytes: bytes, from: &state))
+            case .take(let items, let bytes):
+                let batch = Self.cut(items: items, bytes: bytes, from: &state)
+                // This instance is busy now: what is left must not wait for it while another one is idle.
+                return .batch(batch, next: state.runs.isEmpty ? nil : state.waiting.popLast())
             case .wait(let duration):
                 defer { state.lingering = true }
                 return .wait(state.lingering ? nil : duration)

@@ -52,18 +52,7 @@ distributed actor StageHost {
 
     private func run(_ message: RunMessage, for call: DirectCall, limits: Limits) throws {
         try check(message.items)
-        let assignment = Assignment(
-            items: message.items.count,
-            onOutcomes: { outcomes in
-                call.part { OutcomesMessage(outcomes: outcomes).write(to: &$0, limits: limits) }
-            },
-            onEnd: { isLost in
-                if isLost {
-                    call.fail(FlockError(.unavailable, "A later stage's node was lost."))
-                } else {
-                    call.finish()
-                }
-            })
+        let assignment = Self.answering(call, items: message.items.count, limits: limits)
         let now = EventLoop.now
         var first = 0
         var work: [WorkRun] = []
@@ -75,6 +64,26 @@ distributed actor StageHost {
             first += run.requests.count
         }
         runner.mailbox.put(work)
+    }
+
+    /// Sends outcomes as parts of the call's answer, and ends the call with the last item.
+    private static func answering(_ call: DirectCall, items: Int, limits: Limits) -> Assignment {
+        let open = LoopConfined(items, on: call.peer.loop)
+        return Assignment { run, ending in
+            if case .done(let outcomes) = ending {
+                let place = SessionPlace(partition: run.partition, session: run.session)
+                let message = OutcomesMessage(outcomes: [SessionOutcomes(place: place, runs: outcomes)])
+                call.part { message.write(to: &$0, limits: limits) }
+            } else {
+                call.fail(FlockError(.unavailable, "A later stage's node was lost."))
+            }
+            let left = open.with { open in
+                open -= run.count
+                return open
+            }
+            precondition(left >= 0, "a call of \(items) items ended \(-left) too many")
+            if left == 0 { call.finish() }
+        }
     }
 
     /// Sends runs to a lane of another node. Each run's assignment hears what became of it.
@@ -120,8 +129,7 @@ private final class OpenWork: Sendable {
                     sequences: inside.run.sequences,
                     outcome: outcome.outcome.slice(from: offset, count: inside.run.count))
                 runs.replaceSubrange(index...index, with: parts.filter { !$0.isInside }.map(\.0))
-                work.assignment.ended(
-                    inside.run.count, [SessionOutcomes(place: outcomes.place, runs: [part])], lost: false)
+                work.assignment.ended(inside.run, .done([part]))
             }
         }
     }
@@ -133,10 +141,9 @@ private final class OpenWork: Sendable {
         for work in left {
             if let error, error.code == .invalidInput || error.code == .tooLarge {
                 let failed = OutcomeRun(sequences: work.run.sequences, outcome: .failed(error))
-                work.assignment.ended(
-                    work.run.count, [SessionOutcomes(place: work.place, runs: [failed])], lost: false)
+                work.assignment.ended(work.run, .done([failed]))
             } else {
-                work.assignment.ended(work.run.count, [], lost: true)
+                work.assignment.ended(work.run, .lost)
             }
         }
     }

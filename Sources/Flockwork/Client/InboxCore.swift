@@ -150,7 +150,7 @@ final class InboxCore: Sendable {
         let trace = TraceContext.current
         while rest.count > 0 {
             let session = try await session()
-            let count = min(rest.count, session.token.window / 4)
+            let count = min(rest.count, max(1, session.token.window / 4))
             let part = rest.slice(from: 0, count: count)
             let run: SequenceRun?
             do {

@@ -138,6 +138,8 @@ final class Session: Sendable {
         port.loop.execute {
             self.flush()
             let run = SequenceRun(first: sequence, count: 1)
+            // The answer may have been faster, and the slot be another request's by now.
+            guard self.loopState.with({ !$0.sent.delivered.missing(in: run).isEmpty }) else { return }
             self.port.cancel(CancelMessage(key: self.token.key, sequences: run))
             if let caller = self.takeSlot(sequence) {
                 caller.resume(returning: .failed(FlockError(.cancelled, "The caller cancelled the request.")))
@@ -388,8 +390,8 @@ final class Session: Sendable {
         guard loopState.with({ !$0.isAttached && !$0.ended }) else { return }
         loopState.with { $0.lostSince = nil }
         attach()
-        let again = loopState.with { $0.sent.unanswered() }
-        if !again.isEmpty { send(again) }
+        // Also when nothing is open: what was told over the lost connection may never have arrived.
+        send(loopState.with { $0.sent.unanswered() })
     }
 
     private func scheduleExpiry() {

@@ -109,21 +109,15 @@ extension InboxActor {
                 return
             }
             // What waits here is dropped; its outcome is in the partition already.
-            for work in runner.mailbox.revoke(run) { work.assignment.ended(work.run.count, [], lost: false) }
+            for work in runner.mailbox.revoke(run) { work.assignment.ended(work.run, .revoked) }
         }
     }
 
     private func send(_ runs: [OpenRun], to host: HostID, pipeline index: Int) {
         guard let node = pipelines[index].hosts[host] else { return }
-        let requests = runs.map(\.requests)
-        let assignment = Assignment(
-            items: runs.reduce(0) { $0 + $1.items.count },
-            onOutcomes: { [weak self] outcomes in self?.assumeIsolated { $0.complete(outcomes) } },
-            onEnd: { [weak self] isLost in
-                self?.assumeIsolated { inbox in
-                    inbox.feed(index, isLost ? .returned(host, runs: requests) : .finished(host, runs: requests))
-                }
-            })
+        let assignment = Assignment { [weak self] run, ending in
+            self?.assumeIsolated { $0.ended(run, ending, host: host, pipeline: index) }
+        }
         run(
             runs.map { WorkRun($0, arrived: EventLoop.now, assignment: assignment) }, on: node, pipeline: index, lane: 0
         )
@@ -137,18 +131,23 @@ extension InboxActor {
             StageHost.call(
                 peer, pipeline: pipelines[index].definition, lane: lane, runs: runs, limits: limits)
         } else {
-            for run in runs { run.assignment.ended(run.run.count, [], lost: true) }
+            for work in runs { work.assignment.ended(work.run, .returned) }
+        }
+    }
+
+    /// A host is through with a run of this node's partitions. The first outcome of each request counts.
+    private func ended(_ run: RequestRun, _ ending: RunEnding, host: HostID, pipeline index: Int) {
+        switch ending {
+        case .done(let outcomes):
+            feed(index, .finished(host, runs: [run]))
+            step(run.partition, .completed(session: run.session, runs: outcomes))
+        case .revoked: feed(index, .finished(host, runs: [run]))
+        case .lost: feed(index, .failed(host, runs: [run]))
+        case .returned: feed(index, .returned(host, runs: [run]))
         }
     }
 
     // MARK: Results
-
-    /// Outcomes of requests whose partitions are here: the first one of each counts.
-    func complete(_ outcomes: [SessionOutcomes]) {
-        for outcome in outcomes {
-            step(outcome.place.partition, .completed(session: outcome.place.session, runs: outcome.runs))
-        }
-    }
 
     /// A lane on this node has finished a batch. On the loop.
     func finished(_ batch: FinishedBatch, pipeline index: Int, lane: Int) {
@@ -159,15 +158,14 @@ extension InboxActor {
             for work in batch.runs {
                 let outcomes = batch.result.outcomes(of: work.run.sequences, from: first)
                 first += work.run.count
-                work.assignment.ended(
-                    work.run.count, [SessionOutcomes(place: work.place, runs: outcomes)], lost: false)
+                work.assignment.ended(work.run, .done(outcomes))
             }
         }
     }
 
     private func forward(_ batch: FinishedBatch, pipeline index: Int, to lane: Int) {
         guard let node = nextNode(pipeline: index, lane: lane) else {
-            for work in batch.runs { work.assignment.ended(work.run.count, [], lost: true) }
+            for work in batch.runs { work.assignment.ended(work.run, .lost) }
             return
         }
         var first = 0
@@ -175,15 +173,16 @@ extension InboxActor {
         for work in batch.runs {
             let (kept, ended) = batch.result.forwarded(of: work.run.sequences, from: first)
             first += work.run.count
-            let endedItems = ended.reduce(0) { $0 + $1.sequences.count }
             for (sequences, items) in kept {
                 var part = work
                 part.run.sequences = sequences
                 part.items = items
                 next.append(part)
             }
-            if endedItems > 0 {
-                work.assignment.ended(endedItems, [SessionOutcomes(place: work.place, runs: ended)], lost: false)
+            for outcome in ended {
+                var part = work.run
+                part.sequences = outcome.sequences
+                work.assignment.ended(part, .done([outcome]))
             }
         }
         if !next.isEmpty { run(next, on: node, pipeline: index, lane: lane) }
