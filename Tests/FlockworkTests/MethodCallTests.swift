@@ -136,9 +136,11 @@ struct MethodCallTests {
         let lost = Collected<Bool>()
         let work = WorkRun(
             run: requests, items: try ItemCodec<Int>().encode(Batch([1, 2, 3])), arrived: .zero,
-            assignment: Assignment(
-                items: 3, onOutcomes: { outcomes in for run in outcomes.flatMap(\.runs) { ended.append(run) } },
-                onEnd: { lost.append($0) }))
+            assignment: Assignment { _, ending in
+                guard case .done(let runs) = ending else { return lost.append(true) }
+                for run in runs { ended.append(run) }
+                lost.append(false)
+            })
         await place.peerNode.loop.run {
             StageHost.call(peer, pipeline: pipeline.definition, lane: 0, runs: [work], limits: Limits())
         }

@@ -28,7 +28,10 @@ final class ScriptedPort: SessionPort {
     func attach(
         _ token: SessionToken, onPart: @escaping @Sendable (StreamPart) -> Void,
         onEnd: @escaping @Sendable (FlockError) -> Void
-    ) { handlers.withLock { $0.append((onPart, onEnd)) } }
+    ) -> @Sendable () -> Void {
+        handlers.withLock { $0.append((onPart, onEnd)) }
+        return {}
+    }
     func submit(_ message: SubmitMessage) { submits.append(message) }
     func cancel(_ message: CancelMessage) { cancels.append(message) }
     func onConnected(_ body: @escaping @Sendable () -> Void) { loop.execute(body) }
@@ -79,7 +82,8 @@ struct SessionTests {
         let port = try ScriptedPort()
         let outbox = OutboxQueue()
         let session = Session(
-            token: ScriptedPort.token(window: window), layout: Self.layout, port: port, outbox: outbox)
+            token: ScriptedPort.token(window: window), layout: Self.layout, port: port, outbox: outbox,
+            onEnd: {})
         await port.loop.run { session.attach() }
         do { try await body(session, port, outbox) } catch {
             await port.loop.stop()
@@ -128,11 +132,11 @@ struct SessionTests {
             await port.settle()
             await port.say(Self.outcome(next, 8..<9))
             while second.all.isEmpty { await Task.yield() }
-            guard case .value(let items, 0)? = second.all.first else {
+            guard case .value(let answered, 0)? = second.all.first else {
                 Issue.record("the second caller got \(second.all)")
                 return
             }
-            #expect(items.rows(of: Int64.self, width: 1)?.elements == [8])
+            #expect(answered.items.rows(of: Int64.self, width: 1)?.elements == [8])
         }
     }
 
