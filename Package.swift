@@ -88,6 +88,9 @@ let package = Package(
             name: "FlockModelsTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
             swiftSettings: settings),
         .testTarget(
+            name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
+            swiftSettings: settings),
+        .testTarget(
             name: "FlockTransportTests", dependencies: ["FlockTransport", "FlockWire", "FlockTestKit", log],
             swiftSettings: settings),
         .testTarget(
