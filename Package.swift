@@ -106,6 +106,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
+        .testTarget(name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]
 )

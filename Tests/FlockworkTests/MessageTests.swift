@@ -132,7 +132,7 @@ struct MessageTests {
     func stageMessages() throws {
         let limits = Limits()
         let place = SessionPlace(partition: PartitionID(7), session: SessionID(rawValue: .max))
-        let none = Assignment(items: 5, onOutcomes: { _ in }, onEnd: { _ in })
+        let none = Assignment { _, _ in }
         let work = [(UInt64(0), Tick?.none, Int64(2)), (UInt64.max - 4, Tick(nanoseconds: 5_000_000), Int64(3))].map {
             WorkRun(
                 run: RequestRun(
