@@ -103,7 +103,9 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
-        .testTarget(name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], swiftSettings: settings),
+        .testTarget(
+            name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
+            swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]
 )
