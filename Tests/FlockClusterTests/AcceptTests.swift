@@ -48,6 +48,7 @@ struct AcceptTests {
     func refusalThenRetry() {
         var limits = Limits()
         limits.openBytes = 2000
+        limits.reservedResultBytes = 256
         var partition = Partition(limits)
         let session = partition.open()
         _ = partition.submit(session, 0, 5)
@@ -62,6 +63,7 @@ struct AcceptTests {
     func refusalThenCancel() {
         var limits = Limits()
         limits.openBytes = 2000
+        limits.reservedResultBytes = 256
         var partition = Partition(limits)
         let session = partition.open()
         _ = partition.attach(session)
@@ -84,6 +86,7 @@ struct AcceptTests {
     func retryAfter() {
         var limits = Limits()
         limits.openBytes = 1000
+        limits.reservedResultBytes = 256
         limits.retryAfter = .milliseconds(7)
         var partition = Partition(limits)
         let session = partition.open()
@@ -164,6 +167,7 @@ struct AcceptTests {
     func never() throws {
         var limits = Limits()
         limits.openBytes = 5000
+        limits.reservedResultBytes = 256
         limits.itemsPerRun = 500
         var partition = Partition(limits)
         let session = partition.open(window: 10)
@@ -209,11 +213,12 @@ struct AcceptTests {
         #expect("\(Partition.secret)" == "***")
     }
 
-    @Test("a session of an earlier incarnation, whose memory is lost, is answered lost")
+    @Test("a session of another incarnation, whose memory is lost, is answered lost")
     func lost() {
         var partition = Partition(generation: 4)
         let old = SessionID(generation: 3, counter: 0)
         #expect(texts(partition.submit(old, 0, 1)) == ["failed lost"])
-        #expect(texts(partition.submit(SessionID(generation: 5, counter: 0), 0, 1)) == ["failed notFound"])
+        #expect(texts(partition.submit(SessionID(generation: 5, counter: 0), 0, 1)) == ["failed lost"])
+        #expect(texts(partition.submit(SessionID(generation: 4, counter: 9), 0, 1)) == ["failed notFound"])
     }
 }

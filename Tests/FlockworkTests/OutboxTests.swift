@@ -99,6 +99,7 @@ struct OutboxTests {
         let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
         var limits = Limits()
         limits.openBytes = 40_000
+        limits.reservedResultBytes = 256
         try await testCluster(pipeline, options: .init(limits: limits)) { flock in
             let inbox = try await flock.client.inbox(of: pipeline)
             let accepted = try await inbox.post(Array(0..<100))
