@@ -2,8 +2,8 @@
 
 public import Flockwork
 
-// Several nodes in one process, over real sockets of the loopback interface: what a test of the whole way wants, without
-// the time that processes take.
+// Several nodes in one process, over real sockets of the loopback interface: what a test of the whole way wants,
+// without the time that processes take.
 
 /// The nodes of one cluster in this process, and a client of theirs.
 public struct LocalCluster: Sendable {
