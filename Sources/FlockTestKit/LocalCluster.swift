@@ -98,7 +98,7 @@ public struct LocalCluster: Sendable {
 
     /// Returns once a node's status is as the test expects.
     public func wait(for node: Int = 0, _ isThere: (NodeStatus) throws -> Bool) async throws {
-        while try await !isThere(nodes[node].status()) { await Task.yield() }
+        try await eventually { try isThere(try await nodes[node].status()) }
     }
 
     /// Ends the client, then all nodes. May be called when some were stopped already.

@@ -67,7 +67,7 @@ struct HostileClientTests {
                 token.secretHigh ^= flip.0
                 token.secretLow ^= flip.1
                 let stream = await attacker.fetch(token.key)
-                await stream.wait { !$0.ends.all.isEmpty }
+                try await stream.wait { !$0.ends.all.isEmpty }
                 #expect(stream.ends.all.map(\.code) == [.notFound] && stream.parts.all.isEmpty)
                 await attacker.cancel(CancelMessage(key: token.key, sequences: SequenceRun(first: 0, count: 50)))
                 await attacker.submit(
@@ -101,7 +101,7 @@ struct HostileClientTests {
             for (name, run, code) in cases {
                 let before = stream.parts.all.count
                 await attacker.submit(SubmitMessage(key: token.key, lowestOpen: 0, runs: [run]))
-                await stream.wait { $0.parts.all.count > before || !$0.ends.all.isEmpty }
+                try await stream.wait { $0.parts.all.count > before || !$0.ends.all.isEmpty }
                 let refusal = stream.parts.all.last?.refused
                 #expect(refusal?.error.code == code && refusal?.from == run.first, "\(name)")
             }
@@ -115,7 +115,7 @@ struct HostileClientTests {
             #expect(await attacker.isAlive())
             await attacker.submit(
                 SubmitMessage(key: token.key, lowestOpen: 0, runs: (0..<8).map { Self.run($0, one) }))
-            await stream.wait { $0.parts.all.contains { $0.accepted == 8 } }
+            try await stream.wait { $0.parts.all.contains { $0.accepted == 8 } }
             #expect(try await node.status().accepted == 58)
             await attacker.stop()
         }
@@ -141,7 +141,7 @@ struct HostileClientTests {
                 next = max(next, first + UInt64(count))
             }
             let expected = Int(next)
-            await stream.wait { $0.items >= expected }
+            try await stream.wait { $0.items >= expected }
             var seen: [UInt64: Int] = [:]
             for run in stream.outcomes {
                 guard case .values(let items, nil) = run.outcome else {
@@ -213,7 +213,7 @@ struct HostileClientTests {
                         onReply: { reply in if case .failed = reply { ends.add() } })
                 }
             }
-            while ends.value < 200 { await Task.yield() }
+            try await eventually { ends.value >= 200 }
             await attacker.stop()
         }
     }

@@ -42,19 +42,19 @@ struct MethodCallTests {
             let items = try ItemCodec<Int>().encode(Batch([41]))
             let run = SubmittedRun(first: 0, items: items, deadline: nil, trace: nil, notify: true)
             await place.client.submit(SubmitMessage(key: token.key, lowestOpen: 0, runs: [run]))
-            await stream.wait { $0.items == 1 }
+            try await stream.wait { $0.items == 1 }
             // The ordinary form of the same method.
             let next = SubmittedRun(first: 1, items: items, deadline: nil, trace: nil, notify: false)
             let message = encoded { SubmitMessage(key: token.key, lowestOpen: 0, runs: [next]).write(to: &$0) }
             try await place.client.inbox().submit(EncodedMessage(data: message))
-            await stream.wait { $0.items == 2 }
+            try await stream.wait { $0.items == 2 }
             #expect(stream.parts.all.contains { $0.accepted == 1 })
         },
         "InboxActor.fetch(_:)": { place in
             let token = try await place.client.open(pipeline)
             let first = await place.client.fetch(token.key)
             _ = await place.client.fetch(token.key)
-            await first.wait { !$0.ends.all.isEmpty }
+            try await first.wait { !$0.ends.all.isEmpty }
             #expect(first.ends.all.first?.code == .moved)
             let error = await #expect(throws: FlockError.self) { try await place.client.inbox().fetch(token.key) }
             #expect(error?.code == .invalidInput)
@@ -65,7 +65,7 @@ struct MethodCallTests {
             let items = try ItemCodec<Int>().encode(Batch([1, 2]))
             let run = SubmittedRun(first: 0, items: items, deadline: nil, trace: nil, notify: true)
             await place.client.submit(SubmitMessage(key: token.key, lowestOpen: 0, runs: [run]))
-            await stream.wait { $0.items == 2 }
+            try await stream.wait { $0.items == 2 }
             let message = encoded { SubmitMessage(key: token.key, lowestOpen: 2).write(to: &$0) }
             try await place.client.inbox().ack(EncodedMessage(data: message))
             // Acknowledged outcomes are not delivered again.
@@ -78,12 +78,12 @@ struct MethodCallTests {
             let stream = await place.client.fetch(token.key)
             // What was never submitted is committed as cancelled.
             await place.client.cancel(CancelMessage(key: token.key, sequences: SequenceRun(first: 0, count: 3)))
-            await stream.wait { $0.items == 3 }
+            try await stream.wait { $0.items == 3 }
             let message = encoded {
                 CancelMessage(key: token.key, sequences: SequenceRun(first: 3, count: 1)).write(to: &$0)
             }
             try await place.client.inbox().cancel(EncodedMessage(data: message))
-            await stream.wait { $0.items == 4 }
+            try await stream.wait { $0.items == 4 }
             for run in stream.outcomes {
                 guard case .failed(let error) = run.outcome else {
                     Issue.record("\(run)")
@@ -96,7 +96,7 @@ struct MethodCallTests {
             let token = try await place.client.open(pipeline)
             let stream = await place.client.fetch(token.key)
             try await place.client.inbox().close(token)
-            await stream.wait { !$0.ends.all.isEmpty }
+            try await stream.wait { !$0.ends.all.isEmpty }
             let error = await #expect(throws: FlockError.self) { try await place.client.inbox().close(token) }
             #expect(error?.code == .notFound)
         },
@@ -144,7 +144,7 @@ struct MethodCallTests {
         await place.peerNode.loop.run {
             StageHost.call(peer, pipeline: pipeline.definition, lane: 0, runs: [work], limits: Limits())
         }
-        while lost.all.isEmpty { await Task.yield() }
+        try await eventually { !lost.all.isEmpty }
         #expect(lost.all == [false] && ended.all.map(\.sequences) == [sequences])
         guard case .values(let items, nil)? = ended.all.first?.outcome else {
             Issue.record("\(ended.all)")

@@ -3,6 +3,7 @@
 import Distributed
 import FlockActors
 import FlockTransport
+import FlockTestKit
 import FlockWire
 import Logging
 
@@ -22,7 +23,7 @@ struct OpenNode: Sendable {
     func status() async throws -> NodeStatus { try await node.inbox.status() }
 
     func wait(_ isThere: (NodeStatus) throws -> Bool) async throws {
-        while try await !isThere(status()) { await Task.yield() }
+        try await eventually { try isThere(try await status()) }
     }
 
     /// Closes the connections of all clients, as a network that fails does. Returns how many there were.
@@ -167,7 +168,7 @@ final class RawClient: Sendable {
         var items: Int { outcomes.reduce(0) { $0 + $1.sequences.count } }
 
         /// Waits for the stream to have what the test expects.
-        func wait(_ isThere: (Stream) -> Bool) async { while !isThere(self) { await Task.yield() } }
+        func wait(_ isThere: (Stream) -> Bool) async throws { try await eventually { isThere(self) } }
     }
 }
 

@@ -104,7 +104,7 @@ struct TimeToLiveTests {
             #expect(try await node.status().accepted == 100)
             try await node.wait { $0.openBytes == 0 && $0.openRequests == 0 }
             let stream = await client.fetch(key)
-            await stream.wait { $0.items == 100 }
+            try await stream.wait { $0.items == 100 }
             for run in stream.outcomes {
                 guard case .failed(let error) = run.outcome else {
                     Issue.record("\(run)")
@@ -130,7 +130,7 @@ struct TimeToLiveTests {
                 _ = try await client.open(pipeline)
                 try await node.wait { $0.sessions == (isKept ? 1 : 0) }
                 let stream = await client.fetch(key)
-                await stream.wait { $0.items == 10 || !$0.ends.all.isEmpty }
+                try await stream.wait { $0.items == 10 || !$0.ends.all.isEmpty }
                 #expect(stream.ends.all.map(\.code) == (isKept ? [] : [.notFound]))
                 await client.stop()
             }

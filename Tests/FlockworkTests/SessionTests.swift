@@ -110,11 +110,10 @@ struct SessionTests {
             }
             answers.append(answer)
         }
-        while true {
-            if let sequence = sequence.peek() { return sequence }
-            if !answers.all.isEmpty { _ = await task.value }
-            await Task.yield()
-        }
+        try await eventually { sequence.peek() != nil || !answers.all.isEmpty }
+        if let sequence = sequence.peek() { return sequence }
+        _ = await task.value
+        return try #require(sequence.peek(), "the session took no ask")
     }
 
     @Test("a cancel that comes after the answer does not hit the request that has the place now")
@@ -124,14 +123,14 @@ struct SessionTests {
             let sequence = try await ask(7, in: session, to: first)
             await port.settle()
             await port.say(Self.outcome(sequence, 7..<8))
-            while first.all.isEmpty { await Task.yield() }
+            try await eventually { !first.all.isEmpty }
             let second = Collected<Answer>()
             let next = try await ask(8, in: session, to: second)
             #expect(next == sequence + 1)
             session.cancel(sequence)
             await port.settle()
             await port.say(Self.outcome(next, 8..<9))
-            while second.all.isEmpty { await Task.yield() }
+            try await eventually { !second.all.isEmpty }
             guard case .value(let answered, 0)? = second.all.first else {
                 Issue.record("the second caller got \(second.all)")
                 return
@@ -173,7 +172,7 @@ struct SessionTests {
             _ = await outbox.take()
             session.take(SequenceRun(first: 0, count: 4))
             // It told the inbox, over a connection that lost it.
-            while port.submits.all.count < 2 { await Task.yield() }
+            try await eventually { port.submits.all.count >= 2 }
             await port.lose()
             await port.settle()
             #expect(port.submits.all.count == 3)
