@@ -97,8 +97,8 @@ let package = Package(
         .testTarget(
             name: "FlockworkTests",
             dependencies: [
-                "Flockwork", "FlockTestKit", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "BreastCancer",
-                log,
+                "Flockwork", "FlockTestKit", "FlockActors", "FlockTransport", "FlockCluster", "FlockModels",
+                "FlockWire", "BreastCancer", log,
             ],
             swiftSettings: settings),
         .testTarget(
