@@ -10,6 +10,8 @@ public struct Reference: Sendable {
     /// How far a probability may be from the reference: scikit-learn computes in 64 bits where the pipeline has 32.
     public static let tolerance = 1e-6
 
+    /// The library whose predictions they are.
+    public private(set) var maker = "scikit-learn"
     public let labels: [Diagnosis]
     /// Probability of `benign`.
     public let probabilities: [Double]
@@ -42,7 +44,9 @@ public struct Reference: Sendable {
 
     /// The predictions of a model for the data set of this sample.
     public static func bundled(for model: DiagnosisModel = .logistic) throws(FlockError) -> Reference {
-        try Reference(csv: model.reference.path)
+        var reference = try Reference(csv: model.reference.path)
+        if model == .xgboost { reference.maker = "XGBoost" }
+        return reference
     }
 
     /// The verdict on a row of the data set is the reference's.

@@ -40,7 +40,9 @@ struct Summary: Sendable {
         add("outcomes", outcomes)
         add("lost", judged(checker.lost, "accepted, and no outcome came"))
         add("doubled", judged(checker.doubled, "more than one outcome"))
-        add("wrong", judged(checker.wrong, "not the reference's label and probability (±\(Reference.tolerance))"))
+        add(
+            "wrong",
+            judged(checker.wrong, "not \(checker.reference.maker)'s label and probability (±\(Reference.tolerance))"))
         if checker.strays > 0 { add("strays", judged(checker.strays, "outcomes for tickets that nobody holds")) }
         if checker.reused > 0 { add("reused", judged(checker.reused, "request numbers accepted twice")) }
         add("accuracy", accuracy)
@@ -63,7 +65,7 @@ struct Summary: Sendable {
     private var accuracy: String {
         let reference = zip(checker.reference.labels, checker.diagnoses).count { $0 == $1 }
         return Text.percent(checker.right, of: checker.values, digits: 2) + " of the labels are the diagnosis "
-            + "(scikit-learn on the \(checker.diagnoses.count) rows: "
+            + "(\(checker.reference.maker) on the \(checker.diagnoses.count) rows: "
             + Text.percent(reference, of: checker.diagnoses.count, digits: 2) + ")"
     }
 
@@ -119,7 +121,8 @@ struct Summary: Sendable {
     private func verdict(_ terminal: Terminal) -> String {
         if let interruption { return terminal.styled("✘ ended early: \(interruption)", .bold, .red) }
         if isSuccess {
-            return terminal.styled("✔ every request was answered once, with scikit-learn's value", .bold, .green)
+            return terminal.styled(
+                "✔ every request was answered once, with \(checker.reference.maker)'s value", .bold, .green)
         }
         return terminal.styled("✘ the run is not right: see above", .bold, .red)
     }
