@@ -47,14 +47,6 @@ enum Cases {
         print("*** ModelCaseTests: the cases of \(kind) are NOT RUN: \(reason)")
         return wantsAll
     }
-
-    /// What loading a model of a file that is not there says, if the library is there.
-    static func probe(_ load: (String) throws(FlockError) -> Void) throws {
-        let absent = "/nowhere/model"
-        do throws(FlockError) { try load(absent) } catch {
-            guard error.message.contains("there is no such file") else { throw error }
-        }
-    }
 }
 
 /// The folder of one case.

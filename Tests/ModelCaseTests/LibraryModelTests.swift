@@ -9,7 +9,7 @@ import Foundation
 import Testing
 
 /// A model of the recipe and what the library that made it predicts.
-private struct Fixture: Decodable {
+struct Fixture: Decodable {
     let rows: [[Double?]]
     let scores: [[Double]]
 
