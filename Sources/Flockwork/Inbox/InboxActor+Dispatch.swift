@@ -281,7 +281,8 @@ extension InboxActor {
 extension WorkRun {
     init(_ run: OpenRun, arrived: Tick, assignment: Assignment) {
         self.init(
-            run: run.requests, items: run.items, deadline: run.deadline, arrived: arrived, assignment: assignment)
+            run: run.requests, items: run.items, deadline: run.deadline, arrived: arrived, trace: run.trace,
+            assignment: assignment)
     }
 
     var place: SessionPlace { SessionPlace(partition: run.partition, session: run.session) }
