@@ -120,6 +120,7 @@ struct RunningNode: Sendable {
                     batch in
                     system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
                 }
+                runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: configuration.id)
                 runner.start(steps)
                 lanes.append(runner)
                 runners.append(runner)
@@ -132,6 +133,8 @@ struct RunningNode: Sendable {
         }
         let pipelinesOnLoop = hosted
         await inbox.whenLocal { $0.start(pipelinesOnLoop) }
+        let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: counts)
+        await inbox.whenLocal { $0.report(to: metrics) }
         let port = try await system.listen(
             host: configuration.host, port: configuration.port, insecure: configuration.insecure)
         for member in view.members where member.id != configuration.id {
