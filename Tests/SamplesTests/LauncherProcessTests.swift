@@ -79,6 +79,14 @@ private final class Run: Sendable {
         for port in ports { #expect(!isListening(port), "a node still listens on \(port)") }
     }
 
+    @Test("the demo shows the table of metrics, as plain lines when it is not on a terminal")
+    func demoMetrics() async throws {
+        let run = try Run("demo", "--metrics", "--requests", "5000", "--nodes", "2", "--cores", "1")
+        try #require(await run.end() == 0, "\(run.output)")
+        #expect(run.output.contains("done/s") && run.output.contains("items/s"))
+        #expect(!run.output.contains("\u{1B}"), "control codes in a file")
+    }
+
     @Test(
         "a node drains and ends with 0 on SIGTERM, on Ctrl-C and when its parent is gone",
         arguments: [SIGTERM, SIGINT, 0])
