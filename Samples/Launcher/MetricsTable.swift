@@ -59,7 +59,7 @@ struct MetricsTable {
             for (place, stage) in node.stages.enumerated() {
                 // What is the same in all rows is left out.
                 let name = [
-                    nodes.count > 1 ? node.node.rawValue : nil, hasPipelines ? stage.pipeline : nil, stage.stage,
+                    nodes.count > 1 ? node.node.rawValue : nil, hasPipelines ? stage.pipeline : nil, stage.label,
                 ]
                 let key = Key(node: node.node, place: place)
                 lines.append(row([name.compactMap(\.self).joined(separator: " ")] + stageCells(stage, key, seconds)))

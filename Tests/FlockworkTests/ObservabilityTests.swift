@@ -171,6 +171,13 @@ struct MetricsTests {
         #expect(ReachedLimit(failure: FlockError(.stageFailed, "")) == nil)
     }
 
+    @Test("the label of a stage names no folders")
+    func labels() {
+        #expect(StageLabel.text("Normalize+linear /srv/models/a.json") == "Normalize+linear a.json")
+        #expect(StageLabel.text("linear models/a.json+Sort") == "linear a.json+Sort")
+        #expect(StageLabel.text("AddOne") == "AddOne" && StageLabel.text("a/b") == "b")
+    }
+
     @Test("without a backend there is nothing to report to")
     func inactive() throws {
         #expect(NodeMetrics(node: "a", pipelines: [], instances: []) == nil)

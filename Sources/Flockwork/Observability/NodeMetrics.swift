@@ -36,7 +36,8 @@ final class NodeMetrics: Sendable {
                 count == 0
                     ? nil
                     : Gauge(
-                        label: "flockwork_stage_queue_depth", dimensions: pipeline.1 + [("stage", lane.shape.name)])
+                        label: "flockwork_stage_queue_depth",
+                        dimensions: pipeline.1 + [("stage", StageLabel.text(lane.shape.name))])
             }
         }
         refusals = CodeCounters("flockwork_refused_total", key: "code", own, codes: CodeCounters.refusals)

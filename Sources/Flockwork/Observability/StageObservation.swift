@@ -19,6 +19,7 @@ final class StageObservation: Sendable {
 
     /// Says what is observed. Before the lane's instances start.
     func begin(pipeline: String, stage: String, node: NodeID) {
+        let stage = StageLabel.text(stage)
         place = BatchSpan.Place(pipeline: pipeline, stage: stage, node: node.rawValue)
         guard NodeMetrics.isActive else { return }
         let labels = [("node", node.rawValue), ("pipeline", pipeline), ("stage", stage)]
