@@ -98,7 +98,9 @@ let package = Package(
             name: "FlockworkTests",
             dependencies: [
                 "Flockwork", "FlockTestKit", "FlockActors", "FlockTransport", "FlockCluster", "FlockModels",
-                "FlockWire", "BreastCancer", log,
+                "FlockWire", "BreastCancer", log, metrics, tracing,
+                .product(name: "MetricsTestKit", package: "swift-metrics"),
+                .product(name: "InMemoryTracing", package: "swift-distributed-tracing"),
             ],
             swiftSettings: settings),
         .testTarget(

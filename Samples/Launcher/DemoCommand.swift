@@ -19,6 +19,8 @@ struct DemoCommand: AsyncParsableCommand {
 
     @OptionGroup(title: "Load options") var load: LoadFlags
     @OptionGroup(title: "Node options") var node: NodeFlags
+    @Flag(help: "Show a live table of what the nodes do, about once a second.")
+    var metrics = false
 
     /// A run without an outcome for so long is given up.
     private static let patience: UInt64 = 30_000_000_000
@@ -70,12 +72,8 @@ struct DemoCommand: AsyncParsableCommand {
                 + " · \(Text.count(total)) requests · \(data.rows.count) rows × \(Dataset.width) features"
                 + " · \(nodes) node process\(nodes == 1 ? "" : "es")")
         try await start(flock, nodes, settings, terminal)
-        var configuration = ClientConfiguration()
-        configuration.clusterID = settings.text(.clusterID)
-        configuration.tokenFile = settings.optional(.tokenFile)
-        configuration.window = settings.number(.window) ?? 16_384
-        configuration.logger = try settings.logger("flockwork.client")
-        let client = try await Client.connect(to: flock.addresses, configuration: configuration)
+        let client = try await Client.connect(
+            to: flock.addresses, configuration: try settings.clientConfiguration())
         do {
             let summary = try await drive(run, client, flock, settings, terminal)
             await client.close()
@@ -109,7 +107,7 @@ struct DemoCommand: AsyncParsableCommand {
         _ run: DemoRun, _ client: Client, _ flock: LocalFlock, _ settings: Settings, _ terminal: Terminal
     ) async throws -> Summary {
         let inbox = try await client.inbox(of: diagnosisPipeline(model: settings.diagnosisModel()))
-        let watch = Task { await Self.watch(run, client, terminal) }
+        let watch = Task { [metrics] in await Self.watch(run, client, terminal, hasTable: metrics) }
         let deaths = Task {
             if let end = await flock.firstEnd() { run.interrupt("node \(end.id) ended with status \(end.status)") }
         }
@@ -122,8 +120,11 @@ struct DemoCommand: AsyncParsableCommand {
     }
 
     /// Shows the progress, and gives a run up that stands still.
-    private static func watch(_ run: DemoRun, _ client: Client, _ terminal: Terminal) async {
+    private static func watch(_ run: DemoRun, _ client: Client, _ terminal: Terminal, hasTable: Bool) async {
         let line = ProgressLine(terminal: terminal)
+        // The table stands above the line; both are rewritten from the line that the cursor is on.
+        var table = MetricsTable()
+        var rows = LiveLines(terminal)
         var meter = RateMeter()
         var last = (done: 0, at: DemoRun.now())
         var batches = (items: 0, count: 0)
@@ -142,6 +143,11 @@ struct DemoCommand: AsyncParsableCommand {
                 batches = sum
             }
             let rate = meter.rate(done: done, at: now)
+            if hasTable, turn % (terminal.isInteractive ? 10 : 5) == 0,
+                let nodes = await MetricsWatch.status(of: client)
+            {
+                rows.show(table.lines(for: nodes, at: now, columns: rows.columns, terminal: terminal))
+            }
             line.show(Progress(done: done, total: run.total, rate: rate, batch: batch))
             turn += terminal.isInteractive ? 1 : 5
             do {

@@ -23,6 +23,8 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup(title: "Node options") var node: NodeFlags
     @Flag(help: ArgumentHelp("Drain when standard input ends.", visibility: .private))
     var followParent = false
+    @Flag(help: "Show a live table of what the nodes do, about once a second.")
+    var metrics = false
 
     func run() async throws {
         let settings = try await Settings.resolve(node)
@@ -55,8 +57,27 @@ struct ServeCommand: AsyncParsableCommand {
                 id: configuration.id.rawValue, host: configuration.host, port: node.port ?? configuration.port,
                 details: "cluster \(configuration.clusterID), \(cluster), pipeline \(pipeline.name), "
                     + "model \(settings.text(.model))"))
+        let watch = metrics ? Task { await MetricsWatch(terminal) { await Self.status(of: node) }.run() } : nil
         _ = await signals.first.value()
+        watch?.cancel()
+        await watch?.value
         await node.shutDown()
+    }
+
+    private static func status(of node: Node) async -> [NodeStatus]? {
+        do { return [try await node.status()] } catch { return nil }
+    }
+
+    /// The table of nodes in other processes. Nodes that cannot be watched serve all the same.
+    private static func watch(_ flock: LocalFlock, _ settings: Settings, _ terminal: Terminal) async {
+        do {
+            let client = try await Client.connect(
+                to: flock.addresses, configuration: try settings.clientConfiguration())
+            await MetricsWatch(client, terminal).run()
+            await client.close()
+        } catch {
+            terminal.complain("launcher: no table: \(error)")
+        }
     }
 
     private func serve(_ count: Int, _ settings: Settings) async throws {
@@ -74,6 +95,7 @@ struct ServeCommand: AsyncParsableCommand {
         try await flock.start(ports: ports, host: settings.text(.host), settings: settings) { node, line in
             terminal.line(line.hasPrefix(ReadyLine.prefix) ? line : "\(node) | \(line)")
         }
+        let watch = metrics ? Task { await Self.watch(flock, settings, terminal) } : nil
         let ended = await withTaskGroup(of: (id: String, status: Int32)?.self) { group in
             group.addTask { await flock.firstEnd() }
             group.addTask {
@@ -83,6 +105,8 @@ struct ServeCommand: AsyncParsableCommand {
             defer { group.cancelAll() }
             return await group.next() ?? nil
         }
+        watch?.cancel()
+        await watch?.value
         // Ctrl-C reaches this process only: each child is in a process group of its own.
         let statuses = await flock.stop()
         if let ended, signals.first.peek == nil {
@@ -118,6 +142,16 @@ extension Settings {
                 .invalidInput, "\(origins[.model]?.source ?? ""): no model \"\(text(.model))\"; there are \(known)")
         }
         return model
+    }
+
+    /// The configuration of a client of these nodes.
+    func clientConfiguration() throws -> ClientConfiguration {
+        var configuration = ClientConfiguration()
+        configuration.clusterID = text(.clusterID)
+        configuration.tokenFile = optional(.tokenFile)
+        configuration.window = number(.window) ?? 16_384
+        configuration.logger = try logger("flockwork.client")
+        return configuration
     }
 
     /// A logger of the wanted level.

@@ -133,14 +133,16 @@ struct MessageTests {
         let limits = Limits()
         let place = SessionPlace(partition: PartitionID(7), session: SessionID(rawValue: .max))
         let none = Assignment { _, _ in }
-        let work = [(UInt64(0), Tick?.none, Int64(2)), (UInt64.max - 4, Tick(nanoseconds: 5_000_000), Int64(3))].map {
+        var work = [(UInt64(0), Tick?.none, Int64(2)), (UInt64.max - 4, Tick(nanoseconds: 5_000_000), Int64(3))].map {
             WorkRun(
                 run: RequestRun(
                     partition: place.partition, session: place.session,
                     sequences: SequenceRun(first: $0.0, count: Int($0.2))),
                 items: Self.numbers(Array(0..<$0.2)), deadline: $0.1, arrived: .zero, assignment: none)
         }
+        work[0].trace = TraceContext(traceHigh: 1, traceLow: 2, spanID: 3, flags: 1)
         let message = RunMessage(work, at: .zero)
+        #expect(message.runs.map(\.trace) == [work[0].trace, nil])
         #expect(message.runs.map(\.deadline) == [nil, .milliseconds(5)])
         try check(
             message, write: { $0.write(to: &$1) }, read: { try RunMessage(from: &$0, limits: limits) }, text: Self.text)

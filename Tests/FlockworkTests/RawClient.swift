@@ -2,8 +2,8 @@
 
 import Distributed
 import FlockActors
-import FlockTransport
 import FlockTestKit
+import FlockTransport
 import FlockWire
 import Logging
 

@@ -66,7 +66,8 @@ private final class Run: Sendable {
     func end() async -> Int32 { await status.value() ?? -1 }
 }
 
-@Suite(.timeLimit(.minutes(2))) struct LauncherProcessTests {
+// One after another: a child that starts while another one does may inherit its pipe, which then does not end.
+@Suite(.serialized, .timeLimit(.minutes(2))) struct LauncherProcessTests {
     @Test("the demo answers every request once and right, and leaves no node behind")
     func demo() async throws {
         let run = try Run("demo", "--requests", "5000", "--nodes", "3", "--cores", "1")
@@ -77,6 +78,14 @@ private final class Run: Sendable {
         let ports = run.output.matches(of: /ready node-\d on 127.0.0.1:(\d+)/).compactMap { Int($0.output.1) }
         #expect(ports.count == 3)
         for port in ports { #expect(!isListening(port), "a node still listens on \(port)") }
+    }
+
+    @Test("the demo shows the table of metrics, as plain lines when it is not on a terminal")
+    func demoMetrics() async throws {
+        let run = try Run("demo", "--metrics", "--requests", "5000", "--nodes", "2", "--cores", "1")
+        try #require(await run.end() == 0, "\(run.output)")
+        #expect(run.output.contains("done/s") && run.output.contains("items/s"))
+        #expect(!run.output.contains("\u{1B}"), "control codes in a file")
     }
 
     @Test(

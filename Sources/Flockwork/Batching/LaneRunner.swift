@@ -17,6 +17,7 @@ final class LaneRunner: Sendable {
     let name: String
     let instances: Int
     let mailbox: Mailbox
+    let observation = StageObservation()
     private let limits: Limits
     private let counters = Mutex(StageCounters())
     private let tasks = Mutex<[Task<Void, Never>]>([])
@@ -70,7 +71,7 @@ final class LaneRunner: Sendable {
             if !expired.isEmpty { onFinished(Self.expire(expired)) }
             guard !due.isEmpty else { continue }
             let items = due.count == 1 ? due[0].items : ItemBuffer.joined(due.map(\.items))
-            let result = await execution.run(items)
+            let result = await observation.run(due) { await execution.run(items) }
             let busy = EventLoop.now - start
             counters.withLock {
                 $0.count(items: items.count, busy: busy, waited: start - due[0].arrived, parts: result.parts.count)

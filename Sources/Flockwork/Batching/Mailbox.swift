@@ -16,6 +16,8 @@ struct WorkRun: Sendable {
     var items: ItemBuffer
     var deadline: Tick?
     var arrived: Tick
+    /// The caller's trace.
+    var trace: TraceContext?
     /// What hears of its end.
     let assignment: Assignment
 }

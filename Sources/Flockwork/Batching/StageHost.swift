@@ -60,7 +60,8 @@ distributed actor StageHost {
             work.append(
                 WorkRun(
                     run: run.requests, items: message.items.slice(from: first, count: run.requests.count),
-                    deadline: run.deadline.map { now + $0 }, arrived: now, assignment: assignment))
+                    deadline: run.deadline.map { now + $0 }, arrived: now, trace: run.trace,
+                    assignment: assignment))
             first += run.requests.count
         }
         runner.mailbox.put(work)

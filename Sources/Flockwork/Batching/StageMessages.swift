@@ -8,29 +8,34 @@ struct RunMessage: Sendable {
         var requests: RequestRun
         /// What is left of the deadline.
         var deadline: Duration?
+        /// The caller's trace.
+        var trace: TraceContext?
     }
     var runs: [Run]
     var items: ItemBuffer
 
     init(_ work: [WorkRun], at now: Tick) {
         runs = work.map { work in
-            Run(requests: work.run, deadline: work.deadline.map { max($0 - now, .microseconds(1)) })
+            Run(
+                requests: work.run, deadline: work.deadline.map { max($0 - now, .microseconds(1)) }, trace: work.trace)
         }
         items = work.count == 1 ? work[0].items : ItemBuffer.joined(work.map(\.items))
     }
 
-    /// Count of runs (u32), zero (u32), per run: partition (u16), zero (u16), count (u32), session (u64), first (u64),
-    /// deadline in microseconds (u64, 0 = none); then the items.
+    /// Count of runs (u32), zero (u32), per run: partition (u16), flags (u16: 1 trace), count (u32), session (u64),
+    /// first (u64), deadline in microseconds (u64, 0 = none), trace (25 bytes, padded to 32); then the items.
     func write(to writer: inout ByteWriter) {
         writer.write(UInt32(runs.count))
         writer.write(UInt32(0))
         for run in runs {
             writer.write(run.requests.partition.rawValue)
-            writer.write(UInt16(0))
+            writer.write(UInt16(run.trace == nil ? 0 : 1))
             writer.write(UInt32(run.requests.count))
             writer.write(run.requests.session.rawValue)
             writer.write(run.requests.sequences.first)
             writer.write(run.deadline.map { max(1, $0.clampedNanoseconds / 1000) } ?? UInt64(0))
+            run.trace?.write(to: &writer)
+            if run.trace != nil { writer.align(to: 8) }
         }
         items.write(to: &writer)
     }
@@ -45,7 +50,8 @@ struct RunMessage: Sendable {
         var total = 0
         for _ in 0..<count {
             let partition = PartitionID(rawValue: try reader.read())
-            guard try reader.read(UInt16.self) == 0 else { throw WireError.malformed("run of a batch") }
+            let flags: UInt16 = try reader.read()
+            guard flags <= 1 else { throw WireError.malformed("run of a batch") }
             let items = Int(try reader.read(UInt32.self))
             let session = SessionID(rawValue: try reader.read())
             let first: UInt64 = try reader.read()
@@ -54,11 +60,13 @@ struct RunMessage: Sendable {
                 throw WireError.overLimit("items of a run")
             }
             total += items
+            let trace = flags & 1 != 0 ? try TraceContext(from: &reader) : nil
+            if trace != nil { try reader.align(to: 8) }
             runs.append(
                 Run(
                     requests: RequestRun(
                         partition: partition, session: session, sequences: SequenceRun(first: first, count: items)),
-                    deadline: microseconds == 0 ? nil : .microseconds(Int64(clamping: microseconds))))
+                    deadline: microseconds == 0 ? nil : .microseconds(Int64(clamping: microseconds)), trace: trace))
         }
         var itemLimits = limits
         itemLimits.itemsPerRun = limits.creditItems

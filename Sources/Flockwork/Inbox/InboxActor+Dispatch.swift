@@ -94,6 +94,7 @@ extension InboxActor {
             for directive in out { carryOut(directive, pipeline: index) }
             out.removeAll(keepingCapacity: true)
             swap(&out, &pipelines[index].dispatchDirectives)
+            noteCredits(index)
         }
         flushStreams()
         checkDrained()
@@ -246,6 +247,8 @@ extension InboxActor {
     /// Ends everything that others wait for, and lets go of what holds this actor.
     func stop() {
         timer?.cancel()
+        sampling?.cancel()
+        metrics = nil
         for continuation in opening.values { continuation.resume(throwing: Self.stopped) }
         for continuation in closing.values { continuation.resume(throwing: Self.stopped) }
         for continuation in drained { continuation.resume() }
@@ -281,7 +284,8 @@ extension InboxActor {
 extension WorkRun {
     init(_ run: OpenRun, arrived: Tick, assignment: Assignment) {
         self.init(
-            run: run.requests, items: run.items, deadline: run.deadline, arrived: arrived, assignment: assignment)
+            run: run.requests, items: run.items, deadline: run.deadline, arrived: arrived, trace: run.trace,
+            assignment: assignment)
     }
 
     var place: SessionPlace { SessionPlace(partition: run.partition, session: run.session) }

@@ -73,7 +73,7 @@ extension InboxActor {
         // The newest stream wins: the session's client has come back over another connection. An older one is ended
         // only once the secret has proved right, which the answer to `attach` says.
         let earlier = streamOfSession[place]
-        streams[number] = OutcomeStream(place: place, sink: sink)
+        streams[number] = OutcomeStream(place: place, sink: sink, pipeline: pipeline(of: key))
         streamOfSession[place] = number
         step(
             key.partition,
@@ -124,6 +124,7 @@ extension InboxActor {
         for run in message.runs {
             if let refusal = refusal(of: run, for: pipeline) {
                 counters.refused += UInt64(run.items.count)
+                metrics?.refused(refusal)
                 note(refusal, from: run.first, in: stream)
                 // What follows would leave a gap in the session, and is refused by the partition.
                 continue
@@ -203,9 +204,11 @@ extension InboxActor {
         case .accepted(_, let through): acceptedThrough = through
         case .refused(let reply, let from, let error):
             counters.refused += 1
+            metrics?.refused(error)
             note(error, from: from, in: reply)
         case .dispatch(let run):
             counters.accepted += UInt64(run.requests.count)
+            metrics?.accepted(run.requests.count, pipeline: Int(run.pipeline))
             dispatch(run)
         case .revoke(let run): revoke(run)
         case .deliver(let subscriber, _, let runs): deliver(runs, to: subscriber)
@@ -220,6 +223,7 @@ extension InboxActor {
 
     private func answer(_ reply: UInt64, with error: FlockError) {
         if let continuation = opening.removeValue(forKey: reply) {
+            metrics?.refused(error)
             continuation.resume(throwing: error)
         } else if let continuation = closing.removeValue(forKey: reply) {
             continuation.resume(throwing: error)
@@ -250,6 +254,7 @@ extension InboxActor {
             if case .failed = run.outcome { counters.failed += UInt64(run.sequences.count) }
         }
         guard streams[stream] != nil else { return }
+        metrics?.delivered(runs, pipeline: streams[stream]?.pipeline)
         streams[stream]?.part.outcomes += runs
         markDirty(stream)
     }

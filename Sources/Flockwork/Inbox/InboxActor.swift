@@ -41,6 +41,9 @@ distributed actor InboxActor {
     /// The last sequence that the submit under way had accepted.
     var acceptedThrough: UInt64?
     var counters = Counters()
+    /// Nil if nobody takes metrics.
+    var metrics: NodeMetrics?
+    var sampling: LoopTimer?
     var isDraining = false
     var drained: [UnsafeContinuation<Void, Never>] = []
     var turn: TurnHook?
@@ -183,6 +186,8 @@ struct OutcomeStream {
     }
     let place: SessionPlace
     let sink: Sink
+    /// Its number on this node, if the session exists.
+    let pipeline: Int?
     var part = StreamPart()
     var hasNews = false
 }

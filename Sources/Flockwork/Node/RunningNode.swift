@@ -107,7 +107,11 @@ struct RunningNode: Sendable {
         var runners: [LaneRunner] = []
         do {
             let hosted = try await host(pipelines, counts, view, configuration, inbox, runners: &runners)
-            await inbox.whenLocal { $0.start(hosted) }
+            let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: counts)
+            await inbox.whenLocal { inbox in
+                inbox.start(hosted)
+                inbox.report(to: metrics)
+            }
             let port = try await system.listen(
                 host: configuration.host, port: configuration.port, insecure: configuration.insecure)
             for member in view.members where member.id != configuration.id {
@@ -154,6 +158,7 @@ struct RunningNode: Sendable {
                     batch in
                     system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
                 }
+                runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: configuration.id)
                 runner.start(steps)
                 lanes.append(runner)
                 runners.append(runner)
