@@ -27,15 +27,19 @@ final class Mailbox: Sendable {
         var bytes = 0
         var waiting: [UnsafeContinuation<Bool, Never>] = []
         var isClosed = false
+        /// No instance is left: what comes ends at once.
+        var isRefusing = false
         var lingering = false
     }
 
     private let state = Mutex(State())
+    private let stage: String
     private let policy: BatchPolicy
     private let limits: Limits
     private let loop: EventLoop
 
-    init(policy: BatchPolicy, limits: Limits, loop: EventLoop) {
+    init(stage: String, policy: BatchPolicy, limits: Limits, loop: EventLoop) {
+        self.stage = stage
         self.policy = policy
         self.limits = limits
         self.loop = loop
@@ -46,7 +50,8 @@ final class Mailbox: Sendable {
 
     /// Hands runs over. Wakes only as many idle instances as there is work for.
     func put(_ runs: [WorkRun]) {
-        let woken: [UnsafeContinuation<Bool, Never>] = state.withLock { state in
+        let woken: [UnsafeContinuation<Bool, Never>]? = state.withLock { state in
+            if state.isRefusing { return nil }
             for run in runs {
                 state.items += run.run.count
                 state.bytes += run.items.byteCount
@@ -56,6 +61,10 @@ final class Mailbox: Sendable {
             let woken = Array(state.waiting.suffix(wanted))
             state.waiting.removeLast(wanted)
             return woken
+        }
+        guard let woken else {
+            // Not within this call: its caller may be in the middle of handing out the runs.
+            return loop.execute { [stage] in for run in runs { Self.endRefused(run, stage: stage) } }
         }
         for continuation in woken { continuation.resume(returning: true) }
     }
@@ -170,6 +179,32 @@ final class Mailbox: Sendable {
             state.runs = kept
             return revoked
         }
+    }
+
+    /// No instance is left. Takes out what waits; what comes from now on ends as that does.
+    func refuse() -> [WorkRun] {
+        state.withLock { state in
+            state.isRefusing = true
+            defer {
+                state.runs = []
+                state.items = 0
+                state.bytes = 0
+            }
+            return Array(state.runs)
+        }
+    }
+
+    /// There is an instance again.
+    func accept() {
+        state.withLock { $0.isRefusing = false }
+    }
+
+    /// On the loop. An outcome and not another attempt: the same lane of the same node would be asked again.
+    static func endRefused(_ work: WorkRun, stage: String) {
+        let error = FlockError(
+            .unavailable, "All instances of the stage hang: their calls did not return in time.", stage: stage)
+        let outcome = OutcomeRun(sequences: work.run.sequences, outcome: .failed(error))
+        work.assignment.ended(work.run, .done([outcome]))
     }
 
     /// No more runs will come; those that wait are still handed out.
