@@ -99,10 +99,11 @@ final class LaneRunner: Sendable {
     }
 
     private func drain(_ instance: Int, with execution: BatchExecution) async {
-        while let runs = await mailbox.take() {
+        while let taken = await mailbox.take() {
             let began = EventLoop.now
-            let (due, expired) = Self.sort(runs, at: began)
+            let (due, expired) = Self.sort(taken.runs, at: began)
             if !expired.isEmpty { onFinished(Self.expire(expired)) }
+            if !taken.late.isEmpty { onFinished(Self.expire(taken.late)) }
             guard !due.isEmpty else { continue }
             if let delay = state.withLock({ $0.instances.begin(instance, due, at: began) }) { watch(after: delay) }
             let items = due.count == 1 ? due[0].items : ItemBuffer.joined(due.map(\.items))
@@ -117,7 +118,9 @@ final class LaneRunner: Sendable {
                 return ending
             }
             switch ending {
-            case .counts: onFinished(FinishedBatch(runs: due, result: result))
+            case .counts:
+                if result.isWhole { mailbox.finished(items: items.count, took: busy) }
+                onFinished(FinishedBatch(runs: due, result: result))
             case .late(let goesOn):
                 log?.notice("a hung call has returned", metadata: ["stage": "\(name)", "after": "\(busy)"])
                 guard goesOn else { return end(instance, wasAlive: false) }
@@ -151,7 +154,8 @@ final class LaneRunner: Sendable {
 
     private static func expire(_ runs: [WorkRun]) -> FinishedBatch {
         let count = runs.reduce(0) { $0 + $1.run.count }
-        let error = FlockError(.deadlineExceeded, "The deadline passed while the request waited for a free instance.")
+        let error = FlockError(
+            .deadlineExceeded, "The request waited too long for a free instance: its deadline passed, or would have.")
         return FinishedBatch(
             runs: runs,
             result: BatchResult(parts: [BatchResult.Part(start: 0, count: count, ending: .failed(error))]))
