@@ -28,6 +28,7 @@ struct CostModel: Sendable {
     private static let forgetting = 0.99
     private static let clippedAt = 3.0
     private static let smallestSpread = 0.05
+    private static let unknownSpread = 0.5
     private static let changedAfter = 4
     /// One call in so many may take longer than `upper`.
     private static let exceeded = 0.02
@@ -41,7 +42,7 @@ struct CostModel: Sendable {
     private(set) var largest = 0
     private var sums = Sums()
     /// Typical relative distance from the expected time.
-    private var spread = 0.2
+    private var spread = unknownSpread
     /// The last calls that were all too slow, or all too fast.
     private var strays: [(items: Int, time: Double)] = []
     private var strayIsSlow = false
@@ -56,9 +57,9 @@ struct CostModel: Sendable {
     /// Items per nanosecond in calls of that size.
     func rate(_ items: Int) -> Double { Double(items) / max(expected(items), 1) }
 
-    /// The most items of a call that takes at most so long, slow ones included; zero if none does.
+    /// The most items of a call that takes at most so long as a rule; zero if none does.
     func most(within time: Double) -> Int {
-        let left = time / margin - fixed
+        let left = time - fixed
         guard left > 0 else { return 0 }
         let most = left / max(perItem, .leastNormalMagnitude)
         return most >= Double(Int32.max) ? Int(Int32.max) : Int(most)
@@ -74,7 +75,7 @@ struct CostModel: Sendable {
         let bound = Self.clippedAt * max(spread, Self.smallestSpread)
         if isStray(distance, bound), gathered(items, time, isSlow: distance > 0) { return }
         let clipped = min(max(distance, -bound), bound)
-        spread += 0.05 * (abs(clipped) - spread)
+        spread += max(0.05, 1 / (sums.weight + 1)) * (abs(clipped) - spread)
         margin += Self.marginStep * ((distance + 1 > margin ? 1 : 0) - Self.exceeded)
         margin = min(max(margin, 1), 3)
         largest = max(largest, items)
@@ -103,7 +104,7 @@ struct CostModel: Sendable {
         for call in calls { sums.add(items: Double(call.items), time: call.time) }
         largest = calls.map(\.items).max() ?? 0
         strays.removeAll(keepingCapacity: true)
-        spread = 0.2
+        spread = Self.unknownSpread
         fit()
     }
 

@@ -32,9 +32,10 @@ struct LatencyObjective: Sendable {
         let left = objective - Double(waited.clampedNanoseconds)
         if cost.upper(taken) <= left { return sustained }
         // Late with all: a smaller batch may be in time, if the others do not pay too much for it.
-        let early = min(cost.most(within: left), tried)
+        let early = min(cost.most(within: left / cost.margin), tried)
         if early > 0, cost.rate(early) >= Self.keptRate * cost.rate(taken) { return early }
-        return sustained
+        // Too late for the oldest: what counts is how soon the others are in time again, and large batches cost less.
+        return min(max(cost.most(within: objective), sustained), tried)
     }
 
     /// For a stage that is always busy.
