@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release test test-release demo bench format lint clean
+.PHONY: help setup libs build release test test-libs test-release demo bench format lint clean
 
 # make demo
 REQUESTS ?= 1000000
 NODES    ?= 3
+MODEL    ?= logistic
 # make bench
 SUITE    ?= all
 ROWS     ?=
@@ -15,6 +16,8 @@ REPEATS  ?= 3
 JSON     ?=
 # make test
 FILTER   ?=
+# make test-libs
+CASES    ?= ../shared/cases
 
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources
 # A target whose tests run in release too: one remote call of every distributed method (see CONTRIBUTING.md).
@@ -23,10 +26,13 @@ RELEASE_TESTS ?= FlockActorsTests
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); FILTER (test)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); FILTER (test); CASES (test-libs)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
+
+libs: ## Makes .venv-libs with ONNX Runtime, XGBoost and LightGBM; PYTHON=python3.x takes another Python.
+	@scripts/libs
 
 build: setup ## Builds everything, debug.
 	swift build --build-tests
@@ -40,8 +46,13 @@ test: setup ## Builds and runs all tests (debug); FILTER=regex runs some of them
 test-release: setup ## Builds and runs the tests of RELEASE_TESTS in release.
 	@scripts/test release "$(RELEASE_TESTS)"
 
-demo: release ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3.
-	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES)
+test-libs: setup libs ## Tests the model libraries, with all third-party cases of CASES=../shared/cases.
+	@FLOCKWORK_CASES_ALL=1 FLOCKWORK_CASES="$(abspath $(CASES))" FLOCKWORK_PYTHON="$(CURDIR)/.venv-libs" \
+	  scripts/test debug "ModelCaseTests|DiagnosisModelTests"
+
+demo: release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
+	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
+	  --model $(MODEL)
 
 bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench

@@ -97,13 +97,15 @@ let package = Package(
         .testTarget(
             name: "FlockworkTests",
             dependencies: [
-                "Flockwork", "FlockTestKit", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "BreastCancer",
-                log,
+                "Flockwork", "FlockTestKit", "FlockActors", "FlockTransport", "FlockCluster", "FlockModels",
+                "FlockWire", "BreastCancer", log,
             ],
             swiftSettings: settings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
-        .testTarget(name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], swiftSettings: settings),
+        .testTarget(
+            name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
+            swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]
 )

@@ -67,6 +67,10 @@ public enum SampleFile: String, CaseIterable, Sendable {
     case normalization = "normalization.json"
     case model = "model.json"
     case reference = "expected.csv"
+    case xgboostModel = "model-xgboost.json"
+    case xgboostReference = "expected-xgboost.csv"
+    case onnxModel = "model.onnx"
+    case onnxReference = "expected-onnx.csv"
 
     /// Where it is. `FLOCKWORK_SAMPLE_DATA` names another folder, for a program that is moved without its resources.
     public var path: String {

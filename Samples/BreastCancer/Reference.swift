@@ -1,12 +1,13 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// scikit-learn's own predictions for every row, made by recipe/train.py: what the demo compares each answer with.
+// The predictions for every row by the library that trained the model (scikit-learn, XGBoost), made by recipe/train.py:
+// what the demo compares each answer with.
 
 public import Flockwork
 
 /// The expected verdicts.
 public struct Reference: Sendable {
-    /// How far a probability may be from scikit-learn's, which computes in 64 bits where the pipeline has 32.
+    /// How far a probability may be from the reference: scikit-learn computes in 64 bits where the pipeline has 32.
     public static let tolerance = 1e-6
 
     public let labels: [Diagnosis]
@@ -39,12 +40,12 @@ public struct Reference: Sendable {
         self.probabilities = probabilities
     }
 
-    /// The predictions for the data set of this sample.
-    public static func bundled() throws(FlockError) -> Reference {
-        try Reference(csv: SampleFile.reference.path)
+    /// The predictions of a model for the data set of this sample.
+    public static func bundled(for model: DiagnosisModel = .logistic) throws(FlockError) -> Reference {
+        try Reference(csv: model.reference.path)
     }
 
-    /// The verdict on a row of the data set is scikit-learn's.
+    /// The verdict on a row of the data set is the reference's.
     public func agrees(with verdict: Verdict, row: Int) -> Bool {
         verdict.label == labels[row]
             && abs(Double(verdict.probability) - probabilities[row]) <= Self.tolerance

@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 // The demo's judge. It trusts no counter of the system under test: each request has a bit that says that it was
-// accepted and a bit that says that it was answered, and each value is compared with scikit-learn's for its own row.
+// accepted and a bit that says that it was answered, and each value is compared with the reference's for its own row.
 
 import BreastCancer
 import Flockwork
@@ -60,7 +60,7 @@ struct Checker: Sendable {
     private(set) var failures: [String: Int] = [:]
     /// Outcomes of requests that had one already.
     private(set) var doubled = 0
-    /// Values that are not scikit-learn's.
+    /// Values that are not the reference's.
     private(set) var wrong = 0
     /// Values whose label is what the biopsy found.
     private(set) var right = 0

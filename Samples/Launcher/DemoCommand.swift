@@ -13,8 +13,8 @@ struct DemoCommand: AsyncParsableCommand {
         abstract: "Starts nodes, scores the data set round and round, and checks every answer.",
         discussion: """
             Starts three node processes on free ports, posts the 569 rows of Breast Cancer Wisconsin again and again \
-            until all requests are done, and compares every outcome with scikit-learn's. Ends with 0 only if nothing \
-            was lost, doubled or wrong. The nodes are always stopped, also on Ctrl-C.
+            until all requests are done, and compares every outcome with that of the library which trained the model. \
+            Ends with 0 only if nothing was lost, doubled or wrong. The nodes are always stopped, also on Ctrl-C.
             """)
 
     @OptionGroup(title: "Load options") var load: LoadFlags
@@ -59,7 +59,7 @@ struct DemoCommand: AsyncParsableCommand {
         let terminal = Terminal()
         let data = try Dataset.bundled()
         let total = settings.number(.requests) ?? 1_000_000
-        let run = DemoRun(total: total, data: data, reference: try Reference.bundled())
+        let run = DemoRun(total: total, data: data, reference: try Reference.bundled(for: settings.diagnosisModel()))
         let interruption = Task { [run] in
             if await signals.first.value() != nil { run.interrupt("interrupted") }
         }
@@ -108,7 +108,7 @@ struct DemoCommand: AsyncParsableCommand {
     private func drive(
         _ run: DemoRun, _ client: Client, _ flock: LocalFlock, _ settings: Settings, _ terminal: Terminal
     ) async throws -> Summary {
-        let inbox = try await client.inbox(of: diagnosisPipeline())
+        let inbox = try await client.inbox(of: diagnosisPipeline(model: settings.diagnosisModel()))
         let watch = Task { await Self.watch(run, client, terminal) }
         let deaths = Task {
             if let end = await flock.firstEnd() { run.interrupt("node \(end.id) ended with status \(end.status)") }

@@ -49,6 +49,8 @@ struct NodeFlags: ParsableArguments {
     var cores: Int?
     @Option(help: "trace, debug, info, notice, warning, error or critical (default: notice; demo: warning).")
     var logLevel: String?
+    @Option(help: "logistic, xgboost or onnx; the last two need the libraries of `make libs` (default: logistic).")
+    var model: String?
 
     /// What was given.
     var given: [Setting: String] {
@@ -63,6 +65,7 @@ struct NodeFlags: ParsableArguments {
         given[.insecure] = insecure.map { String($0) }
         given[.cores] = cores.map { String($0) }
         given[.logLevel] = logLevel
+        given[.model] = model
         return given
     }
 }

@@ -42,7 +42,8 @@ final class LocalFlock: Sendable {
         var arguments = [
             "serve", "--nodes", "1", "--id", id, "--host", host, "--port", "\(port)", "--members", members,
             "--cluster-id", settings.text(.clusterID), "--log-level", settings.text(.logLevel), "--cores", "\(cores)",
-            settings.flag(.insecure) ? "--insecure" : "--no-insecure", "--follow-parent",
+            "--model", settings.text(.model), settings.flag(.insecure) ? "--insecure" : "--no-insecure",
+            "--follow-parent",
         ]
         if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
         return arguments

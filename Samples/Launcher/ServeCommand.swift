@@ -44,7 +44,7 @@ struct ServeCommand: AsyncParsableCommand {
         let configuration = try settings.nodeConfiguration()
         let signals = Signals()
         if followParent { signals.followParent() }
-        let pipeline = diagnosisPipeline()
+        let pipeline = diagnosisPipeline(model: try settings.diagnosisModel())
         let node = Node(pipelines: pipeline, configuration: configuration)
         try await node.start()
         let cluster =
@@ -53,7 +53,8 @@ struct ServeCommand: AsyncParsableCommand {
         terminal.line(
             ReadyLine.text(
                 id: configuration.id.rawValue, host: configuration.host, port: node.port ?? configuration.port,
-                details: "cluster \(configuration.clusterID), \(cluster), pipeline \(pipeline.name)"))
+                details: "cluster \(configuration.clusterID), \(cluster), pipeline \(pipeline.name), "
+                    + "model \(settings.text(.model))"))
         _ = await signals.first.value()
         await node.shutDown()
     }
@@ -107,6 +108,16 @@ extension Settings {
             port: isGiven(.port) ? number(.port) ?? 0 : own?.port ?? number(.port) ?? 0, members: members,
             clusterID: text(.clusterID), tokenFile: optional(.tokenFile), insecure: flag(.insecure),
             logger: try logger("flockwork.node"), cores: number(.cores))
+    }
+
+    /// The model of the pipeline.
+    func diagnosisModel() throws(FlockError) -> DiagnosisModel {
+        guard let model = DiagnosisModel(rawValue: text(.model)) else {
+            let known = DiagnosisModel.allCases.map(\.rawValue).joined(separator: ", ")
+            throw FlockError(
+                .invalidInput, "\(origins[.model]?.source ?? ""): no model \"\(text(.model))\"; there are \(known)")
+        }
+        return model
     }
 
     /// A logger of the wanted level.

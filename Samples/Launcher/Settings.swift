@@ -10,13 +10,13 @@ import Synchronization
 
 /// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
-    case id, host, port, nodes, members, clusterID, tokenFile, insecure, cores, logLevel, requests, window, lanes
+    case id, host, port, nodes, members, clusterID, tokenFile, insecure, cores, logLevel, model, requests, window, lanes
 
     enum Kind { case text, number(ClosedRange<Int>), flag }
 
     var kind: Kind {
         switch self {
-        case .id, .host, .members, .clusterID, .tokenFile, .logLevel: .text
+        case .id, .host, .members, .clusterID, .tokenFile, .logLevel, .model: .text
         case .port: .number(0...65_535)
         case .nodes: .number(1...64)
         case .cores: .number(1...1024)
@@ -51,6 +51,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .clusterID: "flockwork"
         case .insecure: "false"
         case .logLevel: "notice"
+        case .model: "logistic"
         case .requests: "1000000"
         case .window: "16384"
         case .lanes: "4"

@@ -40,7 +40,7 @@ struct Summary: Sendable {
         add("outcomes", outcomes)
         add("lost", judged(checker.lost, "accepted, and no outcome came"))
         add("doubled", judged(checker.doubled, "more than one outcome"))
-        add("wrong", judged(checker.wrong, "not scikit-learn's label and probability (±\(Reference.tolerance))"))
+        add("wrong", judged(checker.wrong, "not the reference's label and probability (±\(Reference.tolerance))"))
         if checker.strays > 0 { add("strays", judged(checker.strays, "outcomes for tickets that nobody holds")) }
         if checker.reused > 0 { add("reused", judged(checker.reused, "request numbers accepted twice")) }
         add("accuracy", accuracy)

@@ -15,7 +15,7 @@ extension PartitionReplica {
         }
         if let reply {
             let error =
-                id.generation < generation
+                id.generation != generation
                 ? FlockError(.lost, "the partition lost its replicas, and with them this session", node: node)
                 : FlockError(.notFound, "no such session, or not its secret", node: node)
             out.append(.failed(reply: reply, error: error))

@@ -80,7 +80,7 @@ public struct Limits: Sendable, Equatable {
     /// Result bytes of a session that wait for their acknowledgement.
     public var sessionResultBytes = 64 << 20
     /// Result bytes that an accepted item reserves.
-    public var reservedResultBytes = 256
+    public var reservedResultBytes = 1024
     /// How long an outcome is kept for a client that does not acknowledge it.
     public var outcomeTimeToLive = Duration.seconds(600)
     /// How long a session without a call is kept.

@@ -2,6 +2,7 @@
 
 // A user imports Flockwork and nothing else: the vocabulary of the wire, the models and the actor system come with it.
 
+@_exported public import Distributed
 @_exported public import FlockActors
 @_exported public import FlockModels
 @_exported public import FlockWire

@@ -133,6 +133,8 @@ final class Counter: Sendable {
 final class Kept<Value: Sendable>: Sendable {
     private let value = Mutex<Value?>(nil)
     func put(_ value: Value) { self.value.withLock { $0 = value } }
+    /// What was put, if it was.
+    func peek() -> Value? { value.withLock { $0 } }
     func take() -> Value {
         guard let value = value.withLock({ $0.take() }) else { preconditionFailure("nothing was put") }
         return value

@@ -80,11 +80,13 @@ import Testing
             guard let left = floats(found, element), let right = floats(expected, element) else {
                 return found == expected ? nil : "\(found) is not \(expected)"
             }
-            let isClose = left.count == right.count && zip(left, right).allSatisfy { found, expected in
-                if found.isNaN || expected.isNaN { return found.isNaN && expected.isNaN }
-                if found.isInfinite || expected.isInfinite { return found == expected }
-                return abs(found - expected) <= 1e-5 + 1e-3 * abs(expected)
-            }
+            let isClose =
+                left.count == right.count
+                && zip(left, right).allSatisfy { found, expected in
+                    if found.isNaN || expected.isNaN { return found.isNaN && expected.isNaN }
+                    if found.isInfinite || expected.isInfinite { return found == expected }
+                    return abs(found - expected) <= 1e-5 + 1e-3 * abs(expected)
+                }
             return isClose ? nil : "\(left.prefix(20)) is not \(right.prefix(20))"
         default: return found == expected ? nil : "\(found) is not \(expected)"
         }
@@ -106,6 +108,7 @@ import Testing
         let sign = bits & 0x8000 == 0 ? 1.0 : -1.0
         let (exponent, fraction) = (Int(bits >> 10 & 31), Double(bits & 1023))
         if exponent == 31 { return fraction == 0 ? sign * .infinity : .nan }
-        return sign * (exponent == 0 ? fraction / 1024 * 0x1p-14 : (1 + fraction / 1024) * pow(2, Double(exponent - 15)))
+        return sign
+            * (exponent == 0 ? fraction / 1024 * 0x1p-14 : (1 + fraction / 1024) * pow(2, Double(exponent - 15)))
     }
 }

@@ -1,11 +1,12 @@
 # Flockwork · Apache-2.0 · see LICENSE
-"""Makes everything in ../Data from scikit-learn alone: the data set, the parameters, the reference predictions.
+"""Makes everything in ../Data: the data set, the parameters, the models, the reference predictions.
 
     python3.11 -m venv /tmp/recipe && /tmp/recipe/bin/pip install -r requirements.txt
     /tmp/recipe/bin/python train.py            # writes ../Data
     /tmp/recipe/bin/python train.py --check    # compares with what is in ../Data instead
 
-It also writes the small models that FlockModelsTests compares with scikit-learn.
+It also writes the small models of FlockModelsTests and ModelCaseTests. All of it is scikit-learn's, except for the
+models of libraries.py.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import shutil
 import sys
 import tempfile
 
+import libraries
 import numpy
 import sklearn
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -24,7 +26,9 @@ from sklearn.preprocessing import StandardScaler
 SOURCE = f"scikit-learn {sklearn.__version__}, Samples/BreastCancer/recipe/train.py"
 HERE = pathlib.Path(__file__).resolve().parent
 SAMPLE = HERE.parent / "Data"
-FIXTURES = HERE.parents[2] / "Tests" / "FlockModelsTests" / "Fixtures"
+TESTS = HERE.parents[2] / "Tests"
+FIXTURES = TESTS / "FlockModelsTests" / "Fixtures"
+LIBRARY_FIXTURES = TESTS / "ModelCaseTests" / "Fixtures"
 
 
 def write(path, value):
@@ -74,6 +78,7 @@ def breast_cancer(folder):
     for row in range(len(label)):
         lines.append(f"{row},{data.target_names[label[row]]},{float(probability[row])!r}")
     (folder / "expected.csv").write_text("\n".join(lines) + "\n")
+    libraries.sample(folder, data, scaler, data.target_names)
     print(f"breast cancer: {len(label)} rows, accuracy {model.score(normalised, data.target):.4f}")
     print(f"nearest to the threshold: {abs(probability - 0.5).min():.3g}")
 
@@ -122,6 +127,8 @@ def same(path, other):
         return True
     if path.suffix == ".json":
         return close(json.loads(path.read_text()), json.loads(other.read_text()))
+    if path.suffix in (".onnx", ".ubj"):
+        return close(libraries.readable(path), libraries.readable(other))
     rows, others = ([line.split(",") for line in file.read_text().splitlines()] for file in (path, other))
     return len(rows) == len(others) and all(close(row, kept) for row, kept in zip(rows, others))
 
@@ -144,12 +151,15 @@ def main():
     if not arguments.check:
         breast_cancer(SAMPLE)
         fixtures(FIXTURES)
+        libraries.fixtures(LIBRARY_FIXTURES)
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         made = pathlib.Path(scratch)
         breast_cancer(made / "Data")
         fixtures(made / "Fixtures")
+        libraries.fixtures(made / "LibraryFixtures")
         wrong = check(made / "Data", SAMPLE) + check(made / "Fixtures", FIXTURES)
+        wrong += check(made / "LibraryFixtures", LIBRARY_FIXTURES)
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0

@@ -79,10 +79,10 @@ struct LibrarySearch: Sendable {
     /// The folders that hold `lib/python3…` of an interpreter, or of an environment that is named by its folder.
     private static func roots(of python: String) -> [String] {
         if isFolder(python) { return [python] }
+        guard let real = realPath(python) else { return [] }
         // A virtual environment's interpreter is a link to another one, whose packages are not the environment's.
         let own = parent(of: parent(of: python))
         if access("\(own)/pyvenv.cfg", R_OK) == 0 { return [own] }
-        guard let real = realPath(python) else { return [own] }
         let other = parent(of: parent(of: real))
         return own == other ? [own] : [own, other]
     }

@@ -54,8 +54,7 @@ struct ONNXLibrary: Sendable {
     let (inputType, outputType): (ReadAt, ReadAt)
     let (inputName, outputName): (ReadName, ReadName)
     /// Allocator, shape, dimensions, element type.
-    let createTensor:
-        @convention(c) @Sendable (Object, UnsafePointer<Int64>?, Int, Int32, Out) -> Object?
+    let createTensor: @convention(c) @Sendable (Object, UnsafePointer<Int64>?, Int, Int32, Out) -> Object?
     /// Memory, values, bytes, shape, dimensions, element type.
     let createTensorOnData:
         @convention(c) @Sendable (Object, Object?, Int, UnsafePointer<Int64>?, Int, Int32, Out) -> Object?

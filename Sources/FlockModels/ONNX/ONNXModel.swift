@@ -66,7 +66,7 @@ public final class ONNXModel: Model {
             throw FlockError(.modelLoadFailed, "its input is \(list); a model of rows takes float32")
         }
         guard input.shape.count >= 2, input.shape.dropFirst().allSatisfy({ $0 > 0 }), input.shape[0] != 0,
-            input.shape.dropFirst().reduce(1, { $0.multipliedReportingOverflow(by: $1).partialValue }) < 1 << 24
+            let width = ONNXElement.elements(of: input.shape.dropFirst()), width < 1 << 24
         else {
             throw FlockError(
                 .modelLoadFailed,
@@ -116,8 +116,9 @@ public final class ONNXModel: Model {
                     .modelLoadFailed,
                     "output \(port) gives \(element) \(result) for \(rows) rows; scores are numbers, row by row")
             }
-            let width = result.dropFirst().reduce(1, *)
-            guard width > 0 else { throw FlockError(.modelLoadFailed, "output \(port) gives no scores") }
+            guard let width = ONNXElement.elements(of: result.dropFirst()), width > 0 else {
+                throw FlockError(.modelLoadFailed, "output \(port) gives no scores")
+            }
             return (element == .float32 ? .floats : .numbers(element), result.map { Int64($0) }, width)
         case .sequence(let maps) where maps.count == rows:
             let widths = Set(maps.map { map in probabilities(map)?.count ?? 0 })

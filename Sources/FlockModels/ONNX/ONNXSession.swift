@@ -129,7 +129,7 @@ extension ONNXLibrary {
     func make(_ value: ONNXValue) throws(FlockError) -> Object {
         switch value {
         case .tensor(let element, let shape, let bytes):
-            guard let size = element.bytes(of: shape), size == bytes.count, shape.allSatisfy({ $0 >= 0 }) else {
+            guard let size = element.bytes(of: shape), size == bytes.count else {
                 throw FlockError(.invalidInput, "\(bytes.count) bytes are no \(element) tensor of the shape \(shape)")
             }
             let tensor = try makeTensor(element, shape)
@@ -143,7 +143,7 @@ extension ONNXLibrary {
                 throw error
             }
         case .texts(let texts, let shape):
-            guard shape.reduce(1, { $0 &* $1 }) == texts.count, shape.allSatisfy({ $0 >= 0 }) else {
+            guard ONNXElement.elements(of: shape) == texts.count else {
                 throw FlockError(.invalidInput, "\(texts.count) texts are no tensor of the shape \(shape)")
             }
             let tensor = try makeTensor(.text, shape)
@@ -210,8 +210,7 @@ extension ONNXLibrary {
 
     private func readTexts(_ value: Object, _ shape: [Int]) throws(FlockError) -> ONNXValue {
         let size = try count(.stageFailed) { textBytes(value, $0) }
-        let texts = shape.reduce(1, *)
-        guard texts > 0 else { return .texts([], shape: shape) }
+        guard let texts = ONNXElement.elements(of: shape), texts > 0 else { return .texts([], shape: shape) }
         var bytes = [UInt8](repeating: 0, count: max(size, 1))
         var starts = [Int](repeating: 0, count: texts)
         try check(readTexts(value, &bytes, size, &starts, texts), .stageFailed)

@@ -43,14 +43,21 @@ public struct ONNXElement: RawRepresentable, Hashable, Sendable, CustomStringCon
 
     /// Bytes of a tensor of this shape; nil for texts, unknown types and shapes that no memory holds.
     func bytes(of shape: [Int]) -> Int? {
-        guard bits > 0 else { return nil }
-        var count = bits
+        guard bits > 0, let count = Self.elements(of: shape) else { return nil }
+        let (product, overflow) = count.multipliedReportingOverflow(by: bits)
+        guard !overflow, product < Int.max - 7 else { return nil }
+        return (product + 7) / 8
+    }
+
+    /// Elements of a tensor of this shape; nil for one that no memory holds, which a file can still declare.
+    static func elements<Shape: Sequence<Int>>(of shape: Shape) -> Int? {
+        var count = 1
         for dimension in shape {
             let (product, overflow) = count.multipliedReportingOverflow(by: dimension)
-            guard !overflow, product >= 0, product < Int.max - 7 else { return nil }
+            guard !overflow, dimension >= 0 else { return nil }
             count = product
         }
-        return (count + 7) / 8
+        return count
     }
 }
 

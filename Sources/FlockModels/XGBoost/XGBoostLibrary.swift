@@ -37,9 +37,10 @@ struct XGBoostLibrary: Sendable {
     init(explicit: String?, search: LibrarySearch = .process) throws(FlockError) {
         let library = try SharedLibrary(.xgboost, explicit: explicit, search: search)
         path = library.path
-        let readVersion: @convention(c) (
-            UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>
-        ) -> Void = try library.function("XGBoostVersion")
+        let readVersion:
+            @convention(c) (
+                UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>
+            ) -> Void = try library.function("XGBoostVersion")
         var (major, minor, patch): (Int32, Int32, Int32) = (0, 0, 0)
         readVersion(&major, &minor, &patch)
         version = XGBoostVersion(major: Int(major), minor: Int(minor), patch: Int(patch))

@@ -97,7 +97,7 @@ public final class XGBoostModel: Model {
             do throws(FlockError) {
                 let result = try predict(booster, library, row, rows: 1, .modelLoadFailed)
                 return (result.count, false)
-            } catch where error.message.contains("Inplace predict is not supported") {
+            } catch  where error.message.contains("Inplace predict is not supported") {
                 var outputs = 0
                 try predictByMatrix(booster, library, row, rows: 1, .modelLoadFailed) { (result) throws(FlockError) in
                     outputs = result.count

@@ -119,7 +119,8 @@ private enum JSONScan {
         /// `[3, 1, 0]`; whatever else gives an empty list.
         mutating func numbers() -> [Int] {
             skipSpace()
-            guard next() == UInt8(ascii: "[") else { return [] }
+            guard peek == UInt8(ascii: "[") else { return [] }
+            skip(1)
             let start = at
             while let byte = next(), byte != UInt8(ascii: "]") {}
             let parts = bytes[start..<max(start, min(at - 1, bytes.count))].split(separator: UInt8(ascii: ","))

@@ -136,13 +136,20 @@ final class Mailbox: Sendable {
     /// Parks unless something came meanwhile.
     private func park(_ continuation: UnsafeContinuation<Bool, Never>) {
         let goOn = state.withLock { state in
-            if (state.queue.isEmpty || state.lingering) && !state.isClosed {
-                state.waiting.append(continuation)
-                return false
-            }
-            return true
+            guard (state.queue.isEmpty || state.lingering) && !state.isClosed && !isComplete(state) else { return true }
+            state.waiting.append(continuation)
+            return false
         }
         if goOn { continuation.resume(returning: true) }
+    }
+
+    /// Enough has come to end a wait for more, since it began.
+    private func isComplete(_ state: borrowing State) -> Bool {
+        guard !state.queue.isEmpty else { return false }
+        let decision = policy.decide(
+            items: state.queue.items, bytes: state.queue.bytes, waited: .zero, idle: 0, draining: false, limits: limits)
+        if case .take = decision { return true }
+        return false
     }
 
     private func wakeAfter(_ duration: Duration) {

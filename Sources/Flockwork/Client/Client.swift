@@ -24,12 +24,18 @@ public struct ClientConfiguration: Sendable {
     public init() {}
 }
 
+/// An inbox that wants to hear of nodes that come back.
+private struct WeakInbox: Sendable {
+    weak let core: InboxCore?
+}
+
 /// A connection to a cluster. Finds the other nodes by itself, and reconnects to those that come back.
 public final class Client: Sendable {
     private let system: FlockSystem
     private let loop: EventLoop
     private let configuration: ClientConfiguration
     private let ports = Mutex<[NodeID: PeerPort]>([:])
+    private let inboxes = Mutex<[WeakInbox]>([])
     private let arrival = Mutex<UnsafeContinuation<Void, Never>?>(nil)
 
     private init(system: FlockSystem, loop: EventLoop, configuration: ClientConfiguration) {
@@ -138,6 +144,7 @@ public final class Client: Sendable {
     private func connected(_ node: NodeID) {
         ports.withLock { $0[node] }?.connected()
         checkArrival()
+        for inbox in inboxes.withLock({ $0 }) { inbox.core?.refresh() }
     }
 
     /// The inbox of a pipeline that the cluster's nodes run.
@@ -148,6 +155,10 @@ public final class Client: Sendable {
     ) async throws -> Inbox<Input, Output> where Input: Codable, Output: Codable {
         let (inbox, core) = makeInbox(of: pipeline)
         try await core.open()
+        inboxes.withLock { inboxes in
+            inboxes.removeAll { $0.core == nil }
+            inboxes.append(WeakInbox(core: core))
+        }
         return inbox
     }
 

@@ -55,7 +55,9 @@ public struct Inbox<Input: Codable & Sendable, Output: Codable & Sendable>: Send
     /// What to keep so that a restarted caller can resume this outbox (`Client.outbox(of:resuming:)`).
     public var tokens: [SessionToken] { core.tokens }
 
-    /// Takes no more requests, and ends the outbox.
+    /// Takes no more requests, ends the outbox, and gives the sessions back with what nobody took.
+    ///
+    /// To resume the outbox later, keep the `tokens` and let the handle go instead.
     public func close() async {
         await core.close()
     }

@@ -21,6 +21,8 @@ final class InboxCore: Sendable {
     private struct State {
         var sessions: [Session] = []
         var isClosed = false
+        /// Sessions are being opened; whoever wants one waits for the same task.
+        var opening: Task<Void, any Error>?
         /// Every list that `current` ever pointed to: a caller may still be reading an older one.
         var lists: [SessionList] = []
     }
@@ -58,7 +60,7 @@ final class InboxCore: Sendable {
     /// Opens a session with every node that can be reached. Throws if there is none.
     func open() async throws {
         var failure = FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
-        for port in ports() {
+        for port in missingPorts() {
             do {
                 try await openSession(through: port)
             } catch let error as FlockError {
@@ -68,9 +70,45 @@ final class InboxCore: Sendable {
         guard state.withLock({ !$0.sessions.isEmpty }) else { throw failure }
     }
 
+    /// Ports to nodes that have no session yet, or fewer than there should be.
+    private func missingPorts() -> [any SessionPort] {
+        var missing = ports()
+        for session in state.withLock({ $0.sessions }) where !session.hasEnded {
+            if let index = missing.firstIndex(where: { $0.node == session.token.node }) { missing.remove(at: index) }
+        }
+        return missing
+    }
+
+    /// Opens what is missing; callers that come at the same time share one attempt.
+    private func reopen() async throws {
+        let task = state.withLock { state in
+            if let task = state.opening { return task }
+            state.sessions.removeAll { $0.hasEnded }
+            publish(&state)
+            let task = Task {
+                defer { self.state.withLock { $0.opening = nil } }
+                try await self.open()
+            }
+            state.opening = task
+            return task
+        }
+        try await task.value
+    }
+
+    /// A session ended, or a node came (back): it is used again by what comes next.
+    func refresh() {
+        guard state.withLock({ !$0.isClosed && !$0.sessions.isEmpty }) else { return }
+        Task {
+            // A node that cannot be reached now is tried again when it is connected, or when a caller needs it.
+            try? await reopen()
+        }
+    }
+
     private func openSession(through port: any SessionPort) async throws {
         let token = try await port.open(OpenRequest(pipeline: pipeline, fingerprint: fingerprint, window: window))
-        let session = Session(token: token, layout: layout, port: port, outbox: outbox)
+        let session = Session(token: token, layout: layout, port: port, outbox: outbox) { [weak self] in
+            self?.refresh()
+        }
         let isClosed = state.withLock { state in
             if !state.isClosed {
                 state.sessions.append(session)
@@ -89,7 +127,10 @@ final class InboxCore: Sendable {
             guard let port = ports.first(where: { $0.node == token.node }) else {
                 throw FlockError(.unavailable, "The node \(token.node) of the session cannot be reached.")
             }
-            let session = Session(resuming: token, layout: layout, port: port, outbox: outbox)
+            outbox.expectSource()
+            let session = Session(resuming: token, layout: layout, port: port, outbox: outbox) { [outbox] in
+                outbox.sourceEnded()
+            }
             state.withLock { state in
                 state.sessions.append(session)
                 publish(&state)
@@ -102,11 +143,7 @@ final class InboxCore: Sendable {
     private func session() async throws -> Session {
         if let session = usableSession() { return session }
         if state.withLock({ $0.isClosed }) { throw FlockError(.shuttingDown, "The inbox was closed.") }
-        state.withLock { state in
-            state.sessions.removeAll { $0.hasEnded }
-            publish(&state)
-        }
-        try await open()
+        try await reopen()
         guard let session = usableSession() ?? state.withLock({ $0.sessions.last }) else {
             throw FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
         }

@@ -16,6 +16,8 @@ final class OutboxQueue: Sendable {
         var entries: [Entry] = []
         var reader: UnsafeContinuation<Void, Never>?
         var isFinished = false
+        /// Sessions that can still give outcomes, where new ones cannot be opened.
+        var sources = 0
     }
     private let state = Mutex(State())
 
@@ -26,6 +28,20 @@ final class OutboxQueue: Sendable {
             return state.reader
         }
         reader?.resume()
+    }
+
+    /// One more resumed session gives its outcomes here.
+    func expectSource() {
+        state.withLock { $0.sources += 1 }
+    }
+
+    /// A resumed session is gone; with the last one, there is nothing more to come.
+    func sourceEnded() {
+        let isLast = state.withLock { state in
+            state.sources -= 1
+            return state.sources == 0
+        }
+        if isLast { finish() }
     }
 
     func finish() {

@@ -13,6 +13,7 @@ final class Session: Sendable {
     let token: SessionToken
     private let port: any SessionPort
     private let outbox: OutboxQueue
+    private let onEnd: @Sendable () -> Void
     private let pending: AdaptiveMutex<PendingRequests>
     private let loopState: LoopConfined<LoopState>
     // See the comment above for why this needs no lock.
@@ -39,11 +40,16 @@ final class Session: Sendable {
         var ended = false
     }
 
-    init(token: SessionToken, layout: ItemBuffer.Layout, port: any SessionPort, outbox: OutboxQueue) {
+    /// `onEnd` is called once, on the loop, when the session takes no more requests and gives no more outcomes.
+    init(
+        token: SessionToken, layout: ItemBuffer.Layout, port: any SessionPort, outbox: OutboxQueue,
+        onEnd: @escaping @Sendable () -> Void
+    ) {
         precondition(token.window > 0 && token.window & (token.window - 1) == 0, "a window of \(token.window)")
         self.token = token
         self.port = port
         self.outbox = outbox
+        self.onEnd = onEnd
         pending = AdaptiveMutex(PendingRequests(window: token.window, layout: layout))
         loopState = LoopConfined(LoopState(), on: port.loop)
         mask = UInt64(token.window - 1)
@@ -53,9 +59,10 @@ final class Session: Sendable {
 
     /// A session that an earlier process opened: its outcomes go to the outbox, and it takes no new requests.
     convenience init(
-        resuming token: SessionToken, layout: ItemBuffer.Layout, port: any SessionPort, outbox: OutboxQueue
+        resuming token: SessionToken, layout: ItemBuffer.Layout, port: any SessionPort, outbox: OutboxQueue,
+        onEnd: @escaping @Sendable () -> Void
     ) {
-        self.init(token: token, layout: layout, port: port, outbox: outbox)
+        self.init(token: token, layout: layout, port: port, outbox: outbox, onEnd: onEnd)
         pending.withLock { $0.ended = FlockError(.shuttingDown, "The session only gives back earlier outcomes.") }
         resumed.store(true, ordering: .relaxed)
         usable.store(false, ordering: .relaxed)
@@ -165,6 +172,8 @@ final class Session: Sendable {
                 continuation.resume()
             }
         }
+        // A node that cannot be told keeps the session until it has been idle for `Limits.sessionIdleTime`.
+        try? await port.close(token)
     }
 
     /// Nobody holds the inbox any more.
@@ -443,5 +452,6 @@ final class Session: Sendable {
             return state.detach.take()
         }
         detach?()
+        onEnd()
     }
 }

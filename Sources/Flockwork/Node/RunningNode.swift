@@ -104,9 +104,43 @@ struct RunningNode: Sendable {
                 view: view, generation: .random(in: 1 ... .max), limits: limits, log: configuration.logger,
                 actorSystem: system)
         }
+        var runners: [LaneRunner] = []
+        do {
+            let hosted = try await host(pipelines, counts, view, configuration, inbox, runners: &runners)
+            await inbox.whenLocal { $0.start(hosted) }
+            let port = try await system.listen(
+                host: configuration.host, port: configuration.port, insecure: configuration.insecure)
+            for member in view.members where member.id != configuration.id {
+                system.link(to: member.id, host: member.host, port: member.port)
+            }
+            configuration.logger.info(
+                "node started",
+                metadata: [
+                    "node": "\(configuration.id)", "port": "\(port)", "members": "\(view.members.count)",
+                    // One copy of each partition: what this node holds dies with it.
+                    "survives": "0 node failures",
+                ])
+            return RunningNode(
+                system: system, inbox: inbox, port: port, runners: runners, configuration: configuration)
+        } catch {
+            // Instances wait at their mailboxes for ever, and hold their models, unless they are told to end.
+            for runner in runners { await runner.stop() }
+            await inbox.whenLocal { $0.stop() }
+            throw error
+        }
+    }
+
+    /// Makes the instances that run on this node, and begins to listen at their mailboxes.
+    ///
+    /// `runners` gets those that were started, also if a later one cannot be made.
+    private static func host(
+        _ pipelines: [PipelineDefinition], _ counts: [[Int]], _ view: View, _ configuration: NodeConfiguration,
+        _ inbox: InboxActor, runners: inout [LaneRunner]
+    ) async throws -> [HostedPipeline] {
+        let system = inbox.actorSystem
+        let limits = configuration.limits
         let context = InstanceContext(system: system, node: NodeContext(node: configuration.id))
         var hosted: [HostedPipeline] = []
-        var runners: [LaneRunner] = []
         for (index, pipeline) in pipelines.enumerated() {
             var lanes: [LaneRunner?] = []
             for (lane, definition) in pipeline.lanes.enumerated() {
@@ -130,22 +164,7 @@ struct RunningNode: Sendable {
             hosted.append(
                 HostedPipeline(pipeline, runners: lanes, seed: UInt64(index) &+ view.membersHash, limits: limits))
         }
-        let pipelinesOnLoop = hosted
-        await inbox.whenLocal { $0.start(pipelinesOnLoop) }
-        let port = try await system.listen(
-            host: configuration.host, port: configuration.port, insecure: configuration.insecure)
-        for member in view.members where member.id != configuration.id {
-            system.link(to: member.id, host: member.host, port: member.port)
-        }
-        configuration.logger.info(
-            "node started",
-            metadata: [
-                "node": "\(configuration.id)", "port": "\(port)", "members": "\(view.members.count)",
-                // One copy of each partition: what this node holds dies with it.
-                "survives": "0 node failures",
-            ])
-        return RunningNode(
-            system: system, inbox: inbox, port: port, runners: runners, configuration: configuration)
+        return hosted
     }
 
     func shutDown() async {
