@@ -2,7 +2,6 @@
 
 import FlockCluster
 import FlockTestKit
-import FlockTransport
 import FlockWire
 import Foundation
 import Testing
@@ -263,13 +262,22 @@ struct StageSimulation {
 
     private func tick(_ milliseconds: Double) -> Tick { Tick(nanoseconds: UInt64(milliseconds * 1e6)) }
 
+    private static let item = ItemBuffer(
+        fixed: Bytes(count: 8) { $0.initializeMemory(as: UInt8.self, repeating: 0) }, stride: 8, count: 1)
+    private static let nothing = Assignment { _, _ in }
+
+    private func work(_ number: Int, arrived: Double) -> WorkRun {
+        WorkRun(
+            run: RequestRun(
+                partition: PartitionID(rawValue: 0), session: SessionID(rawValue: 1),
+                sequences: SequenceRun(first: UInt64(number), count: 1)), items: Self.item,
+            deadline: deadline.map { tick(arrived + $0) }, arrived: tick(arrived), assignment: Self.nothing)
+    }
+
     func run(_ name: String, _ policy: BatchPolicy) -> Figures {
         var random = SeededRandom(seed: seed)
         let times = arrivals(&random)
         var learned = policy.objective.map(LatencyObjective.init)
-        let nothing = Assignment { _, _ in }
-        let item = ItemBuffer(
-            fixed: Bytes(count: 8) { $0.initializeMemory(as: UInt8.self, repeating: 0) }, stride: 8, count: 1)
         var queue = WorkQueue()
         var next = 0
         var now = 0.0
@@ -281,13 +289,7 @@ struct StageSimulation {
         while next < times.count || !queue.isEmpty {
             if queue.isEmpty { now = max(now, times[next]) }
             while next < times.count, times[next] <= now {
-                queue.append(
-                    WorkRun(
-                        run: RequestRun(
-                            partition: PartitionID(rawValue: 0), session: SessionID(rawValue: 1),
-                            sequences: SequenceRun(first: UInt64(next), count: 1)), items: item,
-                        deadline: deadline.map { tick(times[next] + $0) }, arrived: tick(times[next]),
-                        assignment: nothing))
+                queue.append(work(next, arrived: times[next]))
                 next += 1
             }
             guard let oldest = queue.oldest else { continue }
