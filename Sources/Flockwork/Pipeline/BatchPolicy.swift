@@ -28,12 +28,13 @@ public struct BatchPolicy: Sendable, Hashable {
         return BatchPolicy(limit: limit, linger: duration)
     }
 
-    /// Takes as many as keep the time from an item's arrival at the stage to its result within `objective`, up to `limit`.
+    /// Takes as many as keep the time from an item's arrival at the stage to its result within `objective`, up to
+    /// `limit`.
     ///
-    /// What a call costs is learned from the calls themselves, as a fixed part and a part per item, and followed when it
-    /// changes. Requests with a deadline that the next batch cannot keep end with `deadlineExceeded` before anything is
-    /// spent on them. A stage that cannot keep the objective at all, or has more to do than it can, takes the batches
-    /// that keep it for an idle stage; the objective bounds batches, not load.
+    /// What a call costs is learned from the calls themselves, as a fixed part and a part per item, and followed when
+    /// it changes. Requests with a deadline that the next batch cannot keep end with `deadlineExceeded` before anything
+    /// is spent on them. The objective bounds batches, not load: a stage that cannot keep it, or has more to do than it
+    /// can, works on in batches that are worth their fixed part.
     public static func within(_ objective: Duration, upTo limit: Int? = nil) -> BatchPolicy {
         precondition(objective > .zero && limit.map { $0 > 0 } ?? true, "\(limit ?? 1) items within \(objective)")
         return BatchPolicy(limit: limit, objective: objective)
