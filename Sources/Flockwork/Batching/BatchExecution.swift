@@ -11,6 +11,8 @@ struct BatchExecution: Sendable {
     let step: EncodedStep
     let stage: String
     let limits: Limits
+    /// Asked before each call but the first. False: nobody waits for the result any more.
+    var mayCallAgain: @Sendable () -> Bool = { true }
 
     func run(_ items: ItemBuffer) async -> BatchResult {
         do {
@@ -37,7 +39,7 @@ struct BatchExecution: Sendable {
         var parts: [BatchResult.Part] = []
         let half = count / 2
         for (start, size) in [(first, half), (first + half, count - half)] {
-            guard budget > 0 else {
+            guard budget > 0, mayCallAgain() else {
                 parts += failed(start, size, error).parts
                 continue
             }

@@ -20,6 +20,12 @@ struct BatchResult: Sendable {
     /// In order, covering the batch without gaps.
     var parts: [Part]
 
+    /// One call made all of it.
+    var isWhole: Bool {
+        guard parts.count == 1, case .output = parts[0].ending else { return false }
+        return true
+    }
+
     /// The outcome of items `first ..< first + run.count` of the batch, which are the sequences of `run`.
     ///
     /// For the last lane: every item has a value, was filtered, or failed.

@@ -2,6 +2,7 @@
 
 internal import FlockTransport
 internal import FlockWire
+internal import Logging
 internal import Synchronization
 
 // The instances of one lane on one node, behind their common mailbox. Each instance is one task that takes a batch,
@@ -14,49 +15,83 @@ struct FinishedBatch: Sendable {
 }
 
 final class LaneRunner: Sendable {
+    /// Makes the step of another instance.
+    typealias StepFactory = @Sendable () async throws -> EncodedStep
+
+    struct State {
+        var counters = StageCounters()
+        var instances: LaneInstances<[WorkRun]>
+        var tasks: [Int: Task<Void, Never>] = [:]
+        /// Whoever waits for the last instance to end.
+        var stopping: [UnsafeContinuation<Void, Never>] = []
+    }
+
     let name: String
     let instances: Int
     let mailbox: Mailbox
     let observation = StageObservation()
-    private let limits: Limits
-    private let counters = Mutex(StageCounters())
-    private let tasks = Mutex<[Task<Void, Never>]>([])
+    let limits: Limits
+    let loop: EventLoop
+    let log: Logger?
+    let makeStep: StepFactory?
+    let state: Mutex<State>
     private let onFinished: @Sendable (FinishedBatch) -> Void
 
-    /// `onFinished` is called on the instances' tasks.
+    /// `onFinished` is called on the instances' tasks. `makeStep` is for instances in the place of hung ones; without
+    /// it they are missed.
     init(
-        _ shape: LaneShape, instances: Int, limits: Limits, loop: EventLoop,
-        onFinished: @escaping @Sendable (FinishedBatch) -> Void
+        _ shape: LaneShape, instances: Int, limits: Limits, loop: EventLoop, log: Logger? = nil,
+        makeStep: StepFactory? = nil, onFinished: @escaping @Sendable (FinishedBatch) -> Void
     ) {
         name = shape.name
         self.instances = instances
-        mailbox = Mailbox(policy: shape.batch, limits: limits, loop: loop)
+        mailbox = Mailbox(stage: shape.name, policy: shape.batch, limits: limits, loop: loop)
         self.limits = limits
+        self.loop = loop
+        self.log = log
+        self.makeStep = makeStep
+        state = Mutex(
+            State(
+                instances: LaneInstances(
+                    wanted: instances, attemptTime: limits.attemptTime,
+                    mayHang: makeStep == nil ? 0 : 2 * instances)))
         self.onFinished = onFinished
     }
 
     /// Starts one task for each instance's step.
     func start(_ steps: [EncodedStep]) {
-        tasks.withLock { tasks in
-            for step in steps {
-                let execution = BatchExecution(step: step, stage: name, limits: limits)
-                tasks.append(Task { await self.drain(with: execution) })
-            }
+        for step in steps { start(step, as: state.withLock { $0.instances.add() }) }
+    }
+
+    func start(_ step: @escaping EncodedStep, as instance: Int) {
+        let execution = BatchExecution(step: step, stage: name, limits: limits) { [weak self] in
+            self?.state.withLock { $0.instances.callAgain(instance, at: EventLoop.now) } ?? false
+        }
+        state.withLock { state in
+            state.tasks[instance] = Task { await self.drain(instance, with: execution) }
         }
     }
 
-    /// Finishes what waits, then ends the instances.
+    /// Finishes what waits, then ends the instances. Those that hang are not waited for.
     func stop() async {
         mailbox.close()
-        let tasks = tasks.withLock { tasks in
-            defer { tasks = [] }
-            return tasks
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            let isOver = state.withLock { state in
+                if state.instances.alive == 0 { return true }
+                state.stopping.append(continuation)
+                return false
+            }
+            if isOver { continuation.resume() }
         }
-        for task in tasks { await task.value }
+    }
+
+    /// Batches that were given up because a call did not return, and instances that still hang.
+    var hung: (batches: UInt64, instances: Int) {
+        state.withLock { ($0.instances.abandoned, $0.instances.hangingCount) }
     }
 
     func currentStatus(of pipeline: String) -> StageStatus {
-        let counters = counters.withLock { $0 }
+        let counters = state.withLock { $0.counters }
         return StageStatus(
             pipeline: pipeline, stage: name, instances: instances, waiting: mailbox.backlog.items,
             batches: counters.batches, items: counters.items, bisected: counters.bisected,
@@ -64,20 +99,47 @@ final class LaneRunner: Sendable {
             batchSizes: counters.sizes)
     }
 
-    private func drain(with execution: BatchExecution) async {
-        while let runs = await mailbox.take() {
-            let start = EventLoop.now
-            let (due, expired) = Self.sort(runs, at: start)
+    private func drain(_ instance: Int, with execution: BatchExecution) async {
+        while let taken = await mailbox.take() {
+            let began = EventLoop.now
+            let (due, expired) = Self.sort(taken.runs, at: began)
             if !expired.isEmpty { onFinished(Self.expire(expired)) }
+            if !taken.late.isEmpty { onFinished(Self.expire(taken.late)) }
             guard !due.isEmpty else { continue }
+            if let delay = state.withLock({ $0.instances.begin(instance, due, at: began) }) { watch(after: delay) }
             let items = due.count == 1 ? due[0].items : ItemBuffer.joined(due.map(\.items))
             let result = await observation.run(due) { await execution.run(items) }
-            let busy = EventLoop.now - start
-            counters.withLock {
-                $0.count(items: items.count, busy: busy, waited: start - due[0].arrived, parts: result.parts.count)
+            let busy = EventLoop.now - began
+            let ending = state.withLock { state in
+                let ending = state.instances.end(instance)
+                if ending == .counts {
+                    state.counters.count(
+                        items: items.count, busy: busy, waited: began - due[0].arrived, parts: result.parts.count)
+                }
+                return ending
             }
-            onFinished(FinishedBatch(runs: due, result: result))
+            switch ending {
+            case .counts:
+                if result.isWhole { mailbox.finished(items: items.count, took: busy) }
+                onFinished(FinishedBatch(runs: due, result: result))
+            case .late(let goesOn):
+                log?.notice("a hung call has returned", metadata: ["stage": "\(name)", "after": "\(busy)"])
+                guard goesOn else { return end(instance, wasAlive: false) }
+                mailbox.accept()
+                // In a task of its own, for this one was cancelled.
+                return start(execution.step, as: instance)
+            }
         }
+        end(instance, wasAlive: true)
+    }
+
+    private func end(_ instance: Int, wasAlive: Bool) {
+        let stopping = state.withLock { state in
+            state.tasks[instance] = nil
+            if wasAlive { state.instances.remove() }
+            return state.takeStopping()
+        }
+        for continuation in stopping { continuation.resume() }
     }
 
     /// Expired requests go out first: nobody waits for them any more.
@@ -93,7 +155,8 @@ final class LaneRunner: Sendable {
 
     private static func expire(_ runs: [WorkRun]) -> FinishedBatch {
         let count = runs.reduce(0) { $0 + $1.run.count }
-        let error = FlockError(.deadlineExceeded, "The deadline passed while the request waited for a free instance.")
+        let error = FlockError(
+            .deadlineExceeded, "The request waited too long for a free instance: its deadline passed, or would have.")
         return FinishedBatch(
             runs: runs,
             result: BatchResult(parts: [BatchResult.Part(start: 0, count: count, ending: .failed(error))]))

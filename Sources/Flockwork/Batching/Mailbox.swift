@@ -1,6 +1,5 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-internal import DequeModule
 internal import FlockCluster
 internal import FlockTransport
 internal import FlockWire
@@ -23,52 +22,64 @@ struct WorkRun: Sendable {
 }
 
 final class Mailbox: Sendable {
+    /// What an instance gets.
+    struct Taken {
+        var runs: [WorkRun]
+        /// Not worth a call: they would be through too late.
+        var late: [WorkRun] = []
+    }
+
     private struct State: ~Copyable {
-        var runs = Deque<WorkRun>()
-        var items = 0
-        var bytes = 0
+        var queue = WorkQueue()
+        var objective: LatencyObjective?
         var waiting: [UnsafeContinuation<Bool, Never>] = []
         var isClosed = false
+        /// No instance is left: what comes ends at once.
+        var isRefusing = false
         var lingering = false
     }
 
-    private let state = Mutex(State())
+    private let state: Mutex<State>
+    private let stage: String
     private let policy: BatchPolicy
     private let limits: Limits
     private let loop: EventLoop
 
-    init(policy: BatchPolicy, limits: Limits, loop: EventLoop) {
+    init(stage: String, policy: BatchPolicy, limits: Limits, loop: EventLoop) {
+        self.stage = stage
         self.policy = policy
         self.limits = limits
         self.loop = loop
+        state = Mutex(State(objective: policy.objective.map(LatencyObjective.init)))
     }
 
     /// Items and bytes that wait.
-    var backlog: (items: Int, bytes: Int) { state.withLock { ($0.items, $0.bytes) } }
+    var backlog: (items: Int, bytes: Int) { state.withLock { ($0.queue.items, $0.queue.bytes) } }
 
     /// Hands runs over. Wakes only as many idle instances as there is work for.
     func put(_ runs: [WorkRun]) {
-        let woken: [UnsafeContinuation<Bool, Never>] = state.withLock { state in
-            for run in runs {
-                state.items += run.run.count
-                state.bytes += run.items.byteCount
-                state.runs.append(run)
-            }
-            let wanted = min(state.waiting.count, max(1, state.items / BatchPolicy.grain))
+        let woken: [UnsafeContinuation<Bool, Never>]? = state.withLock { state in
+            if state.isRefusing { return nil }
+            for run in runs { state.queue.append(run) }
+            let wanted = min(state.waiting.count, max(1, state.queue.items / BatchPolicy.grain))
             let woken = Array(state.waiting.suffix(wanted))
             state.waiting.removeLast(wanted)
             return woken
+        }
+        guard let woken else {
+            // Not within this call: its caller may be in the middle of handing out the runs.
+            return loop.execute { [stage] in for run in runs { Self.endRefused(run, stage: stage) } }
         }
         for continuation in woken { continuation.resume(returning: true) }
     }
 
     /// The next batch: runs of at most the policy's items and bytes. Nil once closed and empty.
-    func take() async -> [WorkRun]? {
+    func take() async -> Taken? {
         while true {
             switch attempt() {
-            case .batch(let runs, let next):
+            case .batch(let taken, let next):
                 next?.resume(returning: true)
-                return runs
+                return taken
             case .closed: return nil
             case .wait(let duration):
                 if let duration { wakeAfter(duration) }
@@ -80,23 +91,19 @@ final class Mailbox: Sendable {
 
     private enum Attempt {
         /// And an idle instance for what the batch left behind.
-        case batch([WorkRun], next: UnsafeContinuation<Bool, Never>?)
+        case batch(Taken, next: UnsafeContinuation<Bool, Never>?)
         case wait(Duration?)
         case closed
     }
 
     private func attempt() -> Attempt {
         state.withLock { state in
-            guard let oldest = state.runs.first else { return state.isClosed ? .closed : .wait(nil) }
+            guard let oldest = state.queue.oldest else { return state.isClosed ? .closed : .wait(nil) }
+            if state.objective != nil { return attemptInTime(&state) }
             let waited = policy.linger > .zero ? EventLoop.now - oldest.arrived : .zero
-            switch policy.decide(
-                items: state.items, bytes: state.bytes, waited: waited, idle: state.waiting.count,
-                draining: state.isClosed, limits: limits)
-            {
+            switch decide(state, waited: waited, atMost: .max) {
             case .take(let items, let bytes):
-                let batch = Self.cut(items: items, bytes: bytes, from: &state)
-                // This instance is busy now: what is left must not wait for it while another one is idle.
-                return .batch(batch, next: state.runs.isEmpty ? nil : state.waiting.popLast())
+                return batch(Taken(runs: state.queue.cut(items: items, bytes: bytes)), &state)
             case .wait(let duration):
                 defer { state.lingering = true }
                 return .wait(state.lingering ? nil : duration)
@@ -104,10 +111,34 @@ final class Mailbox: Sendable {
         }
     }
 
+    private func decide(_ state: borrowing State, waited: Duration, atMost: Int) -> BatchPolicy.Decision {
+        policy.decide(
+            items: state.queue.items, bytes: state.queue.bytes, waited: waited, idle: state.waiting.count,
+            draining: state.isClosed, limits: limits, atMost: atMost)
+    }
+
+    /// With a latency objective: what would be late goes out, then as much as is in time.
+    private func attemptInTime(_ state: inout State) -> Attempt {
+        let (runs, late) = policy.take(
+            from: &state.queue, for: state.objective, idle: state.waiting.count, now: EventLoop.now, limits: limits)
+        return batch(Taken(runs: runs, late: late), &state)
+    }
+
+    /// This instance is busy now: what is left must not wait for it while another one is idle.
+    private func batch(_ taken: Taken, _ state: inout State) -> Attempt {
+        .batch(taken, next: state.queue.isEmpty ? nil : state.waiting.popLast())
+    }
+
+    /// A batch of so many items has ended, all with results. For policies with an objective; free without.
+    func finished(items: Int, took time: Duration) {
+        guard policy.objective != nil else { return }
+        state.withLock { $0.objective?.finished(items: items, took: time) }
+    }
+
     /// Parks unless something came meanwhile.
     private func park(_ continuation: UnsafeContinuation<Bool, Never>) {
         let goOn = state.withLock { state in
-            guard (state.runs.isEmpty || state.lingering) && !state.isClosed && !isComplete(state) else { return true }
+            guard (state.queue.isEmpty || state.lingering) && !state.isClosed && !isComplete(state) else { return true }
             state.waiting.append(continuation)
             return false
         }
@@ -116,9 +147,9 @@ final class Mailbox: Sendable {
 
     /// Enough has come to end a wait for more, since it began.
     private func isComplete(_ state: borrowing State) -> Bool {
-        guard !state.runs.isEmpty else { return false }
+        guard !state.queue.isEmpty else { return false }
         let decision = policy.decide(
-            items: state.items, bytes: state.bytes, waited: .zero, idle: 0, draining: false, limits: limits)
+            items: state.queue.items, bytes: state.queue.bytes, waited: .zero, idle: 0, draining: false, limits: limits)
         if case .take = decision { return true }
         return false
     }
@@ -133,52 +164,30 @@ final class Mailbox: Sendable {
         }
     }
 
-    private static func cut(items: Int, bytes: Int, from state: inout State) -> [WorkRun] {
-        var batch: [WorkRun] = []
-        var itemsLeft = items
-        var bytesLeft = bytes
-        while let next = state.runs.first, itemsLeft > 0 {
-            let size = next.items.byteCount
-            // A batch has at least one item, even one that alone is over the limit of bytes.
-            let fitting = size <= bytesLeft ? next.run.count : bytesLeft / max(size / next.run.count, 1)
-            let count = min(next.run.count, itemsLeft, max(fitting, batch.isEmpty ? 1 : 0))
-            guard count > 0 else { break }
-            var taken = next
-            if count == next.run.count {
-                state.runs.removeFirst()
-            } else {
-                (taken, state.runs[0]) = next.split(at: count)
-            }
-            batch.append(taken)
-            itemsLeft -= count
-            bytesLeft -= taken.items.byteCount
-            state.items -= count
-            state.bytes -= taken.items.byteCount
-        }
-        return batch
-    }
-
     /// Takes out what waits of a run that nobody wants any more.
     func revoke(_ run: RequestRun) -> [WorkRun] {
+        state.withLock { $0.queue.revoke(run) }
+    }
+
+    /// No instance is left. Takes out what waits; what comes from now on ends as that does.
+    func refuse() -> [WorkRun] {
         state.withLock { state in
-            var revoked: [WorkRun] = []
-            var kept = Deque<WorkRun>()
-            for work in state.runs {
-                guard work.run.partition == run.partition, work.run.session == run.session else {
-                    kept.append(work)
-                    continue
-                }
-                for (part, isInside) in work.parts(by: run.sequences) {
-                    if isInside { revoked.append(part) } else { kept.append(part) }
-                }
-            }
-            for work in revoked {
-                state.items -= work.run.count
-                state.bytes -= work.items.byteCount
-            }
-            state.runs = kept
-            return revoked
+            state.isRefusing = true
+            return state.queue.removeAll()
         }
+    }
+
+    /// There is an instance again.
+    func accept() {
+        state.withLock { $0.isRefusing = false }
+    }
+
+    /// On the loop. An outcome and not another attempt: the same lane of the same node would be asked again.
+    static func endRefused(_ work: WorkRun, stage: String) {
+        let error = FlockError(
+            .unavailable, "All instances of the stage hang: their calls did not return in time.", stage: stage)
+        let outcome = OutcomeRun(sequences: work.run.sequences, outcome: .failed(error))
+        work.assignment.ended(work.run, .done([outcome]))
     }
 
     /// No more runs will come; those that wait are still handed out.

@@ -154,8 +154,10 @@ struct RunningNode: Sendable {
                 }
                 var steps: [EncodedStep] = []
                 for _ in 0..<counts[index][lane] { steps.append(try await definition.makeStep(context)) }
-                let runner = LaneRunner(definition.shape, instances: steps.count, limits: limits, loop: system.loop) {
-                    batch in
+                let runner = LaneRunner(
+                    definition.shape, instances: steps.count, limits: limits, loop: system.loop,
+                    log: configuration.logger, makeStep: { try await definition.makeStep(context) }
+                ) { batch in
                     system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
                 }
                 runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: configuration.id)

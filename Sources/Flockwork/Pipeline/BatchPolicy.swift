@@ -10,6 +10,8 @@ public struct BatchPolicy: Sendable, Hashable {
     public var limitBytes: Int?
     /// How long the first item may wait for others. Zero: an idle system adds no delay.
     public var linger: Duration = .zero
+    /// The time from an item's arrival at the stage to its result that batches are to keep; nil = none.
+    public var objective: Duration?
 
     /// Takes all that waits.
     public static let drain = BatchPolicy()
@@ -26,6 +28,18 @@ public struct BatchPolicy: Sendable, Hashable {
         return BatchPolicy(limit: limit, linger: duration)
     }
 
+    /// Takes as many as keep the time from an item's arrival at the stage to its result within `objective`, up to
+    /// `limit`.
+    ///
+    /// What a call costs is learned from the calls themselves, as a fixed part and a part per item, and followed when
+    /// it changes. Requests with a deadline that the next batch cannot keep end with `deadlineExceeded` before anything
+    /// is spent on them. The objective bounds batches, not load: a stage that cannot keep it, or has more to do than it
+    /// can, works on in batches that are worth their fixed part.
+    public static func within(_ objective: Duration, upTo limit: Int? = nil) -> BatchPolicy {
+        precondition(objective > .zero && limit.map { $0 > 0 } ?? true, "\(limit ?? 1) items within \(objective)")
+        return BatchPolicy(limit: limit, objective: objective)
+    }
+
     /// What to do with `items` waiting items, the oldest since `waited`, when one instance asks and `idle` others do.
     enum Decision: Equatable {
         /// Take that many items now.
@@ -37,8 +51,10 @@ public struct BatchPolicy: Sendable, Hashable {
     /// Fewer items than this are not worth another instance.
     static let grain = 256
 
-    func decide(items: Int, bytes: Int, waited: Duration, idle: Int, draining: Bool, limits: Limits) -> Decision {
-        let limit = min(limit ?? limits.batchItems, limits.batchItems)
+    func decide(
+        items: Int, bytes: Int, waited: Duration, idle: Int, draining: Bool, limits: Limits, atMost: Int = .max
+    ) -> Decision {
+        let limit = min(limit ?? limits.batchItems, limits.batchItems, atMost)
         let limitBytes = min(limitBytes ?? limits.batchBytes, limits.batchBytes)
         if linger > .zero, !draining, items < limit, bytes < limitBytes, waited < linger {
             return .wait(linger - waited)
