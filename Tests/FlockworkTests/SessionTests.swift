@@ -201,4 +201,26 @@ struct SessionTests {
             #expect(await outbox.take()?.map(\.run.sequences) == [SequenceRun(first: 0, count: 2)])
         }
     }
+
+    @Test("a late second refusal of what was given up does not end later requests")
+    func lateRefusal() async throws {
+        try await withSession(window: 16) { session, port, outbox in
+            _ = try session.post(Self.items(0..<4), deadline: nil, trace: nil)
+            await port.settle()
+            let error = FlockError(.overloaded, "full", retryAfter: .milliseconds(5))
+            await port.say(StreamPart(refused: .init(from: 0, error: error)))
+            _ = await outbox.take()
+            _ = try session.post(Self.items(4..<6), deadline: nil, trace: nil)
+            await port.settle()
+            await port.say(StreamPart(refused: .init(from: 2, error: error)))
+            await port.say(Self.outcome(4, 4..<6))
+            let entries = await outbox.take() ?? []
+            #expect(entries.map(\.run.sequences) == [SequenceRun(first: 4, count: 2)])
+            guard case .values? = entries.first?.run.outcome else {
+                Issue.record("\(entries)")
+                return
+            }
+            #expect(port.cancels.all.map(\.sequences) == [SequenceRun(first: 0, count: 4)])
+        }
+    }
 }

@@ -31,6 +31,8 @@ final class Session: Sendable {
         var taken = SequenceSet()
         var untold: [SequenceRun] = []
         var untoldItems = 0
+        /// Every refused sequence below was given up and cancelled.
+        var givenUp: UInt64 = 0
         var isAttached = false
         /// Ends the stream of outcomes.
         var detach: (@Sendable () -> Void)?
@@ -347,8 +349,11 @@ final class Session: Sendable {
 
     /// The inbox took nothing from `first` on. Callers hear it, and the sequences are given up.
     private func refuse(from first: UInt64, _ error: FlockError) {
+        // A refusal of what was given up already, on its way when that was told: it says nothing of later requests.
+        guard loopState.with({ first >= $0.givenUp }) else { return }
         let open = loopState.with { $0.sent.open(from: first) }
         guard let last = open.last else { return }
+        loopState.with { $0.givenUp = last.end }
         fail(open, with: error)
         port.cancel(
             CancelMessage(

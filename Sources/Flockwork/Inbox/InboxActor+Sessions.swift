@@ -165,6 +165,12 @@ extension InboxActor {
     func cancelled(_ message: CancelMessage) {
         let key = message.key
         guard pipeline(of: key) != nil else { return }
+        // A refusal that was not told yet, of sequences that are given up now, would hide one of later sequences.
+        if let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)],
+            let refused = streams[stream]?.part.refused, refused.from < message.sequences.end
+        {
+            streams[stream]?.part.refused = nil
+        }
         step(key.partition, .cancel(session: key.session, secret: key.secret, sequences: message.sequences))
     }
 
