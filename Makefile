@@ -21,7 +21,7 @@ CASES    ?= ../shared/cases
 
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources
 # A target whose tests run in release too: one remote call of every distributed method (see CONTRIBUTING.md).
-RELEASE_TESTS ?= FlockActorsTests
+RELEASE_TESTS ?= FlockActorsTests|MethodCallTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"

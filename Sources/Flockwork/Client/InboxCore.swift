@@ -124,6 +124,9 @@ final class InboxCore: Sendable {
     func resume(_ tokens: [SessionToken]) throws {
         let ports = ports()
         for token in tokens {
+            guard token.window > 0, token.window & (token.window - 1) == 0 else {
+                throw FlockError(.invalidInput, "The token of \(token) is damaged: a window is a power of two.")
+            }
             guard let port = ports.first(where: { $0.node == token.node }) else {
                 throw FlockError(.unavailable, "The node \(token.node) of the session cannot be reached.")
             }
