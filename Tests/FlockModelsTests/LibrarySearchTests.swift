@@ -27,7 +27,7 @@ private final class Place {
     // What is left in the temporary folder harms nobody.
     deinit { try? FileManager.default.removeItem(atPath: root) }
 
-    func search(_ environment: [String: String] = [:], working: String = "work", program: String = "bin/program")
+    func search(_ environment: [String: String] = [:], working: String = "here", program: String = "bin/program")
         -> LibrarySearch
     {
         LibrarySearch(
@@ -49,7 +49,7 @@ private final class Place {
 
     @Test("a path that is given is taken before the environment's, and nothing else is tried if it is missing")
     func explicit() throws {
-        let place = try Place(files: ["work/.venv-libs/lib/python3.11/site-packages/\(Self.onnx)"])
+        let place = try Place(files: ["here/.venv-libs/lib/python3.11/site-packages/\(Self.onnx)"])
         let search = place.search(["FLOCKWORK_ONNXRUNTIME": "/nowhere/environment.so"])
         #expect(
             try failure(.onnxRuntime, explicit: "/nowhere/explicit.so", search)
@@ -80,13 +80,13 @@ private final class Place {
     func order() throws {
         let place = try Place(files: [
             "env/pyvenv.cfg", "env/bin/python", "env/lib/python3.11/site-packages/x",
-            "work/.venv-libs/lib/python3.9/site-packages/x",
+            "here/.venv-libs/lib/python3.9/site-packages/x",
             "project/.venv-libs/lib64/python3.13/site-packages/x", "other/lib/python3/dist-packages/x",
         ])
         func found(_ search: LibrarySearch) -> [String] {
             search.sitePackages().map { String($0.dropFirst(place.root.count + 1)) }
         }
-        let local = "work/.venv-libs/lib/python3.9/site-packages"
+        let local = "here/.venv-libs/lib/python3.9/site-packages"
         let program = "project/.build/release/launcher"
         #expect(found(place.search()) == [local])
         #expect(
@@ -110,10 +110,10 @@ private final class Place {
 
     @Test("a .venv-libs that others may write to is passed over")
     func writable() throws {
-        let place = try Place(files: ["work/.venv-libs/lib/python3.11/site-packages/x"])
+        let place = try Place(files: ["here/.venv-libs/lib/python3.11/site-packages/x"])
         #expect(place.search().sitePackages().count == 1)
         try FileManager.default.setAttributes(
-            [.posixPermissions: 0o777], ofItemAtPath: "\(place.root)/work/.venv-libs")
+            [.posixPermissions: 0o777], ofItemAtPath: "\(place.root)/here/.venv-libs")
         #expect(place.search().sitePackages().isEmpty)
     }
 
@@ -129,7 +129,7 @@ private final class Place {
 
     @Test("a file that is no library is an error with the loader's reason")
     func noLibrary() throws {
-        let place = try Place(files: ["work/.venv-libs/lib/python3.11/site-packages/xgboost/lib/libxgboost.so"])
+        let place = try Place(files: ["here/.venv-libs/lib/python3.11/site-packages/xgboost/lib/libxgboost.so"])
         let text = try failure(.xgboost, place.search())
         #expect(text.contains("libxgboost.so cannot be loaded: ") && text.contains("`make libs`"))
     }
