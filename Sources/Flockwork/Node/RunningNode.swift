@@ -143,7 +143,7 @@ struct RunningNode: Sendable {
     ) async throws -> [HostedPipeline] {
         let system = inbox.actorSystem
         let limits = configuration.limits
-        let context = InstanceContext(system: system, node: NodeContext(node: configuration.id))
+        let node = NodeContext(node: configuration.id)
         var hosted: [HostedPipeline] = []
         for (index, pipeline) in pipelines.enumerated() {
             var lanes: [LaneRunner?] = []
@@ -152,18 +152,19 @@ struct RunningNode: Sendable {
                     lanes.append(nil)
                     continue
                 }
-                var steps: [EncodedStep] = []
-                for _ in 0..<counts[index][lane] { steps.append(try await definition.makeStep(context)) }
+                let makeInstance = { @Sendable in try await definition.makeInstance(system: system, node: node) }
+                var made: [LaneInstance] = []
+                for _ in 0..<counts[index][lane] { made.append(try await makeInstance()) }
                 let runner = LaneRunner(
-                    definition.shape, instances: steps.count, limits: limits, loop: system.loop,
-                    log: configuration.logger, makeStep: { try await definition.makeStep(context) }
+                    definition.shape, instances: made.count, limits: limits, loop: system.loop,
+                    log: configuration.logger, makeInstance: makeInstance
                 ) { batch in
                     system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
                 }
                 runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: configuration.id)
-                runner.start(steps)
                 lanes.append(runner)
                 runners.append(runner)
+                try runner.start(made)
                 _ = await system.named(StageHost.name(pipeline: pipeline, lane: lane), exportedTo: .nodes) {
                     StageHost(runner: runner, check: definition.check, actorSystem: system)
                 }
