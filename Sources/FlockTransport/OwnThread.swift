@@ -38,7 +38,8 @@ public final class OwnThread: TaskExecutor {
         let code = state.withLock { start(&$0) }
         if code != 0 {
             throw FlockError(
-                .system, "No thread for an instance (\(name)): \(String(cString: strerror(code))). "
+                .system,
+                "No thread for an instance (\(name)): \(String(cString: strerror(code))). "
                     + "Run fewer instances, or raise the limit of threads (ulimit -u).")
         }
     }

@@ -75,7 +75,8 @@ final class LaneRunner: Sendable {
     }
 
     func start(_ made: LaneInstance, as instance: Int) throws(FlockError) {
-        let thread = try made.threadName.map { (name) throws(FlockError) in try OwnThread(instance: instance, of: name) }
+        let thread = try made.threadName.map { (name) throws(FlockError) in try OwnThread(instance: instance, of: name)
+        }
         start(made.step, as: instance, on: thread)
     }
 

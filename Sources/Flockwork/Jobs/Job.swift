@@ -8,7 +8,8 @@ internal import Logging
 internal import Synchronization
 
 // A bounded job is a pipeline without an inbox: no ids, no log, no network. Each lane is one task with instances of its
-// own that pulls a batch, awaits every step and delivers the result; it has a thread if one of the steps needs one. Back-pressure is simply that it has not asked yet.
+// own that pulls a batch, awaits every step and delivers the result; it has a thread if one of the steps needs one.
+// Back-pressure is simply that it has not asked yet.
 
 /// What a bounded job did.
 public struct JobReport: Sendable, Equatable {

@@ -13,9 +13,12 @@ extension Pipeline {
     ///
     ///     .stage(Featurize.init)
     public func stage<S: Stage>(
-        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil, _ make: @escaping @Sendable (FlockSystem) throws -> S
+        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil,
+        _ make: @escaping @Sendable (FlockSystem) throws -> S
     ) -> Pipeline<Input, S.Output> where S.Input == Output {
-        stage(String(describing: S.self), batch: batch, instances: instances, thread: thread) { context in try make(context.system) }
+        stage(String(describing: S.self), batch: batch, instances: instances, thread: thread) { context in
+            try make(context.system)
+        }
     }
 
     /// Hands batches to an actor that needs something first: `sharing` makes it, once a node.
@@ -84,9 +87,12 @@ extension Pipeline {
 extension Pipeline where Output == Row {
     /// Hands rows to an actor; `make` makes one for each instance.
     public func stage<S: RowStage>(
-        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil, _ make: @escaping @Sendable (FlockSystem) throws -> S
+        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil,
+        _ make: @escaping @Sendable (FlockSystem) throws -> S
     ) -> Pipeline<Input, Row> {
-        rowStage(String(describing: S.self), batch: batch, instances: instances, thread: thread) { context in try make(context.system) }
+        rowStage(String(describing: S.self), batch: batch, instances: instances, thread: thread) { context in
+            try make(context.system)
+        }
     }
 
     /// Hands rows to an actor that needs something first: `sharing` makes it, once a node.
@@ -131,13 +137,15 @@ extension Pipeline where Output == Row {
 
     /// Scores rows with a model that gives `outputs` numbers a row.
     public func model(
-        _ source: ModelSource, outputs: Int, batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil
+        _ source: ModelSource, outputs: Int, batch: BatchPolicy? = nil, instances: Instances? = nil,
+        thread: StageThread? = nil
     ) -> Pipeline<Input, Row> {
         scored(by: source, outputs: outputs, batch: batch, instances: instances, thread: thread, as: Row.self)
     }
 
     private func scored<New: Sendable>(
-        by source: ModelSource, outputs: Int, batch: BatchPolicy?, instances: Instances?, thread: StageThread?, as type: New.Type
+        by source: ModelSource, outputs: Int, batch: BatchPolicy?, instances: Instances?, thread: StageThread?,
+        as type: New.Type
     ) -> Pipeline<Input, New> {
         let base = lane(batch: batch, instances: instances, thread: thread)
         return base.appending(source.name) { [makeStep = base.makeStep] context in

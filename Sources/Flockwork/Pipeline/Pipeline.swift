@@ -16,7 +16,8 @@ public import FlockWire
 ///         .map { Verdict(malignant: $0 < 0.5) }
 ///
 /// Steps follow each other within a *lane*, sharing its instances; a step that states a `batch:`, `instances:` or
-/// `thread:` of its own begins a new lane. All nodes of a cluster run the same program, so closures never cross the wire.
+/// `thread:` of its own begins a new lane. All nodes of a cluster run the same program, so closures never
+/// cross the wire.
 public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
     /// The name that clients ask for.
     public let name: String
