@@ -116,4 +116,27 @@ struct DamagedModelTests {
             try await file(good.prefix(1 + (last - 1) * part / 59)) { _ = try await refusal(kind, $0) }
         }
     }
+
+    // Not the others: XGBoost and LightGBM follow indices in the file without a look at them, and may crash.
+    @Test("with a few wrong bytes is refused, or scores or throws", arguments: [ModelKind.linear, .onnx])
+    func flipped(kind: ModelKind) async throws {
+        guard ModelKind.here.contains(kind) else { return }
+        var random = SeededRandom(seed: 0xF11_9ED)
+        let good = try Data(contentsOf: URL(filePath: kind.good))
+        for round in 0..<200 {
+            var bytes = good
+            for _ in 0...Int.random(in: 0...3, using: &random) {
+                bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+            }
+            try await file(bytes) { path in
+                do {
+                    let model = try await kind.source(path).load()
+                    let rows = Rows((0..<model.inputWidth * 64).map { Float($0 % 17) / 4 - 2 }, width: model.inputWidth)
+                    _ = try model.score(rows)
+                } catch let error as FlockError {
+                    #expect([.modelLoadFailed, .stageFailed].contains(error.code), "round \(round): \(error)")
+                }
+            }
+        }
+    }
 }
