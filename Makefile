@@ -50,7 +50,8 @@ test-libs: setup libs ## Tests the model libraries, with all third-party cases o
 	@FLOCKWORK_CASES_ALL=1 FLOCKWORK_CASES="$(abspath $(CASES))" FLOCKWORK_PYTHON="$(CURDIR)/.venv-libs" \
 	  scripts/test debug "ModelCaseTests|DiagnosisModelTests"
 
-demo: release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
+MODELS := logistic xgboost onnx
+demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
 	  --model $(MODEL)
 

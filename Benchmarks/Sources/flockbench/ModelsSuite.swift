@@ -14,6 +14,7 @@ enum ModelsSuite {
     private static let names = ["xgboost-batch256", "xgboost-pool256", "xgboost-inbox256"]
 
     static func measure(_ run: Run) async throws {
+        try await ThreadRows.measure(run)
         let library: String
         do {
             library = try ModelLibrary.xgboost.load()

@@ -56,9 +56,10 @@ final class RawXGBoost: Sendable {
         for (key, value) in [
             ("objective", "reg:squarederror"), ("max_depth", "6"), ("eta", "0.1"), ("tree_method", "hist"),
             ("seed", "7"), ("verbosity", "0"),
+            // In training too: threads that wait for each other are slow where others use the cores.
+            ("nthread", "1"),
         ] { try Self.check(set(booster, key, value), library) }
         for tree in 0..<trees { try Self.check(update(booster, tree, matrix), library) }
-        try Self.check(set(booster, "nthread", "1"), library)
     }
 
     /// Writes the model to a file: `.ubj` or `.json`.

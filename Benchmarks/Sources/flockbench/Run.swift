@@ -72,7 +72,7 @@ final class Run {
         var measure: (_ seconds: Double) async throws -> Measured
     }
 
-    /// Measures rows about throughput by turns, so that all meet the same machine; the first is the limit of the others.
+    /// Measures rows about throughput by turns, so that all meet the same machine; the first is the others' limit.
     func ratesByTurns(_ suite: String, _ all: [Row]) async throws {
         guard let limit = all.first, all.dropFirst().contains(where: { only?.contains($0.name) ?? true }) else {
             return
