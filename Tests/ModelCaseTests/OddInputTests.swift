@@ -116,6 +116,31 @@ struct OddInputTests {
         }
     }
 
+    @Test("computes on threads of its instances if a library does", arguments: ModelKind.here)
+    func threads(kind: ModelKind) async throws {
+        let model = try await kind.source(kind.good).load()
+        let name = String(String(describing: type(of: model)).prefix(13))
+        let pipeline = Pipeline("threads", rowsOf: model.inputWidth)
+            .model(kind.source(kind.good), outputs: model.outputWidth, instances: .perNode(3))
+        try await testCluster(pipeline) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            #expect(try await outcomes(inbox, rows(9, width: model.inputWidth)).allSatisfy { $0 != .filtered })
+            let tasks = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task")
+            // A thread may end between the two looks.
+            let names = tasks.compactMap { try? String(contentsOfFile: "/proc/self/task/\($0)/comm", encoding: .utf8) }
+            let found = names.filter { $0.hasPrefix(name + "-") }.count
+            // Other tests of this process may have nodes with such models.
+            #expect(kind == .linear ? found == 0 : found >= 3, "\(found) threads \(name)")
+        }
+    }
+
+    @Test("is in a library whose file can be asked for")
+    func libraries() throws {
+        if Cases.hasXGBoost { #expect(try ModelLibrary.xgboost.load().contains("libxgboost.so")) }
+        if Cases.hasLightGBM { #expect(try ModelLibrary.lightGBM.load().contains("lib_lightgbm.so")) }
+        if Cases.hasONNX { #expect(try ModelLibrary.onnxRuntime.load().contains("libonnxruntime.so")) }
+    }
+
     @Test("is not called for empty batches", arguments: ModelKind.here)
     func empty(kind: ModelKind) async throws {
         let model = try await kind.source(kind.good).load()
