@@ -5,6 +5,9 @@
 
 /// Which rules of the cluster's protocol are kept.
 struct Rules: Sendable, Equatable {
+    /// Nothing is acknowledged before the flush that holds it is on the disk. Without: power loss takes accepted requests.
+    var syncsBeforeAck = true
+
     /// All of them: the protocol.
     static let all = Rules()
 }

@@ -118,6 +118,13 @@ public struct ByteWriter: ~Copyable {
         self.count += used
     }
 
+    /// Calls `body` with what was written so far, for a checksum over it.
+    public borrowing func withWritten<Result, Failure: Error>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try body(UnsafeRawBufferPointer(start: base, count: count))
+    }
+
     /// Overwrites a fixed-width integer written before.
     public mutating func patch<Integer: FixedWidthInteger>(_ value: Integer, at offset: Int) {
         precondition(offset >= 0 && offset + MemoryLayout<Integer>.size <= count, "patch at \(offset) of \(count)")
