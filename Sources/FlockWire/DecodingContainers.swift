@@ -25,7 +25,21 @@ struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
     @inline(__always)
     private func find(_ key: Key, _ state: DecodingState) throws -> WireValue? {
         if let value = try state.next(WireFormat.hash(of: key, table), in: level) { return value }
+        if let name = table?.name(of: key), let value = state.first(name, in: level) { return value }
         return try state.search(key.stringValue, in: level)
+    }
+
+    /// Reads a number of fixed size if it is the next field, and goes on behind it.
+    @inline(__always)
+    private func quick<Bits: FixedWidthInteger>(_ key: Key, _ kind: UInt8, _ type: Bits.Type) -> Bits? {
+        guard let table else { return nil }
+        return reference._withUnsafeGuaranteedRef { state in
+            let size = MemoryLayout<Bits>.size
+            let body = state.bodyOfNext(table.knownHash(of: key) | UInt32(kind), size: size, in: level)
+            guard body >= 0 else { return nil }
+            state.goOn(in: level, at: body + size)
+            return Bits(littleEndian: state.base.loadUnaligned(fromByteOffset: body, as: Bits.self))
+        }
     }
 
     private func value(_ key: Key) throws -> WireValue {
@@ -58,10 +72,21 @@ struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
         }
     }
 
+    @inline(never)
+    private func slowly<T>(_ key: Key, _ body: (DecodingState, WireValue) throws -> T) throws -> T {
+        try read(key, body)
+    }
+
     func decode(_: Bool.Type, forKey key: Key) throws -> Bool { try read(key) { try $0.bool($1) } }
     func decode(_: String.Type, forKey key: Key) throws -> String { try read(key) { try $0.text($1) } }
-    func decode(_: Double.Type, forKey key: Key) throws -> Double { try read(key) { try $0.double($1) } }
-    func decode(_: Float.Type, forKey key: Key) throws -> Float { try read(key) { try $0.float($1) } }
+    func decode(_: Double.Type, forKey key: Key) throws -> Double {
+        if let bits = quick(key, WireFormat.double, UInt64.self) { return Double(bitPattern: bits) }
+        return try slowly(key) { try $0.double($1) }
+    }
+    func decode(_: Float.Type, forKey key: Key) throws -> Float {
+        if let bits = quick(key, WireFormat.float, UInt32.self) { return Float(bitPattern: bits) }
+        return try slowly(key) { try $0.float($1) }
+    }
     func decode(_: Int.Type, forKey key: Key) throws -> Int { try read(key) { try $0.integer($1) } }
     func decode(_: Int8.Type, forKey key: Key) throws -> Int8 { try read(key) { try $0.integer($1) } }
     func decode(_: Int16.Type, forKey key: Key) throws -> Int16 { try read(key) { try $0.integer($1) } }

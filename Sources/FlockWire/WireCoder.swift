@@ -26,13 +26,13 @@ public enum WireCoder {
     public static func decode<T: Decodable>(_ type: T.Type, from reader: inout ByteReader, limits: Limits) throws -> T {
         let state = DecodingState(reader.bytes, limits: limits)
         do {
-            let value = try state.decodeRoot(type, at: reader.position)
+            let value = try state.decodeRoot(type, from: reader.position, to: reader.bytes.count)
             reader.advance(to: state.lastEnd)
             return value
         } catch { throw described(error, "decode", T.self, at: state.place) }
     }
 
-    private static func described(
+    static func described(
         _ error: any Error, _ verb: String, _ type: Any.Type, at place: String
     ) -> FlockError {
         let reason: String
