@@ -42,6 +42,8 @@ final class DecodingState {
     @exclusivity(unchecked) var lastStart = -1
     @exclusivity(unchecked) private var kept: KeptContainer?
     private let keepsContainer: Bool
+    /// A type has put its container aside. This object must then not decode another value, nor be freed.
+    @exclusivity(unchecked) private(set) var mustStay = false
 
     /// With `keepsContainer`, the fields of one value after another are read from one container.
     init(_ bytes: Bytes, limits: Limits, keepsContainer: Bool = false) {
@@ -62,7 +64,7 @@ final class DecodingState {
     /// object decodes no other.
     func decodeRoot<T: Decodable>(_ type: T.Type, from start: Int, to end: Int) throws -> T {
         precondition(start >= 0 && start <= end && end <= bytes.count, "value at \(start) to \(end)")
-        defer { if let kept, !kept.isUnshared { self.kept = nil } }
+        defer { if let kept, !kept.isUnshared { mustStay = true } }
         self.end = end
         elementsLeft = elementLimit
         let result = try decode(type, element(at: start))

@@ -34,10 +34,15 @@ extension ItemBuffer {
         guard layout == .variable else {
             throw FlockError(.invalidInput, "cannot decode \(type): items of a fixed size are no encoded values")
         }
-        let state = DecodingState(data, limits: limits, keepsContainer: true)
+        var state = DecodingState(data, limits: limits, keepsContainer: true)
+        defer { if state.mustStay { _ = Unmanaged.passRetained(state) } }
         return try [T](unsafeUninitializedCapacity: count) { values, done in
             guard let first = values.baseAddress else { return }
             while done < count {
+                if state.mustStay {
+                    _ = Unmanaged.passRetained(state)
+                    state = DecodingState(data, limits: limits, keepsContainer: true)
+                }
                 do {
                     let value = try state.decodeRoot(type, from: offset(done), to: offset(done + 1))
                     (first + done).initialize(to: value)

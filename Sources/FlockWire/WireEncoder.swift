@@ -8,7 +8,7 @@
 final class EncodingState {
     // Checked exclusivity costs more than the writes; nothing here calls out while one of these is being changed.
     @exclusivity(unchecked) var writer: ByteWriter
-    /// The innermost open container; -1 without one. It is named by where its content starts, or `Self.whole`.
+    /// The innermost open container; -1 without one. It is named by where its content starts, or `whole`.
     @exclusivity(unchecked) private(set) var top = -1
     /// Where the innermost open container's content starts.
     @exclusivity(unchecked) private(set) var topStart = -1
@@ -19,15 +19,14 @@ final class EncodingState {
     @exclusivity(unchecked) private var elementsLeft: Int
     @exclusivity(unchecked) private var failure: (any Error)?
     @exclusivity(unchecked) private var path = CodingTrail()
+    /// The name of the kept container, wherever the value starts: below -1, and another one after each that was shared.
+    @exclusivity(unchecked) private var whole = -2
     @exclusivity(unchecked) private var wholeStart = -1
     @exclusivity(unchecked) private var kept: KeptContainer?
     private let keepsContainer: Bool
     private let elementLimit: Int
     private let depthLimit: Int
     private let byteLimit: Int
-
-    /// The name of the kept container, wherever the value starts.
-    static var whole: Int { -2 }
 
     /// With `keepsContainer`, the fields of one value after another are written to one container, until
     /// `forgetContainer()`, which the caller owes.
@@ -45,7 +44,7 @@ final class EncodingState {
 
     /// Encodes a whole value. After a failure this object encodes no other.
     func encodeRoot<T: Encodable>(_ value: T) throws {
-        defer { if let kept, !kept.isUnshared { self.kept = nil } }
+        defer { checkKept() }
         let first = writer.count
         wholeStart = first + 1
         elementsLeft = elementLimit
@@ -109,11 +108,19 @@ final class EncodingState {
             openContainer(WireFormat.keyed, head: head, body: body, name: body)
             return KeyedEncodingContainer(KeyedEncoding<Key>(state: self, start: body))
         }
-        openContainer(WireFormat.keyed, head: head, body: body, name: Self.whole)
+        openContainer(WireFormat.keyed, head: head, body: body, name: whole)
         if let kept = kept?.typed(KeyedEncodingContainer<Key>.self, keys: type) { return kept.get() }
-        let container = KeyedEncodingContainer(KeyedEncoding<Key>(state: self, start: Self.whole))
+        let container = KeyedEncodingContainer(KeyedEncoding<Key>(state: self, start: whole))
         kept = .of(container, keys: type)
         return container
+    }
+
+    @inline(__always)
+    private func checkKept() {
+        if let kept, !kept.isUnshared {
+            self.kept = nil
+            whole -= 1
+        }
     }
 
     /// Ends the cycle of references between this object and the container that it keeps.
@@ -125,7 +132,7 @@ final class EncodingState {
             if marked { writer.write(WireFormat.end) }
         }
         top = open > 0 ? starts[open - 1] : -1
-        topStart = top == Self.whole ? wholeStart : top
+        topStart = top < -1 ? wholeStart : top
     }
 
     /// Ends the containers that were opened inside the one that starts at `start`.
