@@ -1,8 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 // Hashing the name of a key costs more than writing the value behind it. Most key types are enums of one byte, so a
-// key's hash and name are kept under that byte, in one table per type. The tables are found without a lock and never freed: the
-// types of a program are few, and there is a bound on how many get one.
+// key's hash and name are kept under that byte, in one table per type. The tables are found without a lock and never
+// freed: the types of a program are few, and there is a bound on how many get one.
 
 internal import Synchronization
 

@@ -31,7 +31,15 @@ private struct Named: Codable, Equatable {
     var second: Bool?
     var third: [Inner]
     var fourth: [String: Int16]
-    var aNameOfMoreThanOneHundredAndTwentySevenLettersWhichIsLongerThanThoseThatAreKeptAndSoIsWrittenInTheOrdinaryWayEachTimeItIsNeeded: Int
+    var long: Int
+
+    enum CodingKeys: String, CodingKey {
+        case first, second, third, fourth
+        case long = """
+            a name of more than one hundred and twenty-seven letters, longer than those that are kept, which is \
+            therefore written in the ordinary way each time it is needed
+            """
+    }
 }
 
 private typealias Inner = Everything.Inner
@@ -44,14 +52,17 @@ struct ItemCodingTests {
         for (index, value) in values.enumerated() where !padded { #expect(run[index] == (try encoded(value))) }
         #expect(try run.decode(T.self, limits: Limits()) == values)
         let part = run.slice(from: values.count / 3, count: values.count / 3)
-        #expect(try part.decode(T.self, limits: Limits()) == Array(values.dropFirst(values.count / 3).prefix(part.count)))
+        #expect(
+            try part.decode(T.self, limits: Limits()) == Array(values.dropFirst(values.count / 3).prefix(part.count)))
     }
 
     @Test("a run has the bytes of its values one by one, and gives them back", arguments: [UInt64(1), 2, 3])
     func sameBytes(seed: UInt64) throws {
         var random = SeededRandom(seed)
         func float() -> Float { Float.random(in: -1e6...1e6, using: &random) }
-        func inner() -> Inner { Inner(x: .random(in: -9...9, using: &random), y: Bool.random(using: &random) ? 1 : nil) }
+        func inner() -> Inner {
+            Inner(x: .random(in: -9...9, using: &random), y: Bool.random(using: &random) ? 1 : nil)
+        }
         func text() -> String { String(repeating: "ü", count: .random(in: 0...200, using: &random)) }
         func many<T>(_ make: () -> T) -> [T] { (0..<Int.random(in: 0...40, using: &random)).map { _ in make() } }
         try check(
@@ -73,8 +84,7 @@ struct ItemCodingTests {
                 Named(
                     first: Double(float()), second: Bool.random(using: &random) ? true : nil, third: many(inner),
                     fourth: [text(): 5],
-                    aNameOfMoreThanOneHundredAndTwentySevenLettersWhichIsLongerThanThoseThatAreKeptAndSoIsWrittenInTheOrdinaryWayEachTimeItIsNeeded:
-                        7)
+                    long: 7)
             })
         // Tensors in it are padded by where they lie in the run.
         try check(many { Everything() }, padded: true)
@@ -89,8 +99,21 @@ struct ItemCodingTests {
             let ends = [0, whole[0].count, whole[0].count + cut, whole.payload.count].map(UInt32.init)
             let table = ends.withUnsafeBytes { Bytes(copying: $0) }
             let run = ItemBuffer(variable: whole.payload, offsets: table, count: 3)
-            let error = #expect(throws: FlockError.self, "cut at \(cut)") { try run.decode(Inner.self, limits: Limits()) }
+            let error = #expect(throws: FlockError.self, "cut at \(cut)") {
+                try run.decode(Inner.self, limits: Limits())
+            }
             #expect(error?.code == .invalidInput)
+        }
+    }
+
+    @Test("a first field with a damaged head is malformed, however it is looked for")
+    func damagedHead() throws {
+        let bytes = try encoded(Inner(x: 1, y: 2)).array
+        #expect(try decoded(Inner.self, Bytes(bytes)) == Inner(x: 1, y: 2))
+        for bit in 4..<8 {
+            var damaged = bytes
+            damaged[1] ^= 1 << UInt8(bit)
+            #expect(throws: FlockError.self, "bit \(bit)") { try decoded(Inner.self, Bytes(damaged)) }
         }
     }
 
@@ -121,7 +144,9 @@ struct ItemCodingTests {
         struct Bad: Encodable {
             var value: Int
             func encode(to encoder: any Encoder) throws {
-                guard value < 2 else { throw EncodingError.invalidValue(value, .init(codingPath: [], debugDescription: "two")) }
+                guard value < 2 else {
+                    throw EncodingError.invalidValue(value, .init(codingPath: [], debugDescription: "two"))
+                }
                 try value.encode(to: encoder)
             }
         }

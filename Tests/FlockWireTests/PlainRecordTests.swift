@@ -32,7 +32,8 @@ private struct WithCharacterCode: PlainRecord {
     func encode(to encoder: any Encoder) throws {}
 }
 private struct Nothing: PlainRecord {}
-private enum Choice: UInt8, PlainRecord { case one, two
+private enum Choice: UInt8, PlainRecord {
+    case one, two
     init(from decoder: any Decoder) throws { self = .one }
 }
 private struct Masked: PlainRecord, CustomReflectable {
@@ -59,7 +60,8 @@ struct PlainRecordTests {
         #expect(layout.size == MemoryLayout<Reading>.size)
         #expect(
             layout.signature
-                == "time:Int64,value:Double,place.x:Float,place.y:Float,flags:UInt8,level:Int8,port:UInt16,count:UInt32")
+                == "time:Int64,value:Double,place.x:Float,place.y:Float,flags:UInt8,level:Int8,port:UInt16,count:UInt32"
+        )
         #expect(RecordLayout.name(of: Reading.self).hasSuffix("Reading(\(layout.signature))"))
         #expect(RecordLayout.name(of: Int.self) == "Swift.Int")
     }
@@ -70,7 +72,8 @@ struct PlainRecordTests {
             (WithBool.self, "b is Bool"), (WithEnum.self, "signal is Signal"), (WithOptional.self, "b is Optional"),
             (WithGap.self, "3 bytes of padding"), (WithTail.self, "4 bytes of padding"),
             (WithOtherStruct.self, "span is Span"), (WithCharacterCode.self, "code is Scalar"),
-            (Nothing.self, "no numbers"), (Choice.self, "no struct"), (Masked.self, "mirror of its own"), (Choosy.self, "takes no zeros"),
+            (Nothing.self, "no numbers"), (Choice.self, "no struct"), (Masked.self, "mirror of its own"),
+            (Choosy.self, "takes no zeros"),
             (Endless.self, "takes no zeros"),
         ] as [(any PlainRecord.Type, String)])
     func refused(type: any PlainRecord.Type, reason: String) {

@@ -64,7 +64,8 @@ extension Pipeline where Input == Output, Input: Codable {
 
     private init(_ name: String, codec: ItemCodec<Input>, inputWidth: Int?) {
         self.init(
-            name: name, closed: [], shape: LaneShape(), types: [RecordLayout.name(of: Input.self)], inputWidth: inputWidth,
+            name: name, closed: [], shape: LaneShape(), types: [RecordLayout.name(of: Input.self)],
+            inputWidth: inputWidth,
             check: { (items) throws(FlockError) in try codec.check(items) },
             makeStep: { _ in { try codec.enter($0) } })
     }
