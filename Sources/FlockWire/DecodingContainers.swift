@@ -33,12 +33,12 @@ struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
     @inline(__always)
     private func quick<Bits: FixedWidthInteger>(_ key: Key, _ kind: UInt8, _ type: Bits.Type) -> Bits? {
         guard let table else { return nil }
+        let hash = table.knownHash(of: key)
+        guard hash != 0 else { return nil }
         return reference._withUnsafeGuaranteedRef { state in
             let size = MemoryLayout<Bits>.size
-            let body = state.bodyOfNext(table.knownHash(of: key) | UInt32(kind), size: size, in: level)
-            guard body >= 0 else { return nil }
-            state.goOn(in: level, at: body + size)
-            return Bits(littleEndian: state.base.loadUnaligned(fromByteOffset: body, as: Bits.self))
+            guard let body = state.takeNext(hash | UInt32(kind), size: size, in: level) else { return nil }
+            return Bits(littleEndian: body.loadUnaligned(as: Bits.self))
         }
     }
 

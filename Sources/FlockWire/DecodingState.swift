@@ -191,13 +191,17 @@ final class DecodingState {
         return WireValue(kind: kind, body: place + 1)
     }
 
-    /// The body of the next field, if its head is just this and `size` bytes follow it; else -1.
+    /// The body of the next field, if its head is just this and `size` bytes follow it, behind which the container then
+    /// stands; else nil.
     @inline(__always)
-    func bodyOfNext(_ head: UInt32, size: Int, in level: Int) -> Int {
-        guard level < levelCount else { return -1 }
-        let place = levels[level].place
-        guard end - place >= 4 + size, word(place) == head else { return -1 }
-        return place + 4
+    func takeNext(_ head: UInt32, size: Int, in level: Int) -> UnsafeRawPointer? {
+        guard level < levelCount else { return nil }
+        let stand = levels + level
+        let place = stand.pointee.place
+        // No place is below 0 or over the end, which is a count of bytes: nothing here can overflow.
+        guard end &- place >= 4 &+ size, word(place) == head else { return nil }
+        stand.pointee.place = place &+ 4 &+ size
+        return base + (place &+ 4)
     }
 
     /// The next field, if that is the one with this hash: the fast way.
