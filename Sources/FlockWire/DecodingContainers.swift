@@ -6,7 +6,8 @@
 /// Fields, found by key.
 struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
     // The box that `Codable` puts a container in copies it for every field; counting references would double the time
-    // of a field. The decoder, which lives as long as its `init(from:)` runs, holds the state.
+    // of a field. The decoder, which lives as long as its `init(from:)` runs, holds the state; who keeps a container
+    // for longer makes the state stay (`DecodingState.mustStay`).
     private let reference: Unmanaged<DecodingState>
     let level: Int
     private let table: KeyTable?

@@ -44,6 +44,8 @@ final class DecodingState {
     private let keepsContainer: Bool
     /// A type has put its container aside. This object must then not decode another value, nor be freed.
     @exclusivity(unchecked) private(set) var mustStay = false
+    /// The other keyed containers of the values that are being decoded, which do not hold this object.
+    @exclusivity(unchecked) private var opened: [KeptContainer] = []
 
     /// With `keepsContainer`, the fields of one value after another are read from one container.
     init(_ bytes: Bytes, limits: Limits, keepsContainer: Bool = false) {
@@ -91,15 +93,28 @@ final class DecodingState {
     private func decodeParts<T: Decodable>(_ type: T.Type, _ value: WireValue) throws -> T {
         guard depth < depthLimit else { throw WireError.overLimit("nesting of at most \(depthLimit)") }
         let outer = levelCount
+        let outerOpened = opened.count
         depth += 1
         lastStart = -1
         defer {
             depth -= 1
             levelCount = outer
+            if opened.count > outerOpened { forget(downTo: outerOpened) }
         }
         let result = try T(from: WireDecoder(state: self, body: value.body, kind: value.kind, nesting: Int32(depth)))
         lastEnd = try end(of: value, firstLevel: outer)
         return result
+    }
+
+    private func forget(downTo count: Int) {
+        while opened.count > count {
+            if let container = opened.popLast(), !container.isUnshared { mustStay = true }
+        }
+    }
+
+    /// Lets this object go, unless a type has put aside a container that points to it: then it stays for ever.
+    func release() {
+        if mustStay { _ = Unmanaged.passRetained(self) }
     }
 
     private func end(of value: WireValue, firstLevel: Int) throws -> Int {
@@ -137,7 +152,9 @@ final class DecodingState {
     ) throws -> KeyedDecodingContainer<Key> {
         let level = try openLevel(body, nesting: nesting)
         guard keepsContainer, level == 0 else {
-            return KeyedDecodingContainer(KeyedDecoding<Key>(state: self, level: level))
+            let container = KeyedDecodingContainer(KeyedDecoding<Key>(state: self, level: level))
+            opened.append(.of(container, keys: type))
+            return container
         }
         if let kept = kept?.typed(KeyedDecodingContainer<Key>.self, keys: type) { return kept.get() }
         let container = KeyedDecodingContainer(KeyedDecoding<Key>(state: self, level: level))

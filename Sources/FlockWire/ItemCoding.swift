@@ -35,12 +35,12 @@ extension ItemBuffer {
             throw FlockError(.invalidInput, "cannot decode \(type): items of a fixed size are no encoded values")
         }
         var state = DecodingState(data, limits: limits, keepsContainer: true)
-        defer { if state.mustStay { _ = Unmanaged.passRetained(state) } }
+        defer { state.release() }
         return try [T](unsafeUninitializedCapacity: count) { values, done in
             guard let first = values.baseAddress else { return }
             while done < count {
                 if state.mustStay {
-                    _ = Unmanaged.passRetained(state)
+                    state.release()
                     state = DecodingState(data, limits: limits, keepsContainer: true)
                 }
                 do {

@@ -35,7 +35,8 @@ class KeptContainer {
     /// must not reach into another value.
     @inline(__always)
     var isUnshared: Bool {
-        isReference && isKnownUniquelyReferenced(&memory.assumingMemoryBound(to: AnyObject.self).pointee)
+        // As an optional: of a plain `AnyObject`, unoptimised code of Swift 6.3 tests a copy, which is never unique.
+        isReference && isKnownUniquelyReferenced(&memory.assumingMemoryBound(to: AnyObject?.self).pointee)
     }
 }
 

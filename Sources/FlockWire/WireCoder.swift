@@ -25,6 +25,7 @@ public enum WireCoder {
     /// Throws `invalidInput` that names the type and the place in it, never the bytes.
     public static func decode<T: Decodable>(_ type: T.Type, from reader: inout ByteReader, limits: Limits) throws -> T {
         let state = DecodingState(reader.bytes, limits: limits)
+        defer { state.release() }
         do {
             let value = try state.decodeRoot(type, from: reader.position, to: reader.bytes.count)
             reader.advance(to: state.lastEnd)

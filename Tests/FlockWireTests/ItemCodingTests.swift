@@ -166,6 +166,40 @@ struct ItemCodingTests {
         #expect(throws: FlockError.self) { try rows.decode(Int.self, limits: limits) }
     }
 
+    @Test("what a container put aside points to stays, and nothing else does")
+    func stays() throws {
+        struct Keeper: Codable {
+            nonisolated(unsafe) static weak var state: DecodingState?
+            nonisolated(unsafe) static var seen: Set<ObjectIdentifier> = []
+            nonisolated(unsafe) static var keeps = false
+            nonisolated(unsafe) static var kept: KeyedDecodingContainer<CodingKeys>?
+            var x: Int
+            enum CodingKeys: CodingKey { case x }
+            init(x: Int) { self.x = x }
+            init(from decoder: any Decoder) throws {
+                Self.state = (decoder as? WireDecoder)?.state
+                if let state = Self.state { Self.seen.insert(ObjectIdentifier(state)) }
+                let container = try decoder.container(keyedBy: CodingKeys.self)
+                x = try container.decode(Int.self, forKey: .x)
+                if Self.keeps { Self.kept = container }
+            }
+        }
+        let list = try encoded([Keeper(x: 1), Keeper(x: 2)])
+        let run = try ItemBuffer(encoding: [[Keeper(x: 1)]], limits: Limits())
+        // One object serves a whole run.
+        let many = try ItemBuffer(encoding: (0..<10).map(Keeper.init), limits: Limits())
+        #expect(try many.decode(Keeper.self, limits: Limits()).count == 10)
+        #expect(Keeper.seen.count == 1)
+        for keeps in [false, true] {
+            Keeper.keeps = keeps
+            #expect(try decoded([Keeper].self, list).map(\.x) == [1, 2])
+            #expect((Keeper.state != nil) == keeps)
+            #expect(try run.decode([Keeper].self, limits: Limits()).map { $0.map(\.x) } == [[1]])
+            #expect((Keeper.state != nil) == keeps)
+        }
+        #expect(Keeper.kept?.contains(.x) == false)
+    }
+
     @Test("a container that a value put aside reaches into no other value")
     func putAside() throws {
         enum Keys: String, CodingKey { case number, more }
