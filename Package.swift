@@ -83,7 +83,9 @@ let package = Package(
 
         // Tests.
         .testTarget(name: "FlockWireTests", dependencies: ["FlockWire"], swiftSettings: settings),
-        .testTarget(name: "FlockClusterTests", dependencies: ["FlockCluster", "FlockWire"], swiftSettings: settings),
+        .testTarget(
+            name: "FlockClusterTests", dependencies: ["FlockCluster", "FlockWire", "FlockTestKit"],
+            swiftSettings: settings),
         .testTarget(
             name: "FlockModelsTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
             swiftSettings: settings),

@@ -51,7 +51,7 @@ public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
         if let name { shape.stages.append(name) }
         return Pipeline<Input, New>(
             name: self.name, closed: closed, shape: shape,
-            types: types + ["\(name ?? "closure"):\(String(reflecting: New.self))"], inputWidth: inputWidth,
+            types: types + ["\(name ?? "closure"):\(RecordLayout.name(of: New.self))"], inputWidth: inputWidth,
             check: check,
             makeStep: make)
     }
@@ -65,7 +65,8 @@ extension Pipeline where Input == Output, Input: Codable {
 
     private init(_ name: String, codec: ItemCodec<Input>, inputWidth: Int?) {
         self.init(
-            name: name, closed: [], shape: LaneShape(), types: [String(reflecting: Input.self)], inputWidth: inputWidth,
+            name: name, closed: [], shape: LaneShape(), types: [RecordLayout.name(of: Input.self)],
+            inputWidth: inputWidth,
             check: { (items) throws(FlockError) in try codec.check(items) },
             makeStep: { _ in { try codec.enter($0) } })
     }
