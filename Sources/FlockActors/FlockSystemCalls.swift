@@ -50,6 +50,7 @@ extension FlockSystem: DistributedActorSystem {
             try reader.finish()
             return value
         } catch let error as WireError {
+            loop.limitsReached.reached(by: error)
             throw FlockError(.invalidInput, "the answer to \(target) could not be read: \(error)", node: actor.id.node)
         }
     }
@@ -102,6 +103,8 @@ extension FlockSystem: DistributedActorSystem {
                 on: actor, target: RemoteCallTarget(identifier), invocationDecoder: &arguments,
                 handler: CallOutcome(call: call))
         } catch {
+            // Of the arguments: what the method throws goes to the handler.
+            loop.limitsReached.reached(by: error)
             call.replyFromAnywhere(.failure(FlockError(reportedFor: error)))
         }
     }

@@ -49,7 +49,9 @@ public final class OutgoingCall: DistributedTargetInvocationEncoder, Sendable {
         arguments = writer.take()?.finish() ?? .empty
         let room = limits.frameBytes - CallHeader.size
         guard arguments.count <= room else {
-            throw FlockError(.tooLarge, "arguments of \(arguments.count) bytes, over \(room). Send less a call.")
+            throw FlockError(
+                .tooLarge, "arguments of \(arguments.count) bytes, over \(room). Send less a call.",
+                limit: .frameBytes)
         }
     }
 
@@ -153,7 +155,8 @@ extension FlockError {
     init(reportedFor error: any Error) {
         switch error {
         case let error as FlockError: self = error
-        case let error as WireError: self = FlockError(.invalidInput, "the call could not be read: \(error)")
+        case let error as WireError:
+            self = FlockError(.invalidInput, "the call could not be read: \(error)", limit: Limit(of: error))
         case is CancellationError: self = FlockError(.cancelled, "the call was cancelled")
         default: self = FlockError(.callFailed, "\(type(of: error)): \(error)", cause: error)
         }

@@ -160,9 +160,12 @@ public final class Listener: LoopResident, @unchecked Sendable {
 
     /// Over a cap: one refusal, then the end.
     private func turnAway(_ handle: UnsafeMutablePointer<uv_tcp_t>, isConnected: Bool) {
+        let limit: Limit? =
+            !isConnected ? nil : halfOpen.count >= limits.halfOpenConnections ? .halfOpenConnections : .connections
+        loop.limitsReached.reached(limit)
         let error = FlockError(
             .overloaded, "node \(identity.node) has \(connections) connections and \(halfOpen.count) handshakes",
-            retryAfter: limits.reconnectMaximum)
+            retryAfter: limits.reconnectMaximum, limit: limit)
         if isConnected {
             let frame = Self.frame(.refusal, Refusal.encoded(error, limits: limits))
             frame.withUnsafeBytes { bytes in

@@ -61,7 +61,9 @@ final class DecodingState {
     func decode<T: Decodable>(_ type: T.Type, _ value: WireValue) throws -> T {
         if value.kind == WireFormat.packed, let array = try decodeArray(type, value) { return array }
         if T.self == String.self { return try unsafeBitCast(text(value), to: T.self) }
-        guard depth < limits.codingDepth else { throw WireError.overLimit("nesting of at most \(limits.codingDepth)") }
+        guard depth < limits.codingDepth else {
+            throw WireError.overLimit(.codingDepth, "nesting of at most \(limits.codingDepth)")
+        }
         let outer = levelCount
         depth += 1
         lastStart = -1
@@ -91,7 +93,7 @@ final class DecodingState {
 
     func openLevel(_ start: Int, nesting: Int) throws -> Int {
         guard nesting <= limits.codingDepth else {
-            throw WireError.overLimit("nesting of at most \(limits.codingDepth)")
+            throw WireError.overLimit(.codingDepth, "nesting of at most \(limits.codingDepth)")
         }
         if levelCount == levelCapacity {
             let bigger = UnsafeMutablePointer<Level>.allocate(capacity: levelCapacity * 2)
@@ -252,7 +254,9 @@ final class DecodingState {
     }
 
     private func skipContainer(_ kind: UInt8, from start: Int, depth: Int) throws -> Int {
-        guard depth <= limits.codingDepth else { throw WireError.overLimit("nesting of at most \(limits.codingDepth)") }
+        guard depth <= limits.codingDepth else {
+            throw WireError.overLimit(.codingDepth, "nesting of at most \(limits.codingDepth)")
+        }
         let none = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
         var place = start
         while true {
@@ -271,7 +275,7 @@ final class DecodingState {
     @inline(__always)
     func countElement() throws {
         elementsLeft -= 1
-        if elementsLeft < 0 { throw WireError.overLimit("elements: at most \(limits.codingElements)") }
+        if elementsLeft < 0 { throw WireError.overLimit(.codingElements, "elements: at most \(limits.codingElements)") }
     }
 
     /// Notes where an error was. One of the format stays, even if the type that is decoded swallows it.
