@@ -9,7 +9,7 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
     .treatAllWarnings(as: .error),
-    // libFuzzer brings `main`.
+    // `@main` in a file that is not alone.
     .unsafeFlags(["-parse-as-library"]),
 ]
 
@@ -19,6 +19,8 @@ let package = Package(
     targets: [
         .executableTarget(
             name: "flockfuzz", dependencies: [.product(name: "Flockwork", package: "flockwork")],
-            swiftSettings: settings)
+            swiftSettings: settings,
+            // The default linker, gold, breaks off over the debug information of instrumented code.
+            linkerSettings: [.unsafeFlags(["-use-ld=lld"])])
     ]
 )

@@ -1,6 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Bounds by name. An error says which one it met, and metrics count each: a label out of this list, whatever peers send.
+// Bounds by name. An error says which one it met, and metrics count each: labels out of this list, whatever peers send.
 
 /// A bound of `Limits`, by the name of its property: who reads it knows what to turn.
 public enum Limit: String, CaseIterable, Sendable, Codable {

@@ -9,7 +9,7 @@ struct CodeTests {
 
     @Test("a Swift file begins with the licence line")
     func header() {
-        let manifests = ["Package.swift", "Benchmarks/Package.swift"]
+        let manifests = ["Package.swift", "Benchmarks/Package.swift", "Fuzz/Package.swift"]
         hold(
             Repository.swift.filter { !manifests.contains($0.path) }, to: CodeRules.header,
             bad: ["import Testing\n", "// Flockwork - Apache-2.0 - see LICENSE\n", ""],

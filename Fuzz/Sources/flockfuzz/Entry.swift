@@ -1,6 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// What libFuzzer calls. One program has all targets, so that only one is built: FLOCKFUZZ_TARGET names which one runs.
+// What libFuzzer runs. One program has all targets, so that only one is built: FLOCKFUZZ_TARGET names which one runs.
 // With FLOCKFUZZ_SEEDS=folder it writes the target's first inputs there and ends.
 
 import FlockWire
@@ -31,39 +31,48 @@ enum Target: String, CaseIterable {
     static let chosen: Target = {
         let name = environment("FLOCKFUZZ_TARGET") ?? ""
         guard let target = Target(rawValue: name) else {
-            fputs("FLOCKFUZZ_TARGET must be one of \(allCases.map(\.rawValue))\n", stderr)
+            complain("FLOCKFUZZ_TARGET must be one of \(allCases.map(\.rawValue))")
             exit(2)
         }
         return target
     }()
 }
 
-func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
-
-@_cdecl("LLVMFuzzerInitialize")
-public func fuzzerInitialize(
-    _ count: UnsafeMutablePointer<CInt>,
-    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>
-) -> CInt {
-    let target = Target.chosen
-    guard let folder = environment("FLOCKFUZZ_SEEDS") else { return 0 }
-    do {
-        for (index, seed) in try target.seeds().enumerated() {
-            guard let file = fopen("\(folder)/seed-\(index)", "w") else { continue }
-            fwrite(seed, 1, seed.count, file)
-            fclose(file)
-        }
-        exit(0)
-    } catch {
-        fputs("\(error)\n", stderr)
-        exit(2)
-    }
+func complain(_ text: String) {
+    let line = Array("\(text)\n".utf8)
+    _ = write(2, line, line.count)
 }
 
-@_cdecl("LLVMFuzzerTestOneInput")
-public func fuzzerTestOneInput(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
-    Target.chosen.run(Array(UnsafeBufferPointer(start: bytes, count: count)))
-    return 0
+func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+// libFuzzer's own entry, for programs that bring `main` as SwiftPM's executables do.
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+    _ count: UnsafeMutablePointer<CInt>,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+    _ body: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+) -> CInt
+
+@main
+enum Entry {
+    static func main() throws {
+        let target = Target.chosen
+        if let folder = environment("FLOCKFUZZ_SEEDS") {
+            for (index, seed) in try target.seeds().enumerated() {
+                guard let file = fopen("\(folder)/seed-\(index)", "w") else { continue }
+                fwrite(seed, 1, seed.count, file)
+                fclose(file)
+            }
+            return
+        }
+        var count = CommandLine.argc
+        var arguments = CommandLine.unsafeArgv
+        exit(
+            runDriver(&count, &arguments) { bytes, count in
+                Target.chosen.run(Array(UnsafeBufferPointer(start: bytes, count: count)))
+                return 0
+            })
+    }
 }
 
 /// Small ones, so that they are reached.

@@ -110,7 +110,7 @@ enum MessageTarget {
         fixed({ try read($0.readBytes($0.remaining)) }, write: write)
     }
 
-    private static func coded<Message: Codable>(_ type: Message.Type) -> Read {
+    private static func coded<Message: Codable & SendableMetatype>(_ type: Message.Type) -> Read {
         fixed {
             try WireCoder.decode(Message.self, from: &$0, limits: fuzzLimits)
         } write: { message, writer in

@@ -53,7 +53,7 @@ enum ValueTarget {
     ]
 
     /// What was read can be written, and reads the same again.
-    private static func reader<Value: Codable>(
+    private static func reader<Value: Codable & SendableMetatype>(
         of type: Value.Type, same: @escaping @Sendable (Value, Value) -> Bool
     ) -> @Sendable (Bytes) throws -> Void {
         { bytes in
