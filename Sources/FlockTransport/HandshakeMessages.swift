@@ -124,7 +124,7 @@ enum Refusal {
         let text = String(String.UnicodeScalarView(error.message.unicodeScalars.map { $0.isPrintable ? $0 : "?" }))
         return FlockError(
             allowed.contains(error.code) ? error.code : .protocolViolation, "refused by the peer: \(text)",
-            retryAfter: error.code == .overloaded ? error.retryAfter : nil)
+            retryAfter: error.code == .overloaded ? error.retryAfter : nil, limit: error.limit)
     }
 }
 
