@@ -108,15 +108,10 @@ public final class FlockSystem: Sendable {
                 guard actor.unownedExecutor.asSerialExecutor() === loop else {
                     throw FlockError(.callFailed, "\(A.self) does not live on the loop: it has no loopExecutor")
                 }
-                let input: (repeat each Input)
-                do {
-                    var arguments = IncomingArguments(call.arguments, count: expected, limits: limits)
-                    try arguments.finishIfEmpty()
-                    input = (repeat try arguments.decodeNextArgument() as each Input)
-                } catch {
-                    loop.limitsReached.reached(by: error)
-                    throw error
-                }
+                var arguments = IncomingArguments(
+                    call.arguments, count: expected, limits: limits, counts: loop.limitsReached)
+                try arguments.finishIfEmpty()
+                let input = (repeat try arguments.decodeNextArgument() as each Input)
                 let output = try unsafeDowncast(actor, to: A.self).assumeIsolated { try body($0, repeat each input) }
                 call.reply(with: output)
             } catch {

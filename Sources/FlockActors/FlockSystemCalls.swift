@@ -103,8 +103,6 @@ extension FlockSystem: DistributedActorSystem {
                 on: actor, target: RemoteCallTarget(identifier), invocationDecoder: &arguments,
                 handler: CallOutcome(call: call))
         } catch {
-            // Of the arguments: what the method throws goes to the handler.
-            loop.limitsReached.reached(by: error)
             call.replyFromAnywhere(.failure(FlockError(reportedFor: error)))
         }
     }

@@ -75,7 +75,8 @@ extension Peer {
         let system = system
         let bytes = call.takeArguments()
         let task = Task(executorPreference: isPinned ? system.taskExecutor : nil) {
-            let arguments = IncomingArguments(bytes, count: names[method].argumentCount, limits: system.limits)
+            let arguments = IncomingArguments(
+                bytes, count: names[method].argumentCount, limits: system.limits, counts: system.loop.limitsReached)
             await system.run(names[method].identifier, on: actor, arguments: arguments, for: call)
         }
         list(call, task: task)
