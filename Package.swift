@@ -104,7 +104,8 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
+            name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork", "FlockTestKit"],
+            swiftSettings: settings),
         .testTarget(
             name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
             swiftSettings: settings),
