@@ -3,6 +3,8 @@
 import FlockTestKit
 import FlockTransport
 import FlockWire
+import Metrics
+import MetricsTestKit
 import Testing
 
 @testable import Flockwork
@@ -88,16 +90,22 @@ struct LimitTests {
     @Test("a submit of too many runs ends its connection")
     func runs() async throws {
         let pipeline = Pipeline("one", of: Int.self).stage(AddOne.init)
-        try await withOpenNode(pipeline, limits: limits { $0.runsPerFrame = 4 }) { node in
-            let client = try await RawClient.connect(port: node.port)
-            let key = try await client.open(pipeline).key
-            let items = try ItemCodec<Int>().encode(Batch([1]))
-            let run = SubmittedRun(first: 0, items: items, deadline: nil, trace: nil, notify: true)
-            await client.submit(SubmitMessage(key: key, lowestOpen: 0, runs: Array(repeating: run, count: 5)))
-            try await eventually { await !client.isAlive() }
-            #expect(node.limitsReached.count(of: .runsPerFrame) == 1)
-            await client.stop()
+        let metrics = TestMetrics()
+        try await withMetricsFactory(metrics) {
+            try await withOpenNode(pipeline, limits: limits { $0.runsPerFrame = 4 }) { node in
+                let client = try await RawClient.connect(port: node.port)
+                let key = try await client.open(pipeline).key
+                let items = try ItemCodec<Int>().encode(Batch([1]))
+                let run = SubmittedRun(first: 0, items: items, deadline: nil, trace: nil, notify: true)
+                await client.submit(SubmitMessage(key: key, lowestOpen: 0, runs: Array(repeating: run, count: 5)))
+                try await eventually { await !client.isAlive() }
+                #expect(node.limitsReached.count(of: .runsPerFrame) == 1)
+                await client.stop()
+            }
         }
+        let count = metrics.counterTotal(
+            label: "flockwork_limit_reached_total", dimensions: [("node", "open"), ("limit", "runsPerFrame")])
+        #expect(count == 1)
     }
 
     @Test("a drain that does not end in its time")
