@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs build release test test-libs test-release demo bench format lint clean
+.PHONY: help setup libs build release test test-libs test-release demo bench fuzz format lint clean
 
 # make demo
 REQUESTS ?= 1000000
@@ -19,14 +19,14 @@ FILTER   ?=
 # make test-libs
 CASES    ?= ../shared/cases
 
-SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources
+SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 # A target whose tests run in release too: one remote call of every distributed method (see CONTRIBUTING.md).
 RELEASE_TESTS ?= FlockActorsTests|MethodCallTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); FILTER (test); CASES (test-libs)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); FILTER (test); CASES (test-libs)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -60,6 +60,9 @@ bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|all
 	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" \
 	  --suite $(SUITE) --seconds $(SECONDS) --repeats $(REPEATS) $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
+fuzz: setup ## Gives mutated bytes to all that reads bytes of strangers, under AddressSanitizer, for SECONDS=60.
+	@scripts/fuzz $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
+
 format: ## Formats all Swift sources in place.
 	swift format --in-place --parallel --recursive $(SOURCES)
 
@@ -67,4 +70,4 @@ lint: ## Checks the format of all Swift sources; changes nothing.
 	swift format lint --strict --parallel --recursive $(SOURCES)
 
 clean: ## Removes what the builds made.
-	rm -rf .build .build-* Benchmarks/.build
+	rm -rf .build .build-* Benchmarks/.build Fuzz/.build

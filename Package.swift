@@ -106,7 +106,8 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
+            name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork", "FlockTestKit"],
+            swiftSettings: settings),
         .testTarget(
             name: "ModelCaseTests", dependencies: ["Flockwork", "FlockTestKit", "FlockModels", "FlockWire"],
             exclude: ["Fixtures"],

@@ -121,7 +121,7 @@ public struct Dispatcher: Sendable {
             pieces.remove(slot)
         } else if run.attempt >= attempts {
             pieces.remove(slot)
-            let error = FlockError(.poison, "\(attempts) hosts were lost while they held the request")
+            let error = FlockError(.poison, "\(attempts) hosts were lost while they held the request", limit: .attempts)
             giveUp(run, error, out: &out)
         } else {
             pieces[slot].run.attempt += 1

@@ -20,6 +20,8 @@ public struct PartitionCounters: Sendable, Equatable {
     public var duplicates = 0
     /// Items whose outcome nobody fetched in time.
     public var expired = 0
+    /// Sessions that were closed because their client was not heard of for long.
+    public var idleSessions = 0
 }
 
 /// A partition's log and the state derived from it: sessions, open runs, outcomes.

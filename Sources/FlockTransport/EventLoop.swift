@@ -46,6 +46,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
 
     /// For logs and the thread's name.
     public let name: String
+    /// The bounds that connections, calls and stages of this loop met.
+    public let limitsReached = LimitCounts()
     let busyPoll: Bool
     let handles: LoopHandles
     let inbox = Mutex(Inbox())

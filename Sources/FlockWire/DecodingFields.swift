@@ -107,7 +107,7 @@ extension DecodingState {
     }
 
     func skipContainer(_ kind: UInt8, from start: Int, depth: Int) throws -> Int {
-        guard depth <= depthLimit else { throw WireError.overLimit("nesting of at most \(depthLimit)") }
+        guard depth <= depthLimit else { throw WireError.overLimit(.codingDepth, "nesting of at most \(depthLimit)") }
         let none = UnsafeBufferPointer<UInt8>(start: nil, count: 0)
         var place = start
         while true {

@@ -91,7 +91,7 @@ final class DecodingState {
 
     /// Has the type decode itself.
     private func decodeParts<T: Decodable>(_ type: T.Type, _ value: WireValue) throws -> T {
-        guard depth < depthLimit else { throw WireError.overLimit("nesting of at most \(depthLimit)") }
+        guard depth < depthLimit else { throw WireError.overLimit(.codingDepth, "nesting of at most \(depthLimit)") }
         let outer = levelCount
         let outerOpened = opened.count
         depth += 1
@@ -163,7 +163,7 @@ final class DecodingState {
     }
 
     func openLevel(_ start: Int, nesting: Int) throws -> Int {
-        guard nesting <= depthLimit else { throw WireError.overLimit("nesting of at most \(depthLimit)") }
+        guard nesting <= depthLimit else { throw WireError.overLimit(.codingDepth, "nesting of at most \(depthLimit)") }
         if levelCount == levelCapacity {
             let bigger = UnsafeMutablePointer<Level>.allocate(capacity: levelCapacity * 2)
             bigger.moveInitialize(from: levels, count: levelCount)
@@ -240,7 +240,7 @@ final class DecodingState {
     @inline(__always)
     func countElement() throws {
         elementsLeft -= 1
-        if elementsLeft < 0 { throw WireError.overLimit("elements: at most \(elementLimit)") }
+        if elementsLeft < 0 { throw WireError.overLimit(.codingElements, "elements: at most \(elementLimit)") }
     }
 
     /// Notes where an error was. One of the format stays, even if the type that is decoded swallows it.

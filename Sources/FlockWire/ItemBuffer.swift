@@ -55,7 +55,9 @@ public struct ItemBuffer: Sendable {
         table.base.storeBytes(of: 0, as: UInt32.self)
         for index in 0..<count {
             try encode(index, &writer)
-            guard let end = UInt32(exactly: writer.count) else { throw WireError.overLimit("batch over 4 GiB") }
+            guard let end = UInt32(exactly: writer.count) else {
+                throw WireError.overLimit(.frameBytes, "batch over 4 GiB")
+            }
             table.base.storeBytes(of: end.littleEndian, toByteOffset: (index + 1) * 4, as: UInt32.self)
         }
         self.init(
@@ -181,13 +183,12 @@ extension ItemBuffer {
         let size = Int(try reader.read(UInt32.self))
         guard try reader.read(UInt32.self) == 0 else { throw .malformed("item buffer header") }
         guard count <= limits.itemsPerRun else {
-            throw .overLimit("items of a run: \(count) of at most \(limits.itemsPerRun)")
+            throw .overLimit(.itemsPerRun, "items of a run: \(count) of at most \(limits.itemsPerRun)")
         }
         if stride > 0 {
             let (product, overflow) = stride.multipliedReportingOverflow(by: count)
-            guard stride <= limits.payloadBytes, !overflow, size == product else {
-                throw .malformed("item buffer size")
-            }
+            guard stride <= limits.payloadBytes else { throw .overLimit(.payloadBytes, "an item of \(stride) bytes") }
+            guard !overflow, size == product else { throw .malformed("item buffer size") }
             self.init(fixed: try reader.readBytes(size), stride: stride, count: count)
         } else {
             let table = try reader.readBytes((count + 1) * 4)
@@ -196,7 +197,10 @@ extension ItemBuffer {
             guard offset(0) == 0, offset(count) == size else { throw .malformed("item offsets") }
             for index in 0..<count {
                 let length = offset(index + 1) - offset(index)
-                guard length >= 0, length <= limits.payloadBytes else { throw .malformed("item offsets") }
+                guard length >= 0 else { throw .malformed("item offsets") }
+                guard length <= limits.payloadBytes else {
+                    throw .overLimit(.payloadBytes, "an item of \(length) bytes")
+                }
             }
         }
         try reader.align(to: 8)

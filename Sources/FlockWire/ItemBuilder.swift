@@ -36,7 +36,7 @@ public struct ItemBuilder: ~Copyable {
         case .variable:
             guard let end = UInt32(exactly: data.count) else {
                 data.truncate(to: start)
-                throw FlockError(.tooLarge, "A batch over 4 GiB.")
+                throw FlockError(.tooLarge, "A batch over 4 GiB.", limit: .frameBytes)
             }
             if count == 0 { offsets.write(UInt32(0)) }
             offsets.write(end)

@@ -18,7 +18,9 @@ extension ItemBuffer {
             do { try state.encodeRoot(values[index]) } catch {
                 throw WireCoder.described(error, "encode", T.self, at: state.place)
             }
-            guard let end = UInt32(exactly: state.writer.count) else { throw WireError.overLimit("batch over 4 GiB") }
+            guard let end = UInt32(exactly: state.writer.count) else {
+                throw WireError.overLimit(.batchBytes, "batch over 4 GiB")
+            }
             table.base.storeBytes(of: end.littleEndian, toByteOffset: (index + 1) * 4, as: UInt32.self)
         }
         let count = values.count

@@ -19,7 +19,7 @@ struct RecordProbe: Decoder {
     fileprivate func value<T: Decodable>(_ type: T.Type) throws -> T { try T(from: deeper()) }
 
     fileprivate func deeper() throws -> RecordProbe {
-        guard depth < Self.depthLimit else { throw WireError.overLimit("nesting of a plain record") }
+        guard depth < Self.depthLimit else { throw WireError.overLimit(.codingDepth, "nesting of a plain record") }
         return RecordProbe(depth: depth + 1)
     }
 }

@@ -36,7 +36,9 @@ extension DecodingState {
     func tensorParts(_ place: Int) throws -> (dataType: DataType, shape: [Int], start: Int, end: Int) {
         let dataType = try dataType(place)
         var (dimensions, next) = try varint(place + 1)
-        guard dimensions <= UInt64(tensorDimensions) else { throw WireError.overLimit("dimensions of a tensor") }
+        guard dimensions <= UInt64(tensorDimensions) else {
+            throw WireError.overLimit(.tensorDimensions, "dimensions of a tensor")
+        }
         var shape: [Int] = []
         for _ in 0..<dimensions {
             let dimension: UInt64

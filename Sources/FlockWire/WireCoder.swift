@@ -41,7 +41,7 @@ public enum WireCoder {
         switch error {
         case let error as FlockError: return error
         case WireError.truncated: reason = "the bytes end too early"
-        case WireError.overLimit(let what):
+        case WireError.overLimit(_, let what):
             reason = "over a limit: \(what)"
             if verb == "encode" { code = .tooLarge }
         case WireError.malformed(let what): reason = what
@@ -53,6 +53,6 @@ public enum WireCoder {
         default: reason = "its own code threw \(Swift.type(of: error))"
         }
         let path = place.isEmpty ? "" : " at \(place)"
-        return FlockError(code, "cannot \(verb) \(type)\(path): \(reason)", cause: error)
+        return FlockError(code, "cannot \(verb) \(type)\(path): \(reason)", limit: Limit(of: error), cause: error)
     }
 }

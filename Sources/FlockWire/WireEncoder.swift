@@ -52,14 +52,14 @@ final class EncodingState {
         try encode(value, head: first)
         if let failure { throw failure }
         guard writer.count - first <= byteLimit else {
-            throw WireError.overLimit("\(writer.count - first) bytes of at most \(byteLimit)")
+            throw WireError.overLimit(.frameBytes, "\(writer.count - first) bytes of at most \(byteLimit)")
         }
     }
 
     /// Encodes a value behind a head of unknown kind, which was just written at `head`.
     func encode<T: Encodable>(_ value: T, head: Int) throws {
         if try encodePlain(value, head: head) { return }
-        guard depth < depthLimit else { throw WireError.overLimit("nesting of at most \(depthLimit)") }
+        guard depth < depthLimit else { throw WireError.overLimit(.codingDepth, "nesting of at most \(depthLimit)") }
         let body = writer.count
         let outer = open
         depth += 1
@@ -84,8 +84,12 @@ final class EncodingState {
         let present = writer.byte(at: head) & WireFormat.kindMask
         if present == kind, top == name { return }
         guard present == WireFormat.absent, writer.count == body, open < depthLimit else {
-            let reason = open < depthLimit ? "two containers for one value" : "nesting of at most \(depthLimit)"
-            noteFailure { throw WireError.overLimit(reason) }
+            noteFailure {
+                guard open < depthLimit else {
+                    throw WireError.overLimit(.codingDepth, "nesting of at most \(depthLimit)")
+                }
+                throw WireError.malformed("two containers for one value")
+            }
             return
         }
         writer.setKind(kind, at: head)
@@ -159,7 +163,9 @@ final class EncodingState {
     var twice: WireError { .malformed("a single value was written twice") }
 
     func writeText(_ text: String) throws {
-        guard text.utf8.count <= byteLimit else { throw WireError.overLimit("text of \(text.utf8.count) bytes") }
+        guard text.utf8.count <= byteLimit else {
+            throw WireError.overLimit(.frameBytes, "text of \(text.utf8.count) bytes")
+        }
         writer.writeText(text)
     }
 
@@ -172,7 +178,7 @@ final class EncodingState {
     @inline(__always)
     func countElement() throws {
         elementsLeft -= 1
-        if elementsLeft < 0 { throw WireError.overLimit("elements") }
+        if elementsLeft < 0 { throw WireError.overLimit(.codingElements, "elements") }
     }
 
     // MARK: Failures

@@ -215,6 +215,7 @@ struct HungStageTests {
         #expect(done.0 == 2 && name(done.1) == "value")
         #expect(bench.made.value == 1)
         #expect(bench.runner.hung == (1, 1))
+        #expect(bench.loop.limitsReached.count(of: .attemptTime) == 1)
         gate.open()
         while bench.runner.hung.instances > 0 { await Task.yield() }
         bench.put(6, as: 3)

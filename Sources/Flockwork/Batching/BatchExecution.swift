@@ -35,12 +35,14 @@ struct BatchExecution: Sendable {
     private func bisect(
         _ items: ItemBuffer, from first: Int, count: Int, error: any Error, budget: inout Int
     ) async -> [BatchResult.Part] {
-        guard count > 1, budget > 0 else { return failed(first, count, error).parts }
+        guard count > 1, budget > 0 else {
+            return failed(first, count, error, limit: count > 1 ? .bisectionCalls : nil).parts
+        }
         var parts: [BatchResult.Part] = []
         let half = count / 2
         for (start, size) in [(first, half), (first + half, count - half)] {
             guard budget > 0, mayCallAgain() else {
-                parts += failed(start, size, error).parts
+                parts += failed(start, size, error, limit: budget > 0 ? nil : .bisectionCalls).parts
                 continue
             }
             budget -= 1
@@ -53,8 +55,10 @@ struct BatchExecution: Sendable {
         return parts
     }
 
-    private func failed(_ first: Int, _ count: Int, _ error: any Error) -> BatchResult {
-        BatchResult(parts: [BatchResult.Part(start: first, count: count, ending: .failed(failure(error)))])
+    private func failed(_ first: Int, _ count: Int, _ error: any Error, limit: Limit? = nil) -> BatchResult {
+        var failure = failure(error)
+        failure.limit = failure.limit ?? limit
+        return BatchResult(parts: [BatchResult.Part(start: first, count: count, ending: .failed(failure))])
     }
 
     private func failure(_ error: any Error) -> FlockError {

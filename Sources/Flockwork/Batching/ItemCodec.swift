@@ -49,7 +49,8 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
                 try WireCoder.encode(item, into: &writer, limits: limits)
                 guard writer.count <= limits.payloadBytes else {
                     throw FlockError(
-                        .tooLarge, "A request of \(writer.count) bytes; at most \(limits.payloadBytes) are allowed.")
+                        .tooLarge, "A request of \(writer.count) bytes; at most \(limits.payloadBytes) are allowed.",
+                        limit: .payloadBytes)
                 }
                 return .bytes(writer.finish())
             }

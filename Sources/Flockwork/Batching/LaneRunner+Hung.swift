@@ -61,6 +61,7 @@ extension LaneRunner {
 
     private func report(_ findings: LaneInstances<[WorkRun]>.Findings) {
         for (_, runs) in findings.lost {
+            loop.limitsReached.reached(.attemptTime)
             log?.warning(
                 "a stage did not return in time; its instance is abandoned",
                 metadata: [

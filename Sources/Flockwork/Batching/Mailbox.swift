@@ -103,11 +103,23 @@ final class Mailbox: Sendable {
             let waited = policy.linger > .zero ? EventLoop.now - oldest.arrived : .zero
             switch decide(state, waited: waited, atMost: .max) {
             case .take(let items, let bytes):
-                return batch(Taken(runs: state.queue.cut(items: items, bytes: bytes)), &state)
+                let runs = state.queue.cut(items: items, bytes: bytes)
+                noteFull(runs, items: items, isCut: !state.queue.isEmpty)
+                return batch(Taken(runs: runs), &state)
             case .wait(let duration):
                 defer { state.lingering = true }
                 return .wait(state.lingering ? nil : duration)
             }
+        }
+    }
+
+    /// A batch that had to leave something behind, because of a bound that is not the stage's own policy.
+    private func noteFull(_ runs: [WorkRun], items: Int, isCut: Bool) {
+        guard isCut else { return }
+        if items == limits.batchItems, runs.reduce(0, { $0 + $1.run.count }) == items {
+            loop.limitsReached.reached(.batchItems)
+        } else if policy.limitBytes ?? .max >= limits.batchBytes, runs.reduce(0, { $0 + $1.run.count }) < items {
+            loop.limitsReached.reached(.batchBytes)
         }
     }
 

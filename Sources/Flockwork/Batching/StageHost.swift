@@ -45,6 +45,7 @@ distributed actor StageHost {
                 let message = try RunMessage(from: &reader, limits: limits)
                 try host.assumeIsolated { try $0.run(message, for: call, limits: limits) }
             } catch {
+                system.loop.limitsReached.reached(by: error)
                 call.fail(FlockError.decoding(error))
             }
         }
@@ -101,7 +102,7 @@ distributed actor StageHost {
                     var reader = ByteReader(bytes)
                     for outcomes in try OutcomesMessage(from: &reader, limits: limits).outcomes { open.ended(outcomes) }
                 } catch {
-                    peer.close(FlockError(.protocolViolation, "outcomes of a batch: \(error)"))
+                    peer.close(FlockError(unreadable: "outcomes of a batch", error, on: peer.loop))
                 }
             case .done: open.endAll(nil)
             case .failed(let error): open.endAll(error)

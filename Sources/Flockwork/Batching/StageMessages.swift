@@ -42,7 +42,8 @@ struct RunMessage: Sendable {
 
     init(from reader: inout ByteReader, limits: Limits) throws {
         let count = Int(try reader.read(UInt32.self))
-        guard count > 0, count <= limits.runsPerFrame, try reader.read(UInt32.self) == 0 else {
+        guard count <= limits.runsPerFrame else { throw WireError.overLimit(.runsPerFrame, "runs of a batch") }
+        guard count > 0, try reader.read(UInt32.self) == 0 else {
             throw WireError.malformed("runs of a batch")
         }
         runs = []
@@ -56,9 +57,8 @@ struct RunMessage: Sendable {
             let session = SessionID(rawValue: try reader.read())
             let first: UInt64 = try reader.read()
             let microseconds: UInt64 = try reader.read()
-            guard items > 0, items <= limits.itemsPerRun, first <= UInt64.max - UInt64(items) else {
-                throw WireError.overLimit("items of a run")
-            }
+            guard items <= limits.itemsPerRun else { throw WireError.overLimit(.itemsPerRun, "items of a run") }
+            guard items > 0, first <= UInt64.max - UInt64(items) else { throw WireError.malformed("run of a batch") }
             total += items
             let trace = flags & 1 != 0 ? try TraceContext(from: &reader) : nil
             if trace != nil { try reader.align(to: 8) }
@@ -99,7 +99,8 @@ struct OutcomesMessage: Sendable {
 
     init(from reader: inout ByteReader, limits: Limits) throws {
         let count = Int(try reader.read(UInt32.self))
-        guard count <= limits.runsPerFrame, try reader.read(UInt32.self) == 0 else {
+        guard count <= limits.runsPerFrame else { throw WireError.overLimit(.runsPerFrame, "outcomes of a batch") }
+        guard try reader.read(UInt32.self) == 0 else {
             throw WireError.malformed("outcomes of a batch")
         }
         outcomes = []
@@ -108,7 +109,7 @@ struct OutcomesMessage: Sendable {
             guard try reader.read(UInt16.self) == 0 else { throw WireError.malformed("outcomes of a batch") }
             let runCount = Int(try reader.read(UInt32.self))
             let session = SessionID(rawValue: try reader.read())
-            guard runCount <= limits.runsPerFrame else { throw WireError.overLimit("runs of a frame") }
+            guard runCount <= limits.runsPerFrame else { throw WireError.overLimit(.runsPerFrame, "runs of a frame") }
             var runs: [OutcomeRun] = []
             for _ in 0..<runCount { runs.append(try OutcomeRun(from: &reader, limits: limits)) }
             outcomes.append(SessionOutcomes(place: SessionPlace(partition: partition, session: session), runs: runs))

@@ -125,6 +125,7 @@ extension InboxActor {
             if let refusal = refusal(of: run, for: pipeline) {
                 counters.refused += UInt64(run.items.count)
                 metrics?.refused(refusal)
+                reached(refusal.limit)
                 note(refusal, from: run.first, in: stream)
                 // What follows would leave a gap in the session, and is refused by the partition.
                 continue
@@ -196,7 +197,9 @@ extension InboxActor {
         let number = Int(partition.rawValue)
         var out: [PartitionDirective] = []
         swap(&out, &directives)
+        let before = event.isTick ? replicas[number]?.counters : nil
         replicas[number]?.step(event, now: EventLoop.now, budget: &budget, out: &out)
+        if event.isTick { noteExpiry(before, replicas[number]?.counters) }
         for directive in out { carryOut(directive, of: partition) }
         out.removeAll(keepingCapacity: true)
         swap(&out, &directives)
@@ -211,6 +214,7 @@ extension InboxActor {
         case .refused(let reply, let from, let error):
             counters.refused += 1
             metrics?.refused(error)
+            reached(error.limit)
             note(error, from: from, in: reply)
         case .dispatch(let run):
             counters.accepted += UInt64(run.requests.count)
@@ -230,6 +234,7 @@ extension InboxActor {
     private func answer(_ reply: UInt64, with error: FlockError) {
         if let continuation = opening.removeValue(forKey: reply) {
             metrics?.refused(error)
+            reached(error.limit)
             continuation.resume(throwing: error)
         } else if let continuation = closing.removeValue(forKey: reply) {
             continuation.resume(throwing: error)
@@ -257,7 +262,9 @@ extension InboxActor {
     private func deliver(_ runs: [OutcomeRun], to stream: UInt64) {
         for run in runs {
             counters.completed += UInt64(run.sequences.count)
-            if case .failed = run.outcome { counters.failed += UInt64(run.sequences.count) }
+            guard case .failed(let error) = run.outcome else { continue }
+            counters.failed += UInt64(run.sequences.count)
+            reached(error.limit)
         }
         guard streams[stream] != nil else { return }
         metrics?.delivered(runs, pipeline: streams[stream]?.pipeline)
@@ -305,6 +312,10 @@ extension InboxActor {
             } while !rest.isEmpty
         }
     }
+}
+
+extension PartitionEvent {
+    fileprivate var isTick: Bool { if case .tick = self { true } else { false } }
 }
 
 extension SessionKey {

@@ -115,7 +115,9 @@ struct SubmitMessage: Sendable {
         lowestOpen = try reader.read()
         let ranges = Int(try reader.read(UInt32.self))
         let count = Int(try reader.read(UInt32.self))
-        guard ranges <= limits.runsPerFrame, count <= limits.runsPerFrame else { throw .overLimit("runs of a submit") }
+        guard ranges <= limits.runsPerFrame, count <= limits.runsPerFrame else {
+            throw .overLimit(.runsPerFrame, "runs of a submit")
+        }
         taken = []
         taken.reserveCapacity(ranges)
         for _ in 0..<ranges {
@@ -166,7 +168,8 @@ struct CancelMessage: Sendable {
         key = try SessionKey(from: &reader)
         let first: UInt64 = try reader.read()
         let count: UInt64 = try reader.read()
-        guard count <= UInt64(limits.sessionWindow) * 2, first <= UInt64.max - count else {
+        guard count <= UInt64(limits.sessionWindow) * 2 else { throw .overLimit(.sessionWindow, "cancelled run") }
+        guard first <= UInt64.max - count else {
             throw .malformed("cancelled run")
         }
         sequences = SequenceRun(first: first, count: Int(count))
@@ -209,7 +212,8 @@ struct StreamPart: Sendable {
     init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
         let flags: UInt32 = try reader.read()
         let count = Int(try reader.read(UInt32.self))
-        guard flags <= 3, count <= limits.runsPerFrame else { throw .malformed("stream part") }
+        guard count <= limits.runsPerFrame else { throw .overLimit(.runsPerFrame, "runs of a stream part") }
+        guard flags <= 3 else { throw .malformed("stream part") }
         if flags & 1 != 0 { accepted = try reader.read() }
         if flags & 2 != 0 {
             refused = Refusal(from: try reader.read(), error: try FlockError(from: &reader, limits: limits))

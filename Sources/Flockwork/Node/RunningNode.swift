@@ -193,6 +193,7 @@ struct RunningNode: Sendable {
             return first
         }
         if !isDrained {
+            system.loop.limitsReached.reached(.drainTime)
             configuration.logger.warning("node stopped before all accepted requests had an outcome")
         }
         for runner in runners { await runner.stop() }
