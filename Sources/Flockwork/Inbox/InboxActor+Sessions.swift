@@ -36,7 +36,8 @@ extension InboxActor {
         let session = try await withUnsafeThrowingContinuation {
             (continuation: UnsafeContinuation<SessionID, any Error>) in
             opening[reply] = continuation
-            step(partition, .open(pipeline: UInt32(index), secret: secret, window: window, reply: reply))
+            let kind = SessionKind(pipeline: index, priority: request.priority)
+            step(partition, .open(pipeline: kind.number, secret: secret, window: window, reply: reply))
         }
         return SessionToken(
             node: actorSystem.node, partition: partition, session: session, pipeline: request.pipeline,
@@ -73,7 +74,7 @@ extension InboxActor {
         // The newest stream wins: the session's client has come back over another connection. An older one is ended
         // only once the secret has proved right, which the answer to `attach` says.
         let earlier = streamOfSession[place]
-        streams[number] = OutcomeStream(place: place, sink: sink, pipeline: pipeline(of: key))
+        streams[number] = OutcomeStream(place: place, sink: sink, pipeline: kind(of: key)?.pipeline)
         streamOfSession[place] = number
         step(
             key.partition,
@@ -114,7 +115,7 @@ extension InboxActor {
     func submitted(_ message: SubmitMessage) {
         let key = message.key
         // Without the session's secret nothing is done, and nobody hears of it: the caller has no stream either.
-        guard let pipeline = pipeline(of: key) else { return }
+        guard let kind = kind(of: key) else { return }
         if !message.taken.isEmpty || message.lowestOpen > 0 {
             step(
                 key.partition,
@@ -122,7 +123,7 @@ extension InboxActor {
         }
         let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)] ?? 0
         for run in message.runs {
-            if let refusal = refusal(of: run, for: pipeline) {
+            if let refusal = refusal(of: run, for: kind, key) {
                 counters.refused += UInt64(run.items.count)
                 metrics?.refused(refusal)
                 note(refusal, from: run.first, in: stream)
@@ -142,21 +143,25 @@ extension InboxActor {
         }
     }
 
-    /// The pipeline of a session, if it exists here and the secret is right.
-    private func pipeline(of key: SessionKey) -> Int? {
+    /// What a session's requests are, if it exists here and the secret is right.
+    private func kind(of key: SessionKey) -> SessionKind? {
         guard isOwned(key.partition),
             let number = replicas[Int(key.partition.rawValue)]?.pipeline(of: key.session, secret: key.secret),
-            pipelines.indices.contains(Int(number))
+            let kind = SessionKind(number: number), pipelines.indices.contains(kind.pipeline)
         else { return nil }
-        return Int(number)
+        return kind
     }
 
-    /// Why this node cannot take the run at all.
-    private func refusal(of run: SubmittedRun, for pipeline: Int) -> FlockError? {
+    /// Why this node does not take the run, whatever its partition thinks.
+    private func refusal(of run: SubmittedRun, for kind: SessionKind, _ key: SessionKey) -> FlockError? {
         if isDraining { return FlockError(.shuttingDown, "The node is draining.", node: actorSystem.node) }
         do {
-            try pipelines[pipeline].definition.lanes[0].check(run.items)
-            return nil
+            try pipelines[kind.pipeline].definition.lanes[0].check(run.items)
+            // What was accepted before, and comes again over another connection, is not refused any more.
+            guard run.deadline != nil,
+                replicas[Int(key.partition.rawValue)]?.isNew(run.first, of: key.session) ?? false
+            else { return nil }
+            return pipelines[kind.pipeline].refusal(of: run, kind.priority, limits: limits)
         } catch {
             return error
         }
@@ -164,7 +169,7 @@ extension InboxActor {
 
     func cancelled(_ message: CancelMessage) {
         let key = message.key
-        guard pipeline(of: key) != nil else { return }
+        guard kind(of: key) != nil else { return }
         // A refusal that was not told yet, of sequences that are given up now, would hide one of later sequences.
         if let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)],
             let refused = streams[stream]?.part.refused, refused.from < message.sequences.end
@@ -214,8 +219,9 @@ extension InboxActor {
             note(error, from: from, in: reply)
         case .dispatch(let run):
             counters.accepted += UInt64(run.requests.count)
-            metrics?.accepted(run.requests.count, pipeline: Int(run.pipeline))
-            dispatch(run)
+            guard let kind = SessionKind(number: run.pipeline) else { preconditionFailure("pipeline \(run.pipeline)") }
+            metrics?.accepted(run.requests.count, pipeline: kind.pipeline)
+            dispatch(run, kind)
         case .revoke(let run): revoke(run)
         case .deliver(let subscriber, _, let runs): deliver(runs, to: subscriber)
         case .failed(let reply, let error): answer(reply, with: error)

@@ -225,6 +225,8 @@ struct OpenRequest: Codable, Sendable {
     var pipeline: String
     var fingerprint: UInt64
     var window: Int
+    /// Of all its requests.
+    var priority = RequestPriority.normal
 }
 
 /// What a node tells a new client about its cluster.
