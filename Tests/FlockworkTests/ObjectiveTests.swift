@@ -98,7 +98,7 @@ struct CostModelTests {
             var model = CostModel()
             for items in [1, 1, 2, 1_000_000] { model.observe(items: items, time: time) }
             #expect(model.expected(7).isFinite && model.most(within: 1e9) >= 0)
-            _ = LatencyObjective(.seconds(1)).expected(.max)
+            _ = LatencyObjective(.seconds(1)).upper(.max)
         }
     }
 }

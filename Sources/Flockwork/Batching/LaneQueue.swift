@@ -192,7 +192,7 @@ struct LaneQueue: Sendable {
         var late: [WorkRun] = []
         if policy.objective != nil {
             let items = min(first.items, flows[flow].queue.items)
-            late = flows[flow].queue.shed(endingAt: now + flows[flow].objective.expected(items), now: now)
+            late = flows[flow].queue.shed(endingAt: now + flows[flow].objective.upper(items), now: now)
         }
         guard !flows[flow].queue.isEmpty else { return cut(flow, items: 0, bytes: 0, late: late) }
         // Without those that had waited longest, there may be time for more.

@@ -49,8 +49,8 @@ struct LatencyObjective: Sendable {
         return max(cost.most(within: objective), Int(min(balanced, Double(Int32.max))), 1)
     }
 
-    /// How long a batch of so many items takes as a rule; zero while nothing is known.
-    func expected(_ items: Int) -> Duration {
-        .nanoseconds(Int64(min(cost.expected(items), Double(Int32.max) * 1e6)))
+    /// How long a batch of so many items takes, but for a few; zero while nothing is known.
+    func upper(_ items: Int) -> Duration {
+        .nanoseconds(Int64(min(cost.upper(items), Double(Int32.max) * 1e6)))
     }
 }

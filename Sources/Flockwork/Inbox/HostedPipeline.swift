@@ -42,11 +42,16 @@ extension HostedPipeline {
         for index in forecasts.indices { forecasts[index].ended(run, isDone: isDone, at: now) }
     }
 
-    /// Why a run should not be accepted: it would miss its deadline.
-    func refusal(of run: SubmittedRun, _ priority: RequestPriority, limits: Limits) -> FlockError? {
-        guard let deadline = run.deadline else { return nil }
-        return forecasts[Int(priority.rawValue)].refusal(
-            of: run.items.count, deadline: deadline, behind: dispatcher.heldItems(of: priority), limits: limits)
+    /// How many items of a run can be done before its deadline, and why no more are taken.
+    func room(
+        for run: SubmittedRun, _ priority: RequestPriority, limits: Limits
+    ) -> (items: Int, refusal: FlockError?) {
+        guard let deadline = run.deadline else { return (run.items.count, nil) }
+        let forecast = forecasts[Int(priority.rawValue)]
+        let open = dispatcher.heldItems(of: priority)
+        let room = forecast.room(for: run.items.count, deadline: deadline, behind: open)
+        guard room < run.items.count else { return (room, nil) }
+        return (room, forecast.refusal(deadline: deadline, behind: open + room, limits: limits))
     }
 }
 

@@ -123,24 +123,46 @@ extension InboxActor {
         }
         let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)] ?? 0
         for run in message.runs {
-            if let refusal = refusal(of: run, for: kind, key) {
-                counters.refused += UInt64(run.items.count)
-                metrics?.refused(refusal)
-                note(refusal, from: run.first, in: stream)
+            if let refusal = refusal(of: run, for: kind) {
+                refuse(run.items.count, refusal, from: run.first, in: stream)
                 // What follows would leave a gap in the session, and is refused by the partition.
                 continue
             }
-            acceptedThrough = nil
-            step(
-                key.partition,
-                .submit(
-                    session: key.session, secret: key.secret,
-                    run: AcceptRun(
-                        sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline,
-                        trace: run.trace),
-                    reply: stream))
-            if run.notify, let through = acceptedThrough { noteAccepted(through: through + 1, in: stream) }
+            let (room, refusal) = room(for: run, kind, key)
+            if room > 0 { submit(run.prefix(room), key, in: stream) }
+            if let refusal {
+                refuse(run.items.count - room, refusal, from: run.first + UInt64(room), in: stream)
+            }
         }
+    }
+
+    private func submit(_ run: SubmittedRun, _ key: SessionKey, in stream: UInt64) {
+        acceptedThrough = nil
+        step(
+            key.partition,
+            .submit(
+                session: key.session, secret: key.secret,
+                run: AcceptRun(
+                    sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline, trace: run.trace),
+                reply: stream))
+        if run.notify, let through = acceptedThrough { noteAccepted(through: through + 1, in: stream) }
+    }
+
+    private func refuse(_ count: Int, _ error: FlockError, from first: UInt64, in stream: UInt64) {
+        counters.refused += UInt64(count)
+        metrics?.refused(error)
+        note(error, from: first, in: stream)
+    }
+
+    /// How many items of the run can be in time, and why no more are accepted.
+    private func room(
+        for run: SubmittedRun, _ kind: SessionKind, _ key: SessionKey
+    ) -> (items: Int, refusal: FlockError?) {
+        // What was accepted before, and comes again over another connection, is not refused any more.
+        guard run.deadline != nil,
+            replicas[Int(key.partition.rawValue)]?.isNew(run.first, of: key.session) ?? false
+        else { return (run.items.count, nil) }
+        return pipelines[kind.pipeline].room(for: run, kind.priority, limits: limits)
     }
 
     /// What a session's requests are, if it exists here and the secret is right.
@@ -153,15 +175,11 @@ extension InboxActor {
     }
 
     /// Why this node does not take the run, whatever its partition thinks.
-    private func refusal(of run: SubmittedRun, for kind: SessionKind, _ key: SessionKey) -> FlockError? {
+    private func refusal(of run: SubmittedRun, for kind: SessionKind) -> FlockError? {
         if isDraining { return FlockError(.shuttingDown, "The node is draining.", node: actorSystem.node) }
         do {
             try pipelines[kind.pipeline].definition.lanes[0].check(run.items)
-            // What was accepted before, and comes again over another connection, is not refused any more.
-            guard run.deadline != nil,
-                replicas[Int(key.partition.rawValue)]?.isNew(run.first, of: key.session) ?? false
-            else { return nil }
-            return pipelines[kind.pipeline].refusal(of: run, kind.priority, limits: limits)
+            return nil
         } catch {
             return error
         }

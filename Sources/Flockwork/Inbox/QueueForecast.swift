@@ -17,6 +17,9 @@ struct QueueForecast: Sendable {
     }
 
     private static let probesAtOnce = 16
+    /// A request is accepted if it takes at most so much of its deadline as a rule: a queue that is just short enough
+    /// makes all of them late when anything takes a little longer, and one of half that length keeps a stage as busy.
+    private static let usedPart = 0.6
 
     private var probes: [Probe] = []
     private(set) var cost = CostModel()
@@ -51,20 +54,26 @@ struct QueueForecast: Sendable {
             && run.sequences.first <= probe.sequences.first && probe.sequences.end <= run.sequences.end
     }
 
-    /// Why a run of `count` items should not be accepted behind `open` others; nil if it can be in time, or if nobody
-    /// knows. Behind none it is always accepted: an estimate that nobody tests stays wrong.
-    func refusal(of count: Int, deadline: Duration, behind open: Int, limits: Limits) -> FlockError? {
-        guard open > 0, cost.isKnown else { return nil }
+    /// How many of a run of `count` items can be in time behind `open` others: all if nobody knows.
+    ///
+    /// Behind none it is one at least: an estimate that nobody tests stays wrong.
+    func room(for count: Int, deadline: Duration, behind open: Int) -> Int {
+        guard cost.isKnown else { return count }
         let allowed = Double(deadline.clampedNanoseconds)
-        let expected = cost.upper(open + count)
-        guard expected > allowed else { return nil }
-        if cost.upper(count) > allowed {
+        let most = cost.most(within: allowed * min(Self.usedPart, 1 / cost.margin))
+        return min(count, max(most - open, open == 0 ? 1 : 0))
+    }
+
+    /// Why no more is accepted behind `open` others.
+    func refusal(deadline: Duration, behind open: Int, limits: Limits) -> FlockError {
+        let allowed = Double(deadline.clampedNanoseconds) * min(Self.usedPart, 1 / cost.margin)
+        if cost.most(within: allowed) == 0 {
             return FlockError(
-                .deadlineExceeded, "The requests would not be done before their deadline, even if nothing waited.")
+                .deadlineExceeded, "The request would not be done before its deadline, even if nothing waited.")
         }
-        let excess = Duration.nanoseconds(Int64(min(expected - allowed, 60e9)))
+        let excess = Duration.nanoseconds(Int64(min(max(cost.expected(open + 1) - allowed, 0), 60e9)))
         return FlockError(
-            .overloaded, "The requests would not be done before their deadline: \(open) others wait.",
+            .overloaded, "The request would not be done before its deadline: \(open) others wait.",
             retryAfter: max(excess, limits.retryAfter))
     }
 }
