@@ -11,6 +11,8 @@ distributed actor CostlyStage: Stage {
         var fixedMicroseconds: Double
         var itemMicroseconds: Double
 
+        var name: String { "\(Int(fixedMicroseconds)) us + \(Int(itemMicroseconds)) us" }
+
         /// Items a second in calls of so many.
         func rate(_ items: Double) -> Double { items * 1e6 / (fixedMicroseconds + itemMicroseconds * items) }
     }
@@ -25,24 +27,23 @@ distributed actor CostlyStage: Stage {
 
     distributed func process(_ batch: [Int]) async throws -> [Int] {
         let time = cost.fixedMicroseconds + cost.itemMicroseconds * Double(batch.count)
-        sum &+= Work.compute(rounds: Int(time * Work.roundsPerMicrosecond), from: sum)
+        sum &+= Work.compute(microseconds: time, from: sum)
         return batch.map { $0 + 1 }
     }
 }
 
-/// A chain of multiplications, each of which needs the one before.
+/// A chain of multiplications, each of which needs the one before, for a given time: so that a stage costs the same
+/// whatever else slows its core down, and policies are compared and not moments.
 enum Work {
-    static let roundsPerMicrosecond: Double = {
-        let rounds = 2_000_000
-        return (0..<5).map { _ in
-            let start = monotonicNanoseconds()
-            _ = compute(rounds: rounds, from: start)
-            return Double(rounds) * 1000 / Double(monotonicNanoseconds() - start)
-        }.max() ?? 1
-    }()
+    static func compute(microseconds: Double, from seed: UInt64) -> UInt64 {
+        let end = monotonicNanoseconds() + UInt64(microseconds * 1000)
+        var value = seed
+        repeat { value = compute(rounds: 500, from: value) } while monotonicNanoseconds() < end
+        return value
+    }
 
     @inline(never)
-    static func compute(rounds: Int, from seed: UInt64) -> UInt64 {
+    private static func compute(rounds: Int, from seed: UInt64) -> UInt64 {
         var value = seed | 1
         for _ in 0..<rounds { value = value &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407 }
         return value
@@ -52,19 +53,27 @@ enum Work {
 /// The pipelines that both processes of a load run know.
 enum LoadPipelines {
     static let objective = Duration.milliseconds(20)
-    /// Of the objective run: 2 ms and 20 µs an item, on one instance.
-    static let cost = CostlyStage.Cost(fixedMicroseconds: 2000, itemMicroseconds: 20)
+    /// Of the objective run, on one instance each: what is tuned for one of them is wrong for the other.
+    static let costs = [
+        CostlyStage.Cost(fixedMicroseconds: 2000, itemMicroseconds: 20),
+        CostlyStage.Cost(fixedMicroseconds: 5000, itemMicroseconds: 10),
+    ]
     /// Of the overload run: ten times as much must be within what a client can offer.
     static let slow = CostlyStage.Cost(fixedMicroseconds: 2000, itemMicroseconds: 500)
 
     /// The policies that are compared, the objective first.
-    static let policies: [(name: String, pipeline: Pipeline<Int, Int>)] = [
+    static let policies: [(name: String, batch: BatchPolicy)] = [
         ("within(20 ms)", .within(objective)), ("drain", .drain),
         ("lingering(2 ms, upTo: 64)", .lingering(.milliseconds(2), upTo: 64)),
         ("lingering(5 ms, upTo: 256)", .lingering(.milliseconds(5), upTo: 256)),
         ("lingering(10 ms, upTo: 512)", .lingering(.milliseconds(10), upTo: 512)),
         ("lingering(20 ms, upTo: 512)", .lingering(.milliseconds(20), upTo: 512)),
-    ].map { ($0, pipeline($0, $1, cost)) }
+    ]
+
+    /// By cost and policy.
+    static let compared = costs.map { cost in
+        policies.map { pipeline("\(cost.name) \($0.name)", $0.batch, cost) }
+    }
 
     static let overload = pipeline("overload", .within(objective), slow)
 
@@ -81,8 +90,7 @@ enum LoadPipelines {
         configuration.port = 0
         configuration.clusterID = Served.clusterID
         configuration.logger = .quiet
-        let node = Node(pipelines: policies.map(\.pipeline) + [overload], configuration: configuration)
-        _ = Work.roundsPerMicrosecond
+        let node = Node(pipelines: compared.flatMap(\.self) + [overload], configuration: configuration)
         try await node.start()
         guard let port = node.port else { throw BenchmarkError("the node has no port") }
         ChildProcess.isReady(port: port)

@@ -10,17 +10,17 @@ struct ObjectiveRun: AsyncParsableCommand {
         commandName: "objective",
         abstract: "Compares batch: .within(20 ms) with fixed policies, at 80 % load with bursts.",
         discussion: """
-            A stage of 2 ms and 20 us an item on one instance, in a node process; asks that come with exponential gaps \
-            and in bursts, from this process. Load is measured against batches that take half of the objective. Fails \
+            A stage of 2 ms and 20 us an item, then one of 5 ms and 10 us, on one instance in a node process; asks that \
+            come with exponential gaps and in bursts, from this process. Load is measured against batches that take half of the objective. Fails \
             if within(20 ms) misses its objective at p99. The last line is a JSON object.
             """)
 
     @Option(help: "Seconds of each policy.")
-    var duration = 10.0
+    var duration = 8.0
     @Option(help: "Load, as a part of what the stage can do in batches of half of the objective.")
     var load = 0.8
     @Option(help: "Requests that come at once, four times a second.")
-    var burst = 300
+    var burst = 100
     @Flag(help: "Prints what it is, and does not fail where the objective is missed: for busy machines.")
     var report = false
 
@@ -52,30 +52,36 @@ struct ObjectiveRun: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let full = LoadPipelines.cost
-        let half = (10_000 - full.fixedMicroseconds) / full.itemMicroseconds
-        let arrivals = Arrivals(rate: load * full.rate(half), burst: burst)
         let node = try ChildProcess(["load-node"])
         defer { node.stop() }
         let client = try await LoadPipelines.client(node)
-        print(
-            String(
-                format: "%.0f requests a second = %.0f %% of %.0f, bursts of %d every %.2f s, %g s each, load average "
-                    + "%.1f", arrivals.rate, load * 100, full.rate(half), burst, arrivals.burstSeconds, duration,
-                loadAverage()))
-        print(Row.head)
-        var rows: [Row] = []
-        for (name, pipeline) in LoadPipelines.policies {
-            let row = try await measure(name, pipeline, arrivals, client, node)
-            print(row.line)
-            fflush(nil)
-            rows.append(row)
+        var all: [String] = []
+        var isKept = true
+        for (cost, pipelines) in zip(LoadPipelines.costs, LoadPipelines.compared) {
+            let half = (10_000 - cost.fixedMicroseconds) / cost.itemMicroseconds
+            let arrivals = Arrivals(rate: load * cost.rate(half), burst: burst)
+            print(
+                String(
+                    format:
+                        "a stage of %@ an item: %.0f requests a second = %.0f %% of %.0f, bursts of %d every %.2f s, "
+                        + "%g s each, load average %.1f", cost.name, arrivals.rate, load * 100, cost.rate(half), burst,
+                    arrivals.burstSeconds, duration, loadAverage()))
+            print(Row.head)
+            var rows: [Row] = []
+            for (policy, pipeline) in zip(LoadPipelines.policies, pipelines) {
+                let row = try await measure(policy.name, pipeline, arrivals, client, node)
+                print(row.line)
+                fflush(nil)
+                rows.append(row)
+            }
+            isKept = isKept && rows[0].p99 <= 20
+            all.append(
+                "{\"stage\":\"\(cost.name)\",\"offered_per_s\":\(Int(arrivals.rate)),\"rows\":["
+                    + rows.map(\.json).joined(separator: ",") + "]}")
         }
         await client.close()
-        print(
-            "{\"run\":\"objective\",\"objective_ms\":20,\"offered_per_s\":\(Int(arrivals.rate)),\"rows\":["
-                + rows.map(\.json).joined(separator: ",") + "]}")
-        if rows[0].p99 > 20, !report { throw ExitCode.failure }
+        print("{\"run\":\"objective\",\"objective_ms\":20,\"stages\":[\(all.joined(separator: ","))]}")
+        if !isKept, !report { throw ExitCode.failure }
     }
 
     private func measure(
@@ -84,14 +90,14 @@ struct ObjectiveRun: AsyncParsableCommand {
         let inbox = try await client.inbox(of: pipeline)
         // The stage learns its cost, and the processes warm up.
         _ = try await Arrivals(rate: arrivals.rate / 2, seed: 2).ask(inbox, seconds: min(1, duration))
-        let before = try await status(name, client)
+        let before = try await status(pipeline.name, client)
         let meter = try Meter(children: [node.id])
         let own = ownProcessorSeconds()
         let (answers, start) = try await arrivals.ask(inbox, seconds: duration)
         let wall = Double(monotonicNanoseconds() - start) / 1e9
         let measured = try meter.stop(items: answers.count)
         let nodeSeconds = measured.processorSeconds - (ownProcessorSeconds() - own)
-        let after = try await status(name, client)
+        let after = try await status(pipeline.name, client)
         await inbox.close()
         let latency = answers.latency(of: .answered)
         let batches = Double(after.batches - before.batches)

@@ -99,9 +99,19 @@ struct OverloadRun: AsyncParsableCommand {
                 format: "normal p50 %.2f ms, p99 %.2f ms; peak %.0f/s; load average %.1f", result.normalP50,
                 result.normalP99, result.peak, loadAverage()))
 
+        let before = try await stage(client)
         let memory = try MemoryCurve(of: node.id)
         let overload = Arrivals(rate: times * result.peak)
         let (answers, start) = try await overload.ask(inbox, seconds: duration, deadline: Self.deadline)
+        let during = try await stage(client)
+        let batches = Double(max(during.batches - before.batches, 1))
+        print(
+            String(
+                format: "stage      %.1f items a batch, %.2f ms a batch, where %.2f ms are its work",
+                Double(during.items - before.items) / batches,
+                Double(during.busyNanoseconds - before.busyNanoseconds) / 1e6 / batches,
+                (LoadPipelines.slow.fixedMicroseconds + LoadPipelines.slow.itemMicroseconds
+                    * Double(during.items - before.items) / batches) / 1000))
         // The load goes on, at half of what the stage can do.
         let gap = Double(monotonicNanoseconds() - start) / 1e9 - duration
         result.nodeMemory = memory.stop()
@@ -111,6 +121,13 @@ struct OverloadRun: AsyncParsableCommand {
         show(result, gap: gap)
         print(result.json)
         if !result.failures.isEmpty, !report { throw ExitCode.failure }
+    }
+
+    private func stage(_ client: Client) async throws -> StageStatus {
+        guard let stage = try await client.status().first?.stages.first(where: { $0.pipeline == "overload" }) else {
+            throw BenchmarkError("the node says nothing of its stage")
+        }
+        return stage
     }
 
     private func fill(

@@ -3,8 +3,8 @@
 internal import FlockCluster
 internal import FlockWire
 
-// What waits in front of a lane, and who is next. A lane that several pipelines share has a flow for each: a batch is of
-// one flow, and flows take turns by the time that their batches take, so that one which floods the lane delays the
+// What waits in front of a lane, and who is next. A lane that several pipelines share has a flow for each: a batch is
+// of one flow, and flows take turns by the time that their batches take, so that one which floods the lane delays the
 // others by its share and no more. Pure.
 
 struct LaneQueue: Sendable {

@@ -40,7 +40,8 @@ final class LaneRunner: Sendable {
     let state: Mutex<State>
     private let onFinished: @Sendable (FinishedBatch) -> Void
 
-    /// `weights` has one for each pipeline that shares the lane. `onFinished` is called on the instances' tasks. `makeStep` is for instances in the place of hung ones; without
+    /// `weights` has one for each pipeline that shares the lane. `onFinished` is called on the instances' tasks.
+    /// `makeStep` is for instances in the place of hung ones; without
     /// it they are missed.
     init(
         _ shape: LaneShape, instances: Int, weights: [Int] = [1], limits: Limits, loop: EventLoop, log: Logger? = nil,

@@ -24,8 +24,9 @@ struct RunMessage: Sendable {
         items = work.count == 1 ? work[0].items : ItemBuffer.joined(work.map(\.items))
     }
 
-    /// Count of runs (u32), zero (u32), per run: partition (u16), flags (u16: 1 trace, 2 and 4 the priority), count (u32), session (u64),
-    /// first (u64), deadline in microseconds (u64, 0 = none), trace (25 bytes, padded to 32); then the items.
+    /// Count of runs (u32), zero (u32), per run: partition (u16), flags (u16: 1 trace, 2 and 4 the priority),
+    /// count (u32), session (u64), first (u64), deadline in microseconds (u64, 0 = none), trace (25 bytes, padded to
+    /// 32); then the items.
     func write(to writer: inout ByteWriter) {
         writer.write(UInt32(runs.count))
         writer.write(UInt32(0))

@@ -66,16 +66,17 @@ struct LanePlan: Sendable {
     private static func check(
         _ left: LaneShape, _ right: LaneShape, _ leftPipeline: String, _ rightPipeline: String
     ) throws(FlockError) {
+        let name = right.shared?.name ?? ""
         guard left.shared == right.shared else {
             throw FlockError(
                 .invalidInput,
-                "The pipelines \(rightPipeline) and \(leftPipeline) give the lane \(right.shared?.name ?? "") different "
+                "The pipelines \(rightPipeline) and \(leftPipeline) give the lane \(name) different "
                     + "batches or instances; use one SharedLane for both.")
         }
         guard left.stages == right.stages else {
             throw FlockError(
                 .invalidInput,
-                "The pipelines \(rightPipeline) and \(leftPipeline) share the lane \(right.shared?.name ?? ""), but one "
+                "The pipelines \(rightPipeline) and \(leftPipeline) share the lane \(name), but one "
                     + "runs \(right.name) in it and the other \(left.name).")
         }
     }

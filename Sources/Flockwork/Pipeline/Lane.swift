@@ -8,7 +8,8 @@ internal import Synchronization
 // A lane is a run of steps that share instances: each step awaits the next, so a batch crosses it without a queue, a
 // copy or a change of thread. A pipeline is a list of lanes; between two lanes, items are encoded and may change node.
 
-/// What enters a lane: items from a frame, of one of the pipelines that share the lane, or a batch of a bounded job (a `Batch` of the lane's input type).
+/// What enters a lane: items from a frame, of one of the pipelines that share the lane, or a batch of a bounded
+/// job (a `Batch` of the lane's input type).
 @usableFromInline
 enum LaneInput: Sendable {
     case encoded(ItemBuffer, flow: Int = 0)
