@@ -56,7 +56,7 @@ enum LoadPipelines {
     /// Of the objective run, on one instance each: what is tuned for one of them is wrong for the other.
     static let costs = [
         CostlyStage.Cost(fixedMicroseconds: 2000, itemMicroseconds: 20),
-        CostlyStage.Cost(fixedMicroseconds: 5000, itemMicroseconds: 10),
+        CostlyStage.Cost(fixedMicroseconds: 3000, itemMicroseconds: 14),
     ]
     /// Of the overload run: ten times as much must be within what a client can offer.
     static let slow = CostlyStage.Cost(fixedMicroseconds: 2000, itemMicroseconds: 500)

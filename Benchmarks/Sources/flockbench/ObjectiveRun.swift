@@ -10,9 +10,10 @@ struct ObjectiveRun: AsyncParsableCommand {
         commandName: "objective",
         abstract: "Compares batch: .within(20 ms) with fixed policies, at 80 % load with bursts.",
         discussion: """
-            A stage of 2 ms and 20 us an item, then one of 5 ms and 10 us, on one instance in a node process; asks that \
-            come with exponential gaps and in bursts, from this process. Load is measured against batches that take half of the objective. Fails \
-            if within(20 ms) misses its objective at p99. The last line is a JSON object.
+            A stage of 2 ms and 20 us an item, then one of 3 ms and 14 us, on one instance in a node process; asks \
+            that come with exponential gaps and in bursts, from this process. Load is measured against batches that \
+            take half of the objective. Fails if within(20 ms) misses its objective at p99. The last line is a JSON \
+            object.
             """)
 
     @Option(help: "Seconds of each policy.")
