@@ -53,11 +53,12 @@ test-libs: setup libs ## Tests the model libraries, with all third-party cases o
 	@FLOCKWORK_CASES_ALL=1 FLOCKWORK_CASES="$(abspath $(CASES))" FLOCKWORK_PYTHON="$(CURDIR)/.venv-libs" \
 	  scripts/test debug "ModelCaseTests|DiagnosisModelTests"
 
-demo: release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
+MODELS := logistic xgboost onnx
+demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
 	  --model $(MODEL)
 
-bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|all, JSON=file appends one JSON object a line.
+bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench
 	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" \
 	  --suite $(SUITE) --seconds $(SECONDS) --repeats $(REPEATS) $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")

@@ -83,7 +83,9 @@ let package = Package(
 
         // Tests.
         .testTarget(name: "FlockWireTests", dependencies: ["FlockWire"], swiftSettings: settings),
-        .testTarget(name: "FlockClusterTests", dependencies: ["FlockCluster", "FlockWire"], swiftSettings: settings),
+        .testTarget(
+            name: "FlockClusterTests", dependencies: ["FlockCluster", "FlockWire", "FlockTestKit"],
+            swiftSettings: settings),
         .testTarget(
             name: "FlockModelsTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
             swiftSettings: settings),
@@ -106,7 +108,8 @@ let package = Package(
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
         .testTarget(
-            name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
+            name: "ModelCaseTests", dependencies: ["Flockwork", "FlockTestKit", "FlockModels", "FlockWire"],
+            exclude: ["Fixtures"],
             swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]

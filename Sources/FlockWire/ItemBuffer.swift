@@ -63,7 +63,7 @@ public struct ItemBuffer: Sendable {
     }
 
     @inline(__always)
-    private func offset(_ index: Int) -> Int {
+    func offset(_ index: Int) -> Int {
         offsets.withUnsafeBytes {
             Int(UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)))
         }

@@ -62,13 +62,13 @@ extension DecodingState {
     }
 
     private func dataType(_ place: Int) throws -> DataType {
-        guard place < bytes.count else { throw WireError.truncated }
+        guard place < end else { throw WireError.truncated }
         guard let type = DataType(rawValue: byte(place)) else { throw WireError.malformed("element type") }
         return type
     }
 
     private func padding(_ place: Int) throws -> Int {
-        guard place < bytes.count else { throw WireError.truncated }
+        guard place < end else { throw WireError.truncated }
         guard byte(place) < 16 else { throw WireError.malformed("padding") }
         return try after(place + 1, Int(byte(place)))
     }

@@ -25,14 +25,15 @@ public enum WireCoder {
     /// Throws `invalidInput` that names the type and the place in it, never the bytes.
     public static func decode<T: Decodable>(_ type: T.Type, from reader: inout ByteReader, limits: Limits) throws -> T {
         let state = DecodingState(reader.bytes, limits: limits)
+        defer { state.release() }
         do {
-            let value = try state.decodeRoot(type, at: reader.position)
+            let value = try state.decodeRoot(type, from: reader.position, to: reader.bytes.count)
             reader.advance(to: state.lastEnd)
             return value
         } catch { throw described(error, "decode", T.self, at: state.place) }
     }
 
-    private static func described(
+    static func described(
         _ error: any Error, _ verb: String, _ type: Any.Type, at place: String
     ) -> FlockError {
         let reason: String

@@ -153,12 +153,14 @@ struct HungStageTests {
             self.made = made
             var shape = LaneShape()
             shape.batch = .upTo(1)
-            let factory: LaneRunner.StepFactory = {
+            let instance = LaneInstance(step: step, threadName: nil)
+            let factory: LaneRunner.InstanceFactory = {
                 made.add()
-                return step
+                return instance
             }
             runner = LaneRunner(
-                shape, instances: instances, limits: HungStageTests.limits, loop: loop, makeStep: makes ? factory : nil
+                shape, instances: instances, limits: HungStageTests.limits, loop: loop,
+                makeInstance: makes ? factory : nil
             ) { batch in
                 loop.execute {
                     var first = 0
@@ -169,7 +171,7 @@ struct HungStageTests {
                     }
                 }
             }
-            runner.start(Array(repeating: step, count: instances))
+            try runner.start(Array(repeating: instance, count: instances))
         }
 
         func put(_ number: Int64, as sequence: UInt64) {

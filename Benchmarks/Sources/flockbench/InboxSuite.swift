@@ -30,6 +30,9 @@ enum InboxSuite {
         try await run.rate("inbox", "post-codable", must: "1.2 M/s (aim 4 M/s)") {
             try await postStructs(client, seconds: $0, node: node)
         }
+        try await run.rate("inbox", "post-plain", must: "no must: the struct as its own bytes") {
+            try await postRecords(client, seconds: $0, node: node)
+        }
         await client.close()
     }
 
@@ -68,6 +71,15 @@ enum InboxSuite {
     private static func postStructs(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
         let inbox = try await client.inbox(of: Served.structs)
         let items = Served.items
+        let posting = Posting(inbox: inbox, runs: items.count / run) { index in
+            try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
+        }
+        return try await posting.measure(seconds: seconds, children: [node.id])
+    }
+
+    private static func postRecords(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
+        let inbox = try await client.inbox(of: Served.records)
+        let items = Served.plainItems
         let posting = Posting(inbox: inbox, runs: items.count / run) { index in
             try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
         }

@@ -16,14 +16,16 @@ struct FinishedBatch: Sendable {
 }
 
 final class LaneRunner: Sendable {
-    /// Makes the step of another instance.
-    typealias StepFactory = @Sendable () async throws -> EncodedStep
+    /// Makes another instance.
+    typealias InstanceFactory = @Sendable () async throws -> LaneInstance
 
     struct State {
         /// By flow.
         var counters: [StageCounters]
         var instances: LaneInstances<[WorkRun]>
         var tasks: [Int: Task<Void, Never>] = [:]
+        /// Of the instances that have one and do not hang.
+        var threads: [Int: OwnThread] = [:]
         /// Whoever waits for the last instance to end.
         var stopping: [UnsafeContinuation<Void, Never>] = []
     }
@@ -36,16 +38,15 @@ final class LaneRunner: Sendable {
     let limits: Limits
     let loop: EventLoop
     let log: Logger?
-    let makeStep: StepFactory?
+    let makeInstance: InstanceFactory?
     let state: Mutex<State>
     private let onFinished: @Sendable (FinishedBatch) -> Void
 
     /// `weights` has one for each pipeline that shares the lane. `onFinished` is called on the instances' tasks.
-    /// `makeStep` is for instances in the place of hung ones; without
-    /// it they are missed.
+    /// `makeInstance` is for those in the place of hung ones; without it they are missed.
     init(
         _ shape: LaneShape, instances: Int, weights: [Int] = [1], limits: Limits, loop: EventLoop, log: Logger? = nil,
-        makeStep: StepFactory? = nil, onFinished: @escaping @Sendable (FinishedBatch) -> Void
+        makeInstance: InstanceFactory? = nil, onFinished: @escaping @Sendable (FinishedBatch) -> Void
     ) {
         name = shape.name
         self.instances = instances
@@ -54,27 +55,45 @@ final class LaneRunner: Sendable {
         self.limits = limits
         self.loop = loop
         self.log = log
-        self.makeStep = makeStep
+        self.makeInstance = makeInstance
         state = Mutex(
             State(
                 counters: weights.map { _ in StageCounters() },
                 instances: LaneInstances(
                     wanted: instances, attemptTime: limits.attemptTime,
-                    mayHang: makeStep == nil ? 0 : 2 * instances)))
+                    mayHang: makeInstance == nil ? 0 : 2 * instances)))
         self.onFinished = onFinished
     }
 
-    /// Starts one task for each instance's step.
-    func start(_ steps: [EncodedStep]) {
-        for step in steps { start(step, as: state.withLock { $0.instances.add() }) }
+    /// Starts one task for each instance.
+    /// - Throws: `system` when there is no thread for one; those before it run.
+    func start(_ made: [LaneInstance]) throws(FlockError) {
+        for instance in made {
+            let number = state.withLock { $0.instances.add() }
+            do throws(FlockError) {
+                try start(instance, as: number)
+            } catch {
+                state.withLock { $0.instances.remove() }
+                throw error
+            }
+        }
     }
 
-    func start(_ step: @escaping EncodedStep, as instance: Int) {
+    func start(_ made: LaneInstance, as instance: Int) throws(FlockError) {
+        let thread = try made.threadName.map { (name) throws(FlockError) in try OwnThread(instance: instance, of: name)
+        }
+        start(made.step, as: instance, on: thread)
+    }
+
+    private func start(_ step: @escaping EncodedStep, as instance: Int, on thread: OwnThread?) {
         let execution = BatchExecution(step: step, stage: name, limits: limits) { [weak self] in
             self?.state.withLock { $0.instances.callAgain(instance, at: EventLoop.now) } ?? false
         }
         state.withLock { state in
-            state.tasks[instance] = Task { await self.drain(instance, with: execution) }
+            state.threads[instance] = thread
+            state.tasks[instance] = Task(executorPreference: thread) {
+                await self.drain(instance, with: execution, on: thread)
+            }
         }
     }
 
@@ -89,6 +108,11 @@ final class LaneRunner: Sendable {
             }
             if isOver { continuation.resume() }
         }
+        let threads = state.withLock { state in
+            defer { state.threads = [:] }
+            return state.threads.values
+        }
+        for thread in threads { thread.join() }
     }
 
     /// Batches that were given up because a call did not return, and instances that still hang.
@@ -105,7 +129,7 @@ final class LaneRunner: Sendable {
             batchSizes: counters.sizes)
     }
 
-    private func drain(_ instance: Int, with execution: BatchExecution) async {
+    private func drain(_ instance: Int, with execution: BatchExecution, on thread: OwnThread?) async {
         while let taken = await mailbox.take() {
             let began = EventLoop.now
             let (due, expired) = Self.sort(taken.runs, at: began)
@@ -132,16 +156,17 @@ final class LaneRunner: Sendable {
                 onFinished(FinishedBatch(flow: taken.flow, runs: due, result: result))
             case .late(let goesOn):
                 log?.notice("a hung call has returned", metadata: ["stage": "\(name)", "after": "\(busy)"])
-                guard goesOn else { return end(instance, wasAlive: false) }
+                guard goesOn else { return end(instance, on: thread, wasAlive: false) }
                 mailbox.accept()
                 // In a task of its own, for this one was cancelled.
-                return start(execution.step, as: instance)
+                return start(execution.step, as: instance, on: thread)
             }
         }
-        end(instance, wasAlive: true)
+        end(instance, on: thread, wasAlive: true)
     }
 
-    private func end(_ instance: Int, wasAlive: Bool) {
+    private func end(_ instance: Int, on thread: OwnThread?, wasAlive: Bool) {
+        thread?.end()
         let stopping = state.withLock { state in
             state.tasks[instance] = nil
             if wasAlive { state.instances.remove() }

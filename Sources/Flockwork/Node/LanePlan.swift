@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+internal import FlockActors
 internal import FlockCluster
 internal import FlockWire
 
@@ -47,19 +48,22 @@ struct LanePlan: Sendable {
         return plans
     }
 
-    /// What makes an instance's step: that of each user, around stages that they have in common.
-    func stepFactory(of pipelines: [PipelineDefinition], _ context: InstanceContext) -> LaneRunner.StepFactory {
-        let makers = users.map { pipelines[$0.pipeline].lanes[$0.lane].makeStep }
-        if makers.count == 1 { return { try await makers[0](context) } }
+    /// What makes an instance: the step of each user, around stages that they have in common.
+    func instanceFactory(
+        of pipelines: [PipelineDefinition], system: FlockSystem, node: NodeContext
+    ) -> LaneRunner.InstanceFactory {
+        let lanes = users.map { pipelines[$0.pipeline].lanes[$0.lane] }
+        if lanes.count == 1 { return { try await lanes[0].makeInstance(system: system, node: node) } }
         return {
-            var context = context
+            var context = InstanceContext(system: system, node: node)
             context.shared = SharedInstance()
             var steps: [EncodedStep] = []
-            for make in makers { steps.append(try await make(context)) }
-            return { [steps] input in
+            for lane in lanes { steps.append(try await lane.makeStep(context)) }
+            let step: EncodedStep = { [steps] input in
                 guard case .encoded(_, let flow) = input else { preconditionFailure("a job in a shared lane") }
                 return try await steps[flow](input)
             }
+            return LaneInstance(step: step, threadName: context.threadName)
         }
     }
 

@@ -143,11 +143,15 @@ struct RunningNode: Sendable {
         _ inbox: InboxActor, runners: inout [LaneRunner]
     ) async throws -> [HostedPipeline] {
         let system = inbox.actorSystem
-        let context = InstanceContext(system: system, node: NodeContext(node: configuration.id))
+        let node = NodeContext(node: configuration.id)
         var lanes: [[LaneFlow?]] = pipelines.map { $0.lanes.map { _ in nil } }
         for plan in plans where plan.instances > 0 {
-            let runner = try await start(plan, of: pipelines, context, configuration, inbox)
+            let makeInstance = plan.instanceFactory(of: pipelines, system: system, node: node)
+            var made: [LaneInstance] = []
+            for _ in 0..<plan.instances { made.append(try await makeInstance()) }
+            let runner = runner(plan, of: pipelines, makeInstance, configuration, inbox)
             runners.append(runner)
+            try runner.start(made)
             for (flow, user) in plan.users.enumerated() {
                 let pipeline = pipelines[user.pipeline]
                 let lane = LaneFlow(runner: runner, flow: flow)
@@ -164,18 +168,15 @@ struct RunningNode: Sendable {
         }
     }
 
-    private static func start(
-        _ plan: LanePlan, of pipelines: [PipelineDefinition], _ context: InstanceContext,
+    private static func runner(
+        _ plan: LanePlan, of pipelines: [PipelineDefinition], _ makeInstance: @escaping LaneRunner.InstanceFactory,
         _ configuration: NodeConfiguration, _ inbox: InboxActor
-    ) async throws -> LaneRunner {
+    ) -> LaneRunner {
         let loop = inbox.actorSystem.loop
-        let makeStep = plan.stepFactory(of: pipelines, context)
-        var steps: [EncodedStep] = []
-        for _ in 0..<plan.instances { steps.append(try await makeStep()) }
         let users = plan.users
         let runner = LaneRunner(
-            plan.shape, instances: steps.count, weights: plan.weights, limits: configuration.limits, loop: loop,
-            log: configuration.logger, makeStep: makeStep
+            plan.shape, instances: plan.instances, weights: plan.weights, limits: configuration.limits, loop: loop,
+            log: configuration.logger, makeInstance: makeInstance
         ) { batch in
             let user = users[batch.flow]
             loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: user.pipeline, lane: user.lane) } }
@@ -183,7 +184,6 @@ struct RunningNode: Sendable {
         for (observation, user) in zip(runner.observations, users) {
             observation.begin(pipeline: pipelines[user.pipeline].name, stage: runner.name, node: configuration.id)
         }
-        runner.start(steps)
         return runner
     }
 

@@ -37,6 +37,31 @@ struct InstanceContext: Sendable {
     let node: NodeContext
     /// What it has in common with other pipelines; nil where the lane is not shared.
     var shared: SharedInstance?
+    /// The name for a thread of the instance's own, once one of its steps has asked for it.
+    private let wish = Wish()
+
+    init(system: FlockSystem, node: NodeContext) {
+        self.system = system
+        self.node = node
+    }
+
+    private final class Wish: Sendable {
+        let name = Mutex<String?>(nil)
+    }
+
+    var threadName: String? { wish.name.withLock { $0 } }
+
+    /// The instance is to run on a thread of its own. The first step that asks gives it its name.
+    func needsThread(_ name: String) {
+        wish.name.withLock { $0 = $0 ?? name }
+    }
+}
+
+/// An instance that was made and not started yet.
+struct LaneInstance: Sendable {
+    var step: EncodedStep
+    /// Nil: it runs on Swift's pool.
+    var threadName: String?
 }
 
 /// What the stages of a node share. Given to the closure of `stage(sharing:)`.
@@ -72,6 +97,12 @@ struct LaneDefinition: Sendable {
     var makeStep: @Sendable (InstanceContext) async throws -> EncodedStep
     /// Refuses items that the lane's input type cannot be.
     var check: @Sendable (ItemBuffer) throws(FlockError) -> Void
+
+    func makeInstance(system: FlockSystem, node: NodeContext) async throws -> LaneInstance {
+        let context = InstanceContext(system: system, node: node)
+        let step = try await makeStep(context)
+        return LaneInstance(step: step, threadName: context.threadName)
+    }
 }
 
 /// The declared part of a lane.
@@ -79,6 +110,8 @@ struct LaneShape: Sendable {
     var stages: [String] = []
     var batch = BatchPolicy.drain
     var instances = Instances.perCore
+    /// Where its stages said that they run; nil: as their models need.
+    var thread: StageThread?
     /// No stage has said yet how it wants to be batched and placed.
     var isOpen = true
     /// The lane's instances are also other pipelines'.
