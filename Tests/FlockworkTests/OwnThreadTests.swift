@@ -98,7 +98,8 @@ struct OwnThreadTests {
         let quick = Pipeline("quick", of: Int.self).stage(AddOne.init)
         let node = Node(pipelines: slow, quick, configuration: NodeConfiguration(port: 0, logger: .quiet))
         try await node.start()
-        #expect(try threads(named: "Waiter-") == (1...instances).map { "Waiter-\($0)" }.sorted())
+        // A thread gives itself its name when it first runs.
+        try await eventually { try threads(named: "Waiter-") == (1...instances).map { "Waiter-\($0)" }.sorted() }
         let inbox = try await node.inbox(of: slow)
         _ = try await inbox.post((0..<instances).map { Row([Float($0)]) })
         try await eventually { barrier.count == instances }
