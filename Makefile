@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs build release test test-libs test-release demo bench fuzz format lint clean
+.PHONY: help setup libs build release test test-libs test-release demo bench objective overload fuzz format lint clean
 
 # make demo
 REQUESTS ?= 1000000
@@ -14,6 +14,9 @@ ROWS     ?=
 SECONDS ?= 2
 REPEATS  ?= 3
 JSON     ?=
+# make objective, make overload; REPORT=--report does not fail where a bound is missed
+DURATION ?=
+REPORT   ?=
 # make test
 FILTER   ?=
 # make test-libs
@@ -26,7 +29,7 @@ RELEASE_TESTS ?= FlockActorsTests|MethodCallTests
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); FILTER (test); CASES (test-libs)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -62,6 +65,16 @@ bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|all
 
 fuzz: setup ## Gives mutated bytes to all that reads bytes of strangers, under AddressSanitizer, for SECONDS=60.
 	@scripts/fuzz $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
+
+objective: setup ## Compares batch: .within(20 ms) with fixed policies at 80 % load; DURATION=seconds of each.
+	swift build -c release --package-path Benchmarks --product flockbench
+	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" objective \
+	  $(if $(DURATION),--duration $(DURATION)) $(REPORT)
+
+overload: setup ## Offers ten times the capacity of a stage, and half of it again; DURATION=seconds of the overload.
+	swift build -c release --package-path Benchmarks --product flockbench
+	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" overload \
+	  $(if $(DURATION),--duration $(DURATION)) $(REPORT)
 
 format: ## Formats all Swift sources in place.
 	swift format --in-place --parallel --recursive $(SOURCES)

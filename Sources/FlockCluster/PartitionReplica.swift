@@ -157,4 +157,9 @@ public struct PartitionReplica: Sendable {
         guard let slot = sessions.slot(of: session), sessions[slot].secret == secret else { return nil }
         return sessions[slot].pipeline
     }
+
+    /// Whether a session never submitted `sequence` or one behind it; false if there is no such session.
+    public func isNew(_ sequence: UInt64, of session: SessionID) -> Bool {
+        sessions.slot(of: session).map { sessions[$0].next <= sequence } ?? false
+    }
 }

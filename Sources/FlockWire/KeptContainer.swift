@@ -36,7 +36,10 @@ class KeptContainer {
     @inline(__always)
     var isUnshared: Bool {
         // As an optional: of a plain `AnyObject`, unoptimised code of Swift 6.3 tests a copy, which is never unique.
-        isReference && isKnownUniquelyReferenced(&memory.assumingMemoryBound(to: AnyObject?.self).pointee)
+        // Extended, since an object that is let go next may be freed, in release, once `memory` was read from it.
+        withExtendedLifetime(self) {
+            isReference && isKnownUniquelyReferenced(&memory.assumingMemoryBound(to: AnyObject?.self).pointee)
+        }
     }
 }
 

@@ -142,7 +142,7 @@ struct HungStageTests {
             onEnd = Assignment { run, ending in source.yield((run.sequences.first, ending)) }
             let made = Counter()
             let step: EncodedStep = { input in
-                guard case .encoded(let items) = input else { throw Bad() }
+                guard case .encoded(let items, _) = input else { throw Bad() }
                 if items.rows(of: Int64.self, width: 1)?.elements.contains(13) == true {
                     await gate.pass(items.count)
                 }

@@ -126,7 +126,7 @@ struct OddInputTests {
             let inbox = try await flock.client.inbox(of: pipeline)
             #expect(try await outcomes(inbox, rows(9, width: model.inputWidth)).allSatisfy { $0 != .filtered })
             // A thread gives itself its name when it first runs. Other tests may have nodes with such models.
-            try await eventually { kind == .linear || (try threadCount(name + "-")) >= 3 }
+            try await eventually { try kind == .linear || threadCount(name + "-") >= 3 }
             if kind == .linear { #expect(try threadCount(name + "-") == 0) }
         }
     }

@@ -15,7 +15,9 @@ struct Flockbench: AsyncParsableCommand {
             The value of a row is items a second (unit items/s) or the median latency (unit ms); limit is the bare \
             loop or protocol of the same run, and ratio is value / limit. CPU counts this process and the node's.
             """,
-        subcommands: [Echo.self, CallsNode.self, InboxNode.self])
+        subcommands: [
+            ObjectiveRun.self, OverloadRun.self, Echo.self, CallsNode.self, InboxNode.self, LoadNode.self,
+        ])
 
     @Option(help: "Which rows: native, mailbox, calls, inbox, models or all.")
     var suite = Suite.all
@@ -66,4 +68,11 @@ struct InboxNode: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inbox-node", abstract: "For flockbench itself.", shouldDisplay: false)
     func run() async throws { try await Served.serve() }
+}
+
+/// The node of the objective and overload runs.
+struct LoadNode: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "load-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() async throws { try await LoadPipelines.serve() }
 }

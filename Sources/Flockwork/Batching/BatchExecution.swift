@@ -11,6 +11,8 @@ struct BatchExecution: Sendable {
     let step: EncodedStep
     let stage: String
     let limits: Limits
+    /// Whose items they are, of the pipelines that share the lane.
+    var flow = 0
     /// Asked before each call but the first. False: nobody waits for the result any more.
     var mayCallAgain: @Sendable () -> Bool = { true }
 
@@ -25,7 +27,7 @@ struct BatchExecution: Sendable {
     }
 
     private func part(of items: ItemBuffer, from first: Int, count: Int) async throws -> BatchResult.Part {
-        let output = try await step(.encoded(items.slice(from: first, count: count)))
+        let output = try await step(.encoded(items.slice(from: first, count: count), flow: flow))
         guard output.items.count == output.origins?.count ?? count else {
             throw FlockError(.badBatch, "The lane made \(output.items.count) results of \(count) items.", stage: stage)
         }

@@ -16,13 +16,13 @@ distributed actor StageHost {
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { actorSystem.loopExecutor }
 
-    private let runner: LaneRunner
+    private let lane: LaneFlow
     private let check: @Sendable (ItemBuffer) throws(FlockError) -> Void
 
     init(
-        runner: LaneRunner, check: @escaping @Sendable (ItemBuffer) throws(FlockError) -> Void, actorSystem: FlockSystem
+        lane: LaneFlow, check: @escaping @Sendable (ItemBuffer) throws(FlockError) -> Void, actorSystem: FlockSystem
     ) {
-        self.runner = runner
+        self.lane = lane
         self.check = check
         self.actorSystem = actorSystem
     }
@@ -61,11 +61,11 @@ distributed actor StageHost {
             work.append(
                 WorkRun(
                     run: run.requests, items: message.items.slice(from: first, count: run.requests.count),
-                    deadline: run.deadline.map { now + $0 }, arrived: now, trace: run.trace,
+                    deadline: run.deadline.map { now + $0 }, arrived: now, trace: run.trace, priority: run.priority,
                     assignment: assignment))
             first += run.requests.count
         }
-        runner.mailbox.put(work)
+        lane.put(work)
     }
 
     /// Sends outcomes as parts of the call's answer, and ends the call with the last item.

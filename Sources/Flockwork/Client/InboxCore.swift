@@ -12,6 +12,7 @@ final class InboxCore: Sendable {
     private let fingerprint: UInt64
     private let layout: ItemBuffer.Layout
     private let window: Int
+    private let priority: RequestPriority
     private let ports: @Sendable () -> [any SessionPort]
     private let state = Mutex(State())
     private let turn = Atomic<Int>(0)
@@ -40,12 +41,14 @@ final class InboxCore: Sendable {
 
     init(
         pipeline: String, fingerprint: UInt64, layout: ItemBuffer.Layout, window: Int,
+        priority: RequestPriority = .normal,
         ports: @escaping @Sendable () -> [any SessionPort]
     ) {
         self.pipeline = pipeline
         self.fingerprint = fingerprint
         self.layout = layout
         self.window = window
+        self.priority = priority
         self.ports = ports
     }
 
@@ -105,7 +108,9 @@ final class InboxCore: Sendable {
     }
 
     private func openSession(through port: any SessionPort) async throws {
-        let token = try await port.open(OpenRequest(pipeline: pipeline, fingerprint: fingerprint, window: window))
+        let request = OpenRequest(
+            pipeline: pipeline, fingerprint: fingerprint, window: window, priority: priority)
+        let token = try await port.open(request)
         let session = Session(token: token, layout: layout, port: port, outbox: outbox) { [weak self] in
             self?.refresh()
         }

@@ -71,6 +71,14 @@ struct SubmittedRun: Sendable {
     var notify: Bool
 
     var sequences: SequenceRun { SequenceRun(first: first, count: items.count) }
+
+    /// The first `count` items.
+    func prefix(_ count: Int) -> SubmittedRun {
+        guard count < items.count else { return self }
+        var part = self
+        part.items = items.slice(from: 0, count: count)
+        return part
+    }
 }
 
 /// `InboxActor.submit`: what the client has taken, then its new requests. Without requests it is an acknowledgement.
@@ -229,6 +237,8 @@ struct OpenRequest: Codable, Sendable {
     var pipeline: String
     var fingerprint: UInt64
     var window: Int
+    /// Of all its requests.
+    var priority = RequestPriority.normal
 }
 
 /// What a node tells a new client about its cluster.

@@ -66,12 +66,13 @@ struct RunningNode: Sendable {
         let limits = configuration.limits
         let view = try view(configuration)
         let members = view.members.map(\.id)
-        let counts = pipelines.map { pipeline in
-            pipeline.lanes.enumerated().map { lane, definition in
-                definition.shape.instances.count(
-                    on: configuration.id, of: members, cores: configuration.coreCount,
-                    stage: "\(pipeline.name)/\(lane)")
-            }
+        let plans = try LanePlan.all(pipelines) { shape, place in
+            shape.instances.count(
+                on: configuration.id, of: members, cores: configuration.coreCount, stage: place)
+        }
+        var counts = pipelines.map { $0.lanes.map { _ in 0 } }
+        for plan in plans {
+            for user in plan.users { counts[user.pipeline][user.lane] = plan.instances }
         }
         let announcement = Announcement(
             pipelines: zip(pipelines, counts).map { pipeline, counts in
@@ -87,7 +88,7 @@ struct RunningNode: Sendable {
         InboxActor.registerDirect(in: system, limits: limits)
         StageHost.registerDirect(in: system, limits: limits)
         do {
-            return try await start(pipelines, counts, view, configuration, system)
+            return try await start(pipelines, plans, counts, view, configuration, system)
         } catch {
             await system.stop()
             throw error
@@ -95,8 +96,8 @@ struct RunningNode: Sendable {
     }
 
     private static func start(
-        _ pipelines: [PipelineDefinition], _ counts: [[Int]], _ view: View, _ configuration: NodeConfiguration,
-        _ system: FlockSystem
+        _ pipelines: [PipelineDefinition], _ plans: [LanePlan], _ counts: [[Int]], _ view: View,
+        _ configuration: NodeConfiguration, _ system: FlockSystem
     ) async throws -> RunningNode {
         let limits = configuration.limits
         let inbox = await system.named(InboxMethods.actorName, exportedTo: .clients) {
@@ -106,7 +107,7 @@ struct RunningNode: Sendable {
         }
         var runners: [LaneRunner] = []
         do {
-            let hosted = try await host(pipelines, counts, view, configuration, inbox, runners: &runners)
+            let hosted = try await host(pipelines, plans, view, configuration, inbox, runners: &runners)
             let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: counts)
             await inbox.whenLocal { inbox in
                 inbox.start(hosted)
@@ -138,41 +139,52 @@ struct RunningNode: Sendable {
     ///
     /// `runners` gets those that were started, also if a later one cannot be made.
     private static func host(
-        _ pipelines: [PipelineDefinition], _ counts: [[Int]], _ view: View, _ configuration: NodeConfiguration,
+        _ pipelines: [PipelineDefinition], _ plans: [LanePlan], _ view: View, _ configuration: NodeConfiguration,
         _ inbox: InboxActor, runners: inout [LaneRunner]
     ) async throws -> [HostedPipeline] {
         let system = inbox.actorSystem
-        let limits = configuration.limits
         let node = NodeContext(node: configuration.id)
-        var hosted: [HostedPipeline] = []
-        for (index, pipeline) in pipelines.enumerated() {
-            var lanes: [LaneRunner?] = []
-            for (lane, definition) in pipeline.lanes.enumerated() {
-                guard counts[index][lane] > 0 else {
-                    lanes.append(nil)
-                    continue
-                }
-                let makeInstance = { @Sendable in try await definition.makeInstance(system: system, node: node) }
-                var made: [LaneInstance] = []
-                for _ in 0..<counts[index][lane] { made.append(try await makeInstance()) }
-                let runner = LaneRunner(
-                    definition.shape, instances: made.count, limits: limits, loop: system.loop,
-                    log: configuration.logger, makeInstance: makeInstance
-                ) { batch in
-                    system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
-                }
-                runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: configuration.id)
-                lanes.append(runner)
-                runners.append(runner)
-                try runner.start(made)
-                _ = await system.named(StageHost.name(pipeline: pipeline, lane: lane), exportedTo: .nodes) {
-                    StageHost(runner: runner, check: definition.check, actorSystem: system)
+        var lanes: [[LaneFlow?]] = pipelines.map { $0.lanes.map { _ in nil } }
+        for plan in plans where plan.instances > 0 {
+            let makeInstance = plan.instanceFactory(of: pipelines, system: system, node: node)
+            var made: [LaneInstance] = []
+            for _ in 0..<plan.instances { made.append(try await makeInstance()) }
+            let runner = runner(plan, of: pipelines, makeInstance, configuration, inbox)
+            runners.append(runner)
+            try runner.start(made)
+            for (flow, user) in plan.users.enumerated() {
+                let pipeline = pipelines[user.pipeline]
+                let lane = LaneFlow(runner: runner, flow: flow)
+                lanes[user.pipeline][user.lane] = lane
+                _ = await system.named(StageHost.name(pipeline: pipeline, lane: user.lane), exportedTo: .nodes) {
+                    StageHost(lane: lane, check: pipeline.lanes[user.lane].check, actorSystem: system)
                 }
             }
-            hosted.append(
-                HostedPipeline(pipeline, runners: lanes, seed: UInt64(index) &+ view.membersHash, limits: limits))
         }
-        return hosted
+        return pipelines.indices.map { index in
+            HostedPipeline(
+                pipelines[index], runners: lanes[index], seed: UInt64(index) &+ view.membersHash,
+                limits: configuration.limits)
+        }
+    }
+
+    private static func runner(
+        _ plan: LanePlan, of pipelines: [PipelineDefinition], _ makeInstance: @escaping LaneRunner.InstanceFactory,
+        _ configuration: NodeConfiguration, _ inbox: InboxActor
+    ) -> LaneRunner {
+        let loop = inbox.actorSystem.loop
+        let users = plan.users
+        let runner = LaneRunner(
+            plan.shape, instances: plan.instances, weights: plan.weights, limits: configuration.limits, loop: loop,
+            log: configuration.logger, makeInstance: makeInstance
+        ) { batch in
+            let user = users[batch.flow]
+            loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: user.pipeline, lane: user.lane) } }
+        }
+        for (observation, user) in zip(runner.observations, users) {
+            observation.begin(pipeline: pipelines[user.pipeline].name, stage: runner.name, node: configuration.id)
+        }
+        return runner
     }
 
     func shutDown() async {

@@ -8,10 +8,11 @@ internal import Synchronization
 // A lane is a run of steps that share instances: each step awaits the next, so a batch crosses it without a queue, a
 // copy or a change of thread. A pipeline is a list of lanes; between two lanes, items are encoded and may change node.
 
-/// What enters a lane: items from a frame, or a batch of a bounded job (a `Batch` of the lane's input type).
+/// What enters a lane: items from a frame, of one of the pipelines that share the lane, or a batch of a bounded
+/// job (a `Batch` of the lane's input type).
 @usableFromInline
 enum LaneInput: Sendable {
-    case encoded(ItemBuffer)
+    case encoded(ItemBuffer, flow: Int = 0)
     case batch(any Sendable)
 }
 
@@ -34,6 +35,8 @@ typealias EncodedStep = @Sendable (LaneInput) async throws -> LaneOutput
 struct InstanceContext: Sendable {
     @usableFromInline let system: FlockSystem
     let node: NodeContext
+    /// What it has in common with other pipelines; nil where the lane is not shared.
+    var shared: SharedInstance?
     /// The name for a thread of the instance's own, once one of its steps has asked for it.
     private let wish = Wish()
 
@@ -111,6 +114,10 @@ struct LaneShape: Sendable {
     var thread: StageThread?
     /// No stage has said yet how it wants to be batched and placed.
     var isOpen = true
+    /// The lane's instances are also other pipelines'.
+    var shared: SharedLane?
+    /// This pipeline's part of them.
+    var weight = 1
 
     var name: String { stages.isEmpty ? "pass" : stages.joined(separator: "+") }
 }

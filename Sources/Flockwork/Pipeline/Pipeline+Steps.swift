@@ -42,7 +42,7 @@ extension Pipeline {
         let base = lane(batch: batch, instances: instances, thread: thread)
         return base.appending(name) { [makeStep = base.makeStep] context in
             let previous = try await makeStep(context)
-            let stage = try await make(context)
+            let stage = try await context.once(base.key(name)) { try await make(context) }
             if thread == .own { context.needsThread(name) }
             return { input in
                 let batch = try await previous(input)
@@ -55,7 +55,10 @@ extension Pipeline {
     }
 
     /// A name for what the instances of the next step share on a node.
-    func key(_ step: String) -> String { "\(name)/\(closed.count)/\(shape.stages.count)/\(step)" }
+    func key(_ step: String) -> String {
+        let lane = shape.shared.map { "shared/\($0.name)" } ?? "\(name)/\(closed.count)"
+        return "\(lane)/\(shape.stages.count)/\(step)"
+    }
 
     private static func checkCount(_ count: Int, of expected: Int, stage: String) throws(FlockError) {
         guard count == expected else {
@@ -116,7 +119,7 @@ extension Pipeline where Output == Row {
         let base = lane(batch: batch, instances: instances, thread: thread)
         return base.appending(name) { [makeStep = base.makeStep] context in
             let previous = try await makeStep(context)
-            let stage = try await make(context)
+            let stage = try await context.once(base.key(name)) { try await make(context) }
             if thread == .own { context.needsThread(name) }
             return { input in
                 let batch = try await previous(input)
@@ -205,6 +208,6 @@ extension InstanceContext {
                 "The model \(source.name) gives \(model.outputWidth) numbers a row, the pipeline expects \(outputs).",
                 stage: source.name)
         }
-        return ModelInstance(model, name: source.name, actorSystem: system)
+        return try await once(key) { ModelInstance(model, name: source.name, actorSystem: system) }
     }
 }

@@ -84,7 +84,7 @@ extension ItemCodec {
     /// The batch that enters a lane.
     func enter(_ input: LaneInput) throws -> Batch<Item> {
         switch input {
-        case .encoded(let items): return try decode(items)
+        case .encoded(let items, _): return try decode(items)
         case .batch(let batch):
             guard let batch = batch as? Batch<Item> else {
                 preconditionFailure("a batch of another type than \(Item.self)")
