@@ -92,6 +92,15 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         }
     }
 
+    /// An item of at most eight bytes.
+    func decode(_ item: SmallItem) throws -> Item {
+        // A plain number: any bit pattern is a valid one.
+        if case .number = kind, Int(item.stride) == MemoryLayout<Item>.size {
+            return item.withUnsafeBytes { $0.baseAddress!.loadUnaligned(as: Item.self) }
+        }
+        return try decodeItem(item.buffer, 0)
+    }
+
     // MARK: Batches
 
     func decode(_ buffer: ItemBuffer) throws -> Batch<Item> {
@@ -131,6 +140,14 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
     private static func buffer<Number: RowElement>(_ items: [Item], of type: Number.Type) -> ItemBuffer {
         guard let numbers = items as? [Number] else { preconditionFailure("\(Number.self) for \(Item.self)") }
         return ItemBuffer(Rows(numbers, width: 1))
+    }
+}
+
+extension ItemCodec where Item == Row {
+    /// One row's values.
+    func encode(_ row: [Float]) throws -> EncodedItem {
+        guard case .row(let width?) = kind, row.count == width else { return try encodeItem(Row(row)) }
+        return .row(row)
     }
 }
 

@@ -12,6 +12,8 @@ internal import Synchronization
 struct FinishedBatch: Sendable {
     var runs: [WorkRun]
     var result: BatchResult
+
+    var isSmall: Bool { runs.count <= 4 && runs.allSatisfy { $0.run.count <= 4 } }
 }
 
 final class LaneRunner: Sendable {

@@ -158,7 +158,11 @@ struct RunningNode: Sendable {
                     definition.shape, instances: steps.count, limits: limits, loop: system.loop,
                     log: configuration.logger, makeStep: { try await definition.makeStep(context) }
                 ) { batch in
-                    system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
+                    let tell: @Sendable () -> Void = {
+                        inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) }
+                    }
+                    // A small batch is sent on by this thread if the loop sleeps; a large one is worth a wake-up.
+                    if batch.isSmall { system.loop.perform(tell) } else { system.loop.execute(tell) }
                 }
                 runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: configuration.id)
                 runner.start(steps)
