@@ -53,7 +53,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
 
     /// For logs and the thread's name.
     public let name: String
-    let busyPoll: Bool
+    /// It looks for work for a moment before it blocks.
+    public let busyPoll: Bool
     let handles: LoopHandles
     let inbox = Mutex(Inbox())
     /// The thread that runs the loop now: its own, one that borrows it, or (while it sleeps) none.

@@ -36,6 +36,12 @@ extension EventLoop {
     /// How long a busy-polling loop looks for work before it blocks.
     private static let spinNanoseconds: UInt64 = 200_000
 
+    /// For what serves a busy-polling loop on other threads: looks for as long as the loop does, until `isDone`.
+    public static func spin(until isDone: () -> Bool) {
+        let end = uv_hrtime() + spinNanoseconds
+        while !isDone() && uv_hrtime() < end {}
+    }
+
     /// Blocks until there is something to do, unless there is already. False: certainly nothing of it is I/O.
     private func sleep() -> Bool {
         let isAsleep = inbox.withLock { inbox in

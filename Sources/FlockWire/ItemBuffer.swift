@@ -175,20 +175,15 @@ public struct SmallItem: Sendable {
     /// Bytes.
     public let stride: UInt8
 
-    /// The bytes, valid during the call only.
-    @inline(__always)
-    public func withUnsafeBytes<Result, Failure: Error>(
-        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        var bits = bits
-        return try Swift.withUnsafeBytes(of: &bits) { (all) throws(Failure) -> Result in
-            try body(UnsafeRawBufferPointer(rebasing: all[..<Int(stride)]))
-        }
-    }
+    /// The first four bytes as a number.
+    public var float: Float { Float(bitPattern: UInt32(truncatingIfNeeded: bits)) }
 
     /// A buffer that holds only this item.
     public var buffer: ItemBuffer {
-        ItemBuffer(fixed: withUnsafeBytes { Bytes(copying: $0) }, stride: Int(stride), count: 1)
+        let bytes = withUnsafeBytes(of: bits) {
+            Bytes(copying: UnsafeRawBufferPointer(rebasing: $0[..<Int(stride)]))
+        }
+        return ItemBuffer(fixed: bytes, stride: Int(stride), count: 1)
     }
 }
 
