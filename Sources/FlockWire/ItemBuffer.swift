@@ -89,6 +89,21 @@ public struct ItemBuffer: Sendable {
         }
     }
 
+    /// Items of at most eight bytes as values: calls `body` with each of them, in order. False if they are not such.
+    public func forEachSmall(_ body: (_ index: Int, SmallItem) -> Void) -> Bool {
+        guard case .fixed(let stride) = layout, stride <= 8 else { return false }
+        data.withUnsafeBytes { raw in
+            for index in 0..<count {
+                var bits: UInt64 = 0
+                withUnsafeMutableBytes(of: &bits) {
+                    $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: raw[index * stride..<(index + 1) * stride]))
+                }
+                body(index, SmallItem(bits: bits, stride: UInt8(stride)))
+            }
+        }
+        return true
+    }
+
     /// The items `first ..< first + count`, on the same storage.
     public func slice(from first: Int, count: Int) -> ItemBuffer {
         precondition(
@@ -153,6 +168,24 @@ public struct ItemBuffer: Sendable {
             return ItemBuffer(
                 variable: data, offsets: Bytes(storage: table, start: 0, count: table.capacity), count: count)
         }
+    }
+}
+
+/// An item of at most eight bytes.
+public struct SmallItem: Sendable {
+    let bits: UInt64
+    /// Bytes.
+    public let stride: UInt8
+
+    /// The first four bytes as a number.
+    public var float: Float { Float(bitPattern: UInt32(truncatingIfNeeded: bits)) }
+
+    /// A buffer that holds only this item.
+    public var buffer: ItemBuffer {
+        let bytes = withUnsafeBytes(of: bits) {
+            Bytes(copying: UnsafeRawBufferPointer(rebasing: $0[..<Int(stride)]))
+        }
+        return ItemBuffer(fixed: bytes, stride: Int(stride), count: 1)
     }
 }
 

@@ -44,6 +44,16 @@ public struct ItemBuilder: ~Copyable {
         count += 1
     }
 
+    /// Appends one item that is encoded already.
+    public mutating func append(_ item: UnsafeRawBufferPointer) throws {
+        if case .fixed(let stride) = layout, item.count == stride {
+            data.write(item)
+            count += 1
+        } else {
+            try append { (writer: inout ByteWriter) in writer.write(item) }
+        }
+    }
+
     /// Appends a copy of items of the same layout.
     public mutating func append(_ items: ItemBuffer) {
         precondition(items.layout == layout, "\(items.layout) appended to \(layout)")

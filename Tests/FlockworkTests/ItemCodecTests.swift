@@ -24,6 +24,12 @@ struct ItemCodecTests {
             try codec.encodeItem(item).write(to: &writer)
             #expect(writer.finish() == buffer[index])
         }
+        // As values, if they are small.
+        var small: [SmallItem] = []
+        let isSmall = buffer.forEachSmall { _, item in small.append(item) }
+        if case .fixed(let stride) = buffer.layout { #expect(isSmall == (stride <= 8)) } else { #expect(!isSmall) }
+        let decoded = try small.map { try codec.decode($0) }
+        if isSmall { #expect(decoded == items) }
         // Over the wire and back.
         var writer = ByteWriter()
         buffer.write(to: &writer)

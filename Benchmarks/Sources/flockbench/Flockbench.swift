@@ -67,7 +67,8 @@ struct CallsNode: AsyncParsableCommand {
 struct InboxNode: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inbox-node", abstract: "For flockbench itself.", shouldDisplay: false)
-    func run() async throws { try await Served.serve() }
+    @Flag var busyPoll = false
+    func run() async throws { try await Served.serve(busyPoll: busyPoll) }
 }
 
 /// The node of the objective and overload runs.

@@ -34,6 +34,24 @@ enum InboxSuite {
             try await postRecords(client, seconds: $0, node: node)
         }
         await client.close()
+        try await measureBusy(run, limit: ping)
+    }
+
+    /// The same with the client's loop, the node's loop and its stages spinning before they sleep, which is opt-in.
+    private static func measureBusy(_ run: Run, limit ping: Measured?) async throws {
+        let node = try ChildProcess(["inbox-node", "--busy-poll"])
+        defer { node.stop() }
+        var configuration = configuration
+        configuration.busyPoll = true
+        let client = try await Client.connect(to: "127.0.0.1:\(node.port)", configuration: configuration)
+        let rows = try await client.inbox(of: Served.rows)
+        try await run.latency("inbox", "ask-1-busy", limit: ping, must: "aim 0.02 ms, the task on the client's loop") {
+            seconds in
+            try await withTaskExecutorPreference(client.executor) {
+                try await ask(rows, tasks: 1, seconds: seconds, node: node)
+            }
+        }
+        await client.close()
     }
 
     private static var configuration: ClientConfiguration {

@@ -49,12 +49,13 @@ enum Served {
     }
 
     /// What the node process runs.
-    static func serve() async throws {
+    static func serve(busyPoll: Bool) async throws {
         var configuration = NodeConfiguration()
         configuration.id = NodeID("bench-node")
         configuration.port = 0
         configuration.clusterID = clusterID
         configuration.logger = .quiet
+        configuration.busyPoll = busyPoll
         let node = Node(pipelines: rows, structs, records, configuration: configuration)
         try await node.start()
         guard let port = node.port else { throw BenchmarkError("the node has no port") }

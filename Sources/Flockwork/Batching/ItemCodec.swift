@@ -107,6 +107,13 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         }
     }
 
+    /// An item of at most eight bytes.
+    func decode(_ item: SmallItem) throws -> Item {
+        // What models mostly give, without generic code: that looks types up, once for every answer.
+        if Item.self == Float.self, item.stride == 4 { return unsafeBitCast(item.float, to: Item.self) }
+        return try decodeItem(item.buffer, 0)
+    }
+
     // MARK: Batches
 
     func decode(_ buffer: ItemBuffer) throws -> Batch<Item> {
@@ -166,6 +173,14 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
     private static func cast<From, To>(_ items: [From], of: From.Type, to: To.Type) -> [To] {
         precondition(From.self == To.self, "\(From.self) for \(To.self)")
         return unsafeBitCast(items, to: [To].self)
+    }
+}
+
+extension ItemCodec where Item == Row {
+    /// One row's values.
+    func encode(_ row: [Float]) throws -> EncodedItem {
+        guard case .row(let width?) = kind, row.count == width else { return try encodeItem(Row(row)) }
+        return .row(row)
     }
 }
 

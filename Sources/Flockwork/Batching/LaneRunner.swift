@@ -13,6 +13,8 @@ struct FinishedBatch: Sendable {
     var flow = 0
     var runs: [WorkRun]
     var result: BatchResult
+
+    var isSmall: Bool { runs.count <= 4 && runs.allSatisfy { $0.run.count <= 4 } }
 }
 
 final class LaneRunner: Sendable {

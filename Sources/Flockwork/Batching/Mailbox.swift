@@ -31,12 +31,16 @@ final class Mailbox: Sendable {
         /// No instance is left: what comes ends at once.
         var isRefusing = false
         var lingering = false
+        /// An instance looks for work instead of parking, and needs no waking.
+        var isSpinning = false
     }
 
     private let state: Mutex<State>
     private let stage: String
     private let learns: Bool
     private let loop: EventLoop
+    /// Changes with every `put`, for an instance that looks for work.
+    private let puts = Atomic<Int>(0)
 
     /// With one flow for each weight.
     init(stage: String, policy: BatchPolicy, weights: [Int] = [1], limits: Limits, loop: EventLoop) {
@@ -55,7 +59,9 @@ final class Mailbox: Sendable {
         let woken: [UnsafeContinuation<Bool, Never>]? = state.withLock { state in
             if state.isRefusing { return nil }
             for run in runs { state.queue.append(run, to: flow) }
-            let wanted = min(state.waiting.count, max(1, state.queue.items / BatchPolicy.grain))
+            puts.add(1, ordering: .releasing)
+            let busy = state.isSpinning ? 1 : 0
+            let wanted = min(state.waiting.count, max(1, state.queue.items / BatchPolicy.grain) - busy)
             let woken = Array(state.waiting.suffix(wanted))
             state.waiting.removeLast(wanted)
             return woken
@@ -69,6 +75,7 @@ final class Mailbox: Sendable {
 
     /// The next batch: runs of at most the policy's items and bytes. Nil once closed and empty.
     func take() async -> LaneQueue.Taken? {
+        if loop.busyPoll { spin() }
         while true {
             switch attempt() {
             case .batch(let taken, let next):
@@ -81,6 +88,19 @@ final class Mailbox: Sendable {
                 }
             }
         }
+    }
+
+    /// Where the loop polls, so does one idle instance: it holds a thread for that moment.
+    private func spin() {
+        let seen = puts.load(ordering: .acquiring)
+        let spins = state.withLock { state in
+            guard state.queue.isEmpty, !state.isClosed, !state.isSpinning else { return false }
+            state.isSpinning = true
+            return true
+        }
+        guard spins else { return }
+        EventLoop.spin { puts.load(ordering: .acquiring) != seen }
+        state.withLock { $0.isSpinning = false }
     }
 
     private enum Attempt {

@@ -179,7 +179,11 @@ struct RunningNode: Sendable {
             log: configuration.logger, makeInstance: makeInstance
         ) { batch in
             let user = users[batch.flow]
-            loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: user.pipeline, lane: user.lane) } }
+            let tell: @Sendable () -> Void = {
+                inbox.assumeIsolated { $0.finished(batch, pipeline: user.pipeline, lane: user.lane) }
+            }
+            // A small batch is sent on by this thread if the loop sleeps; a large one is worth a wake-up.
+            if batch.isSmall { loop.perform(tell) } else { loop.execute(tell) }
         }
         for (observation, user) in zip(runner.observations, users) {
             observation.begin(pipeline: pipelines[user.pipeline].name, stage: runner.name, node: configuration.id)
