@@ -19,17 +19,17 @@ public struct Dispatcher: Sendable {
         let serial: UInt64
     }
 
-    private(set) var hosts = HostTable()
-    private var pieces = PieceTable()
+    var hosts = HostTable()
+    var pieces = PieceTable()
     // In order of dispatch. A place whose piece was revoked meanwhile is skipped.
-    private var queue: Deque<Place> = []
+    var queue: Deque<Place> = []
     private let attempts: Int
     private var random: UInt64
 
     /// Items that wait for a host.
-    public private(set) var queuedItems = 0
+    public internal(set) var queuedItems = 0
     /// Items that hosts hold.
-    public private(set) var sentItems = 0
+    public internal(set) var sentItems = 0
 
     /// An empty dispatcher. `seed` decides the choices between equally near hosts; a test repeats them with it.
     public init(seed: UInt64, limits: Limits) {
@@ -56,11 +56,15 @@ public struct Dispatcher: Sendable {
         case .failed(let id, let runs): failed(id, runs, out: &out)
         case .returned(let id, let runs): settle(id, runs, goesBack: true)
         case .revoke(let run): revoke(run, out: &out)
+        case .hostLost(let id): hostLost(id, out: &out)
+        case .hostAway(let id): hostAway(id)
+        case .adopt(let run, let id): adopt(run, by: id)
+        case .forget(let partition): forget(partition)
         case .tick: send(now: now, out: &out)
         }
     }
 
-    private mutating func enqueue(_ run: OpenRun) {
+    mutating func enqueue(_ run: OpenRun) {
         guard run.items.count > 0 else { return }
         queue.append(pieces.insert(run))
         queuedItems += run.items.count
@@ -86,7 +90,7 @@ public struct Dispatcher: Sendable {
         return slots
     }
 
-    private mutating func release(_ slot: Int) {
+    mutating func release(_ slot: Int) {
         let piece = pieces[slot]
         guard let host = piece.host else { preconditionFailure("\(piece.run.requests) is with no host") }
         hosts.give(host, items: piece.run.items.count, bytes: piece.chargedBytes)
@@ -94,7 +98,7 @@ public struct Dispatcher: Sendable {
         precondition(sentItems >= 0, "\(sentItems) items out after \(piece.run.requests)")
     }
 
-    private mutating func requeue(_ slot: Int) {
+    mutating func requeue(_ slot: Int) {
         queuedItems += pieces[slot].run.items.count
         queue.prepend(pieces.queueAgain(slot))
     }
