@@ -35,7 +35,7 @@ extension Dispatcher {
         guard let host = hosts.slot(of: id) else { return enqueue(run) }
         let place = pieces.insert(run)
         pieces[place.slot].host = host
-        pieces[place.slot].chargedBytes = hosts.take(host, items: run.items.count, bytes: run.items.byteCount)
+        pieces[place.slot].chargedBytes = hosts.charge(host, items: run.items.count, bytes: run.items.byteCount)
         sentItems += run.items.count
     }
 

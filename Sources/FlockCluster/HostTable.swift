@@ -136,6 +136,13 @@ struct HostTable: Sendable {
         return charged
     }
 
+    /// Charges what the host has anyhow, free or not. Returns the bytes.
+    mutating func charge(_ slot: Int, items: Int, bytes: Int) -> Int {
+        hosts[slot].sentItems += items
+        hosts[slot].sentBytes += bytes
+        return bytes
+    }
+
     mutating func give(_ slot: Int, items: Int, bytes: Int) {
         hosts[slot].sentItems -= items
         hosts[slot].sentBytes -= bytes

@@ -4,7 +4,7 @@
 // mutant (one field turned off) to prove that its checker would see the rule's absence.
 
 /// Which rules of the cluster's protocol are kept.
-struct Rules: Sendable, Equatable {
+package struct Rules: Sendable, Equatable {
     /// All of them: the protocol.
-    static let all = Rules()
+    package static let all = Rules()
 }

@@ -1,0 +1,246 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// The checker that sees all nodes at once, after every step of any of them: what only one history of the whole could
+// tell in a real cluster is an equality here.
+
+package import FlockCluster
+internal import FlockWire
+
+/// What is true of the whole cluster, and what was wrong.
+package struct GodView {
+    private struct Copy {
+        var run: UInt32 = 0
+        var committed: UInt64 = 0
+    }
+
+    /// One partition's history.
+    private struct Partition {
+        /// Everything that was ever committed, by index; nil where a copy alone kept no entry.
+        var entries: [LogEntry?] = []
+        /// Who committed in an epoch. Ascending.
+        var committers: [(epoch: UInt64, member: MemberNumber)] = []
+        /// Since when a primary's death keeps it from accepting, and from serving.
+        var acceptsSince: UInt64?
+        var servesSince: UInt64?
+        var epochAtCrash: UInt64 = 0
+        var lastCommitAt: UInt64 = 0
+    }
+
+    private var partitions: [Partition]
+    private var copies: [[Copy]]
+    private var versions: [(run: UInt32, version: UInt64)]
+    /// Agreed states, by version.
+    private var states: [UInt64: ControlState] = [:]
+    private var previous: (partition: PartitionID, epoch: UInt64, mark: ReplicaMark)?
+    package private(set) var latestVersion: UInt64 = 0
+    package internal(set) var violations: [Violation] = []
+    package private(set) var acceptGaps: [UInt64] = []
+    package private(set) var serveGaps: [UInt64] = []
+    package private(set) var accepts: [UInt64] = []
+
+    init(nodes: Int, partitions count: Int) {
+        partitions = Array(repeating: Partition(), count: count)
+        copies = Array(repeating: Array(repeating: Copy(), count: count), count: nodes)
+        versions = Array(repeating: (0, 0), count: nodes)
+    }
+
+    /// The newest state that any process has installed.
+    package var latest: ControlState? { states[latestVersion] }
+
+    mutating func violated(_ rule: String, _ now: UInt64, _ text: String) {
+        violations.append(Violation(rule, time: now, text))
+    }
+
+    // MARK: E1
+
+    /// A message is about to reach a node: if it is of an epoch that ended there, nothing may change.
+    mutating func before(_ message: NodeMessage, at node: ClusterNode?) {
+        previous = nil
+        guard case .replication(_, _, let partition, let inner) = message, let mark = node?.mark(of: partition),
+            inner.epoch < mark.epoch
+        else { return }
+        previous = (partition, inner.epoch, mark)
+    }
+
+    // MARK: After each step
+
+    mutating func after(
+        _ node: ClusterNode, at place: Int, now: UInt64, processes: [SimulatedProcess], hash: inout EventHash
+    ) {
+        if let previous, let mark = node.mark(of: previous.partition), mark.last != previous.mark.last
+            || mark.committed != previous.mark.committed
+        {
+            violated(
+                "E1", now,
+                "n\(place) \(previous.partition) took a message of epoch \(previous.epoch) in \(previous.mark.epoch)")
+        }
+        previous = nil
+        if node.viewVersion != versions[place].version || processes[place].run != versions[place].run {
+            installed(node, at: place, run: processes[place].run, now: now, processes: processes)
+        }
+        for partition in node.touched {
+            check(partition, node, at: place, now: now, processes: processes, hash: &hash)
+        }
+    }
+
+    private mutating func installed(
+        _ node: ClusterNode, at place: Int, run: UInt32, now: UInt64, processes: [SimulatedProcess]
+    ) {
+        if versions[place].run != run { versions[place] = (run, 0) }
+        guard let view = node.view else { return }
+        if view.version < versions[place].version {
+            violated("C2", now, "n\(place) went back from \(versions[place].version) to \(view.version)")
+        }
+        versions[place].version = view.version
+        if let known = states[view.version] {
+            if known != view { violated("C1", now, "two states of version \(view.version), the other on n\(place)") }
+            return
+        }
+        states[view.version] = view
+        guard view.version > latestVersion else { return }
+        let old = states[latestVersion]
+        latestVersion = view.version
+        for number in partitions.indices where number < view.partitions.count {
+            guard old == nil || old?.partitions[number] != view.partitions[number] else { continue }
+            checkSeats(number, view, now: now, processes: processes)
+        }
+    }
+
+    /// Whoever is in sync in a new epoch has all that was committed before (P2).
+    private mutating func checkSeats(
+        _ number: Int, _ view: ControlState, now: UInt64, processes: [SimulatedProcess]
+    ) {
+        let seats = view.partitions[number]
+        guard let newest = partitions[number].entries.last, let newest else { return }
+        for process in processes {
+            guard let node = process.node, let member = node.member, seats.inSync.contains(member) else { continue }
+            checkHas(newest, number, node, process.name, "of epoch \(seats.epoch)", now: now)
+        }
+    }
+
+    private mutating func checkHas(
+        _ entry: LogEntry, _ number: Int, _ node: ClusterNode, _ name: NodeID, _ why: String, now: UInt64
+    ) {
+        let partition = PartitionID(number)
+        guard let mark = node.mark(of: partition), mark.last >= entry.index else {
+            let last = node.mark(of: partition).map { "\($0.last)" } ?? "no copy"
+            violated("P2", now, "\(name) in sync \(why) has \(last), \(partition) committed \(entry.index)")
+            return
+        }
+        if let own = node.entry(entry.index, of: partition), own !== entry {
+            violated(
+                "P2", now,
+                "\(name) in sync \(why) has another entry \(entry.index) of \(partition) than was committed: epoch "
+                    + "\(own.epoch), not \(entry.epoch)")
+        }
+    }
+
+    private mutating func check(
+        _ partition: PartitionID, _ node: ClusterNode, at place: Int, now: UInt64, processes: [SimulatedProcess],
+        hash: inout EventHash
+    ) {
+        let number = Int(partition.rawValue)
+        guard let mark = node.mark(of: partition) else {
+            copies[place][number] = Copy()
+            return
+        }
+        if copies[place][number].run != processes[place].run {
+            copies[place][number] = Copy(run: processes[place].run, committed: 0)
+        }
+        let before = copies[place][number].committed
+        guard mark.committed != before else { return }
+        copies[place][number].committed = mark.committed
+        hash.combine(mark.committed)
+        if mark.committed < before {
+            // A copy that was dropped and given anew starts again, as a learner does.
+            if mark.committed == 0 && !mark.isInSync { return }
+            violated("P2", now, "n\(place) \(partition) went back from \(before) to \(mark.committed)")
+            return
+        }
+        for index in (before + 1)...mark.committed {
+            committed(index, partition, node, mark, at: place, now: now, processes: processes)
+        }
+    }
+
+    private mutating func committed(
+        _ index: UInt64, _ partition: PartitionID, _ node: ClusterNode, _ mark: ReplicaMark, at place: Int,
+        now: UInt64, processes: [SimulatedProcess]
+    ) {
+        let number = Int(partition.rawValue)
+        let entry = node.entry(index, of: partition)
+        let known = UInt64(partitions[number].entries.count)
+        if index <= known {
+            if let entry, let other = partitions[number].entries[Int(index - 1)], entry !== other {
+                violated(
+                    "P3", now,
+                    "n\(place) committed another entry \(index) of \(partition), epochs \(entry.epoch), \(other.epoch)")
+            }
+            return
+        }
+        partitions[number].entries.append(entry)
+        partitions[number].lastCommitAt = now
+        guard let entry, let member = node.member else { return }
+        if mark.isPrimary { checkCommitter(mark.epoch, member, number, now: now) }
+        noteServing(number, epoch: mark.epoch, now: now)
+        guard let seats = states[latestVersion]?.partitions[number], seats.epoch >= entry.epoch else { return }
+        for process in processes {
+            guard let other = process.node, let member = other.member, seats.inSync.contains(member) else { continue }
+            checkHas(entry, number, other, process.name, "of epoch \(seats.epoch)", now: now)
+        }
+    }
+
+    private mutating func checkCommitter(_ epoch: UInt64, _ member: MemberNumber, _ number: Int, now: UInt64) {
+        if let known = partitions[number].committers.last(where: { $0.epoch == epoch }) {
+            if known.member != member {
+                violated("P1", now, "\(known.member) and \(member) committed in epoch \(epoch) of p\(number)")
+            }
+        } else {
+            partitions[number].committers.append((epoch, member))
+        }
+    }
+
+    // MARK: Accepting and serving
+
+    /// A node answers that something is accepted.
+    mutating func accepted(_ partition: PartitionID, by node: ClusterNode, now: UInt64) {
+        let number = Int(partition.rawValue)
+        accepts.append(now)
+        if let since = partitions[number].acceptsSince {
+            acceptGaps.append(now - since)
+            partitions[number].acceptsSince = nil
+        }
+        guard let view = node.view, number < view.partitions.count else {
+            return violated("S6", now, "\(partition) accepted without a view")
+        }
+        let copies = view.partitions[number].inSync.count
+        if copies < view.minimumInSync {
+            violated("S6", now, "\(partition) accepted with \(copies) of \(view.minimumInSync) copies in sync")
+        }
+    }
+
+    private mutating func noteServing(_ number: Int, epoch: UInt64, now: UInt64) {
+        guard let since = partitions[number].servesSince, epoch > partitions[number].epochAtCrash else { return }
+        serveGaps.append(now - since)
+        partitions[number].servesSince = nil
+    }
+
+    /// A process died: what it was primary of stands still.
+    mutating func crashed(_ member: MemberNumber, now: UInt64) {
+        guard let latest else { return }
+        for number in partitions.indices where latest.partitions[number].primary == member {
+            if partitions[number].acceptsSince == nil { partitions[number].acceptsSince = now }
+            if partitions[number].servesSince == nil {
+                partitions[number].servesSince = now
+                partitions[number].epochAtCrash = latest.partitions[number].epoch
+            }
+        }
+    }
+
+    mutating func lost(_ lost: [PartitionID], now: UInt64) {
+        guard let first = lost.first else { return }
+        violated("S1", now, "\(lost.count) partitions were lost with no more than f failures, \(first) first")
+    }
+
+    /// When something of the partition was committed last.
+    func lastCommit(of number: Int) -> UInt64 { partitions[number].lastCommitAt }
+}

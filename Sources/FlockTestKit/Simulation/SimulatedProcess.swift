@@ -1,0 +1,33 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockCluster
+internal import FlockWire
+
+/// A voter's disk. A write is on it when it is synced; what is under way at a crash may or may not be.
+struct SimulatedDisk {
+    var record: VoterRecord?
+    /// What the disk would come back with if it lied about the last syncs.
+    var stale: VoterRecord?
+    var underWay: VoterRecord?
+}
+
+/// One node: its process while it runs, and what outlives the process.
+struct SimulatedProcess {
+    let name: NodeID
+    var node: ClusterNode?
+    var disk = SimulatedDisk()
+    var clock: SimulatedClock
+    /// Counts starts, so that what was meant for an earlier process is told apart.
+    var run: UInt32 = 0
+    /// Nothing happens in the process before that.
+    var pausedUntil: UInt64 = 0
+    /// The wake-up that is scheduled; later ones are void.
+    var wakeAt = UInt64.max
+    var isLeaving = false
+    /// Left for good, or not there yet.
+    var isGone = false
+    /// It is a voter whose disk was lost.
+    var isWithoutRecord = false
+
+    var isUp: Bool { node != nil }
+}
