@@ -1,0 +1,151 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// A view changes little at a time: a few seats, a member. Members get the difference to the version before, which all
+// of them have; who missed one pulls.
+
+public import FlockWire
+
+/// What differs between two versions of the agreed state.
+public struct ControlDelta: Sendable, Equatable {
+    /// The version that it applies to.
+    public var base: UInt64
+    /// The version that it makes.
+    public var version: UInt64
+    /// Members that are new or changed, by number.
+    var members: [Member]
+    /// Members that are none any more, by number.
+    var gone: [MemberNumber]
+    /// Partitions whose seats changed, by id.
+    var seats: [Seat]
+    /// The few other fields, if one of them changed.
+    var rest: Rest?
+
+    /// A partition's new seats.
+    struct Seat: Sendable, Equatable {
+        var partition: PartitionID
+        var seats: PartitionSeats
+    }
+
+    /// What is not a member or a partition.
+    struct Rest: Sendable, Equatable {
+        var clusterID: UInt64
+        var minimumProtocol: UInt16
+        var replicationFactor: Int
+        var minimumInSync: Int
+        var isDurable: Bool
+        var voters: [NodeID]
+        var nextVoters: [NodeID]?
+        var enrolled: MemberNumber?
+        var isReplicationSet: Bool
+        var commands: [UInt64]
+        var deployments: [Deployment]
+
+        init(_ state: ControlState) {
+            clusterID = state.clusterID
+            minimumProtocol = state.minimumProtocol
+            replicationFactor = state.replicationFactor
+            minimumInSync = state.minimumInSync
+            isDurable = state.isDurable
+            voters = state.voters
+            nextVoters = state.nextVoters
+            enrolled = state.enrolled
+            isReplicationSet = state.isReplicationSet
+            commands = state.commands
+            deployments = state.deployments
+        }
+    }
+
+    init(
+        base: UInt64, version: UInt64, members: [Member], gone: [MemberNumber], seats: [Seat], rest: Rest?
+    ) {
+        self.base = base
+        self.version = version
+        self.members = members
+        self.gone = gone
+        self.seats = seats
+        self.rest = rest
+    }
+
+    /// From `old` to `new`, which must have as many partitions.
+    public init(from old: ControlState, to new: ControlState) {
+        precondition(old.partitions.count == new.partitions.count, "partitions do not change in number")
+        base = old.version
+        version = new.version
+        members = []
+        gone = []
+        var place = 0
+        for member in new.members {
+            while place < old.members.count, old.members[place].number < member.number {
+                gone.append(old.members[place].number)
+                place += 1
+            }
+            if place < old.members.count, old.members[place].number == member.number {
+                if old.members[place] != member { members.append(member) }
+                place += 1
+            } else {
+                members.append(member)
+            }
+        }
+        while place < old.members.count {
+            gone.append(old.members[place].number)
+            place += 1
+        }
+        seats = []
+        for index in new.partitions.indices where new.partitions[index] != old.partitions[index] {
+            seats.append(Seat(partition: PartitionID(index), seats: new.partitions[index]))
+        }
+        let rest = Rest(new)
+        self.rest = rest == Rest(old) ? nil : rest
+    }
+
+    /// Partitions whose seats it changes, ascending.
+    public var partitions: [PartitionID] { seats.map(\.partition) }
+
+    /// Changes `state`, which must be of version `base`. False, and nothing changed, for a delta that cannot be of
+    /// this state.
+    public func apply(to state: inout ControlState) -> Bool {
+        guard state.version == base, seats.allSatisfy({ Int($0.partition.rawValue) < state.partitions.count }) else {
+            return false
+        }
+        state.version = version
+        if !gone.isEmpty {
+            for number in gone {
+                guard let place = state.place(of: number) else { continue }
+                state.retire(at: place)
+            }
+        }
+        for member in members {
+            if let place = state.place(of: member.number) {
+                state.members[place] = member
+            } else {
+                let place = state.members.firstIndex { $0.number > member.number } ?? state.members.count
+                state.members.insert(member, at: place)
+            }
+            state.nextMember = max(state.nextMember, member.number.rawValue + 1)
+        }
+        for seat in seats { state.partitions[Int(seat.partition.rawValue)] = seat.seats }
+        if let rest {
+            state.clusterID = rest.clusterID
+            state.minimumProtocol = rest.minimumProtocol
+            state.replicationFactor = rest.replicationFactor
+            state.minimumInSync = rest.minimumInSync
+            state.isDurable = rest.isDurable
+            state.voters = rest.voters
+            state.nextVoters = rest.nextVoters
+            state.enrolled = rest.enrolled
+            state.isReplicationSet = rest.isReplicationSet
+            state.commands = rest.commands
+            state.deployments = rest.deployments
+        }
+        return true
+    }
+}
+
+extension ControlState {
+    /// Removes a member for ever. The order of removals is that of numbers, in `f` as in a delta.
+    mutating func retire(at place: Int) {
+        let member = members.remove(at: place)
+        retired.append(Self.mark(member.node, incarnation: member.incarnation))
+        if retired.count > Self.retiredCount { retired.removeFirst(retired.count - Self.retiredCount) }
+    }
+}
