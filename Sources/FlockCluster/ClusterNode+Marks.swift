@@ -12,6 +12,10 @@ package struct ReplicaMark: Sendable {
     package var isPrimary: Bool
     package var isInSync: Bool
     package var isServing: Bool
+    /// Running hash of the committed entries, if it is kept.
+    package var hash: UInt64
+    /// What went against an invariant, with some rule left out.
+    package var violation: String?
 }
 
 extension ClusterNode {
@@ -25,7 +29,8 @@ extension ClusterNode {
         return ReplicaMark(
             epoch: seats.epoch, last: replicas[number]!.log.last, committed: replicas[number]!.log.committed,
             isPrimary: seats.primary == member, isInSync: seats.inSync.contains(member),
-            isServing: replicas[number]!.isServing)
+            isServing: replicas[number]!.isServing, hash: replicas[number]!.history.hash,
+            violation: replicas[number]!.violation)
     }
 
     /// An entry of its log; nil if it was trimmed, or is not there.

@@ -33,12 +33,14 @@ extension ClusterNode {
             for lane in dispatchers.indices { stepDispatcher(lane, .revoke(run), out: &out) }
         case .deliver(let subscriber, let session, let runs):
             out.append(.push(connection: subscriber, partition, session, runs))
-        case .sessionClosed: break
+        case .sessionClosed: return
         case .send(let peer, let message):
             guard let member, let node = nodeName(of: peer) else { return }
             out.append(.send(node, .replication(from: member, to: peer, partition, message)))
         case .report(let report): stepControl(.report(report), out: &out)
-        case .persist: preconditionFailure("\(partition) is not in a durable group")
+        case .attempted(let run, let attempts): attempted(run, attempts: attempts, out: &out)
+        case .persist, .persistSnapshot: preconditionFailure("\(partition) is not in a durable group")
+        case .behind: stepControl(.behind, out: &out)
         case .serving: serving(partition, out: &out)
         case .demoted: demoted(partition, out: &out)
         }

@@ -21,20 +21,16 @@ extension ClusterNode {
             let before = seats[number]
             seats[number] = new
             if new.holds(member) && replicas[number] == nil {
-                replicas[number] = PartitionReplica(partition: partition, member: member, limits: limits, rules: rules)
+                replicas[number] = PartitionReplica(
+                    partition: partition, node: node, member: member, limits: limits, isDurable: false, rules: rules,
+                    history: history)
             }
             if replicas[number] != nil {
                 stepReplica(partition, .seats(new, minimumInSync: view.minimumInSync), out: &out)
             }
-            if !new.holds(member) && replicas[number] != nil { dropReplica(partition, out: &out) }
+            if !new.holds(member) { replicas[number] = nil }
             if before?.primary != new.primary { primaryChanged(partition) }
         }
-    }
-
-    private mutating func dropReplica(_ partition: PartitionID, out: inout [NodeDirective]) {
-        demoted(partition, out: &out)
-        replicas[Int(partition.rawValue)]?.release(budget: &budget)
-        replicas[Int(partition.rawValue)] = nil
     }
 
     private mutating func installMembers(_ view: ControlState, _ member: MemberNumber, out: inout [NodeDirective]) {

@@ -13,6 +13,8 @@ public struct ClusterNode: Sendable {
     let limits: Limits
     let rules: Rules
     let lanes: Int
+    /// Entries whose hashes each copy remembers, for checkers.
+    let history: Int
     var control: ControlNode
     /// This node's copies, by partition; nil where it has no seat.
     var replicas: [PartitionReplica?]
@@ -52,11 +54,12 @@ public struct ClusterNode: Sendable {
     /// A process that starts. `record` is what its disk holds if it is a voter; `seed` decides its random choices.
     package init(
         configuration: ControlConfiguration, record: VoterRecord?, lanes: Int, limits: Limits, seed: UInt64,
-        rules: Rules = .all, now: Tick
+        rules: Rules = .all, history: Int = 0, now: Tick
     ) {
         node = configuration.candidate.node
         self.limits = limits
         self.rules = rules
+        self.history = history
         self.lanes = lanes
         self.now = now
         control = ControlNode(configuration: configuration, record: record, seed: seed, rules: rules, now: now)

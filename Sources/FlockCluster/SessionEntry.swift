@@ -60,6 +60,15 @@ struct SessionEntry: Sendable {
         }
     }
 
+    /// Sequences without an outcome.
+    var openCount: Int {
+        switch body {
+        case .open: sequences.count
+        case .split(let split): split.open
+        case .done, .freed: 0
+        }
+    }
+
     /// Appends the open parts of `range` (which overlaps this entry), merged with the last of `runs` if they touch.
     func appendOpen(in range: SequenceRun, to runs: inout [SequenceRun]) {
         let part = sequences.clipped(to: range)
