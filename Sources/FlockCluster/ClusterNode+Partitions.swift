@@ -40,7 +40,7 @@ extension ClusterNode {
         case .report(let report): stepControl(.report(report), out: &out)
         case .attempted(let run, let attempts): attempted(run, attempts: attempts, out: &out)
         case .persist, .persistSnapshot: preconditionFailure("\(partition) is not in a durable group")
-        case .behind: stepControl(.behind, out: &out)
+        case .behind: return
         case .serving: serving(partition, out: &out)
         case .demoted: demoted(partition, out: &out)
         }

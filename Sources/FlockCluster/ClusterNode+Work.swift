@@ -10,7 +10,7 @@ struct Inquiry: Sendable {
     let partition: PartitionID
     let epoch: UInt64
     /// Open when the primary took over, in the order of ids.
-    var runs: [OpenRun]
+    var runs: [RequestRun]
     /// Who did not answer yet.
     var waiting: [MemberNumber]
     var held: [(member: MemberNumber, run: LaneRun)] = []
@@ -82,6 +82,12 @@ extension ClusterNode {
         }
     }
 
+    /// The log knows the attempt: the next one may begin.
+    mutating func attempted(_ run: RequestRun, attempts: Int, out: inout [NodeDirective]) {
+        guard let replica = replicas[Int(run.partition.rawValue)] else { return }
+        for open in replica.openRuns(of: run) { enqueue(open, out: &out) }
+    }
+
     // MARK: After a primary change
 
     /// This node's copy has committed its epoch: what is open is either with some stage, or dispatched again.
@@ -90,7 +96,7 @@ extension ClusterNode {
         guard let replica = replicas[number], let epoch = seats[number]?.epoch, let member else { return }
         inquiries.removeAll { $0.partition == partition }
         for lane in dispatchers.indices { stepDispatcher(lane, .forget(partition), out: &out) }
-        let runs = replica.openRuns()
+        let runs = replica.openRuns().map(\.requests)
         guard !runs.isEmpty else { return }
         let peers = links.filter { !$0.isStalled }.map(\.peer)
         inquiries.append(
@@ -133,10 +139,7 @@ extension ClusterNode {
         let inquiry = inquiries.remove(at: place)
         guard let replica = replicas[Int(inquiry.partition.rawValue)] else { return }
         for run in inquiry.runs {
-            for part in replica.openParts(of: run.requests) {
-                let first = run.requests.sequences.first
-                share(run.slice(from: Int(part.first - first), count: part.count), inquiry.held, out: &out)
-            }
+            for part in replica.openRuns(of: run) { share(part, inquiry.held, out: &out) }
         }
         dispatcherIsDue = true
     }

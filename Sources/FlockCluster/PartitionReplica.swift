@@ -240,7 +240,7 @@ public struct PartitionReplica: Sendable {
         return result
     }
 
-    private func openRun(
+    func openRun(
         _ run: SequenceRun, of session: Session, entry: SessionEntry, items: ItemBuffer
     ) -> OpenRun {
         OpenRun(

@@ -20,11 +20,31 @@ package struct Rules: Sendable, Equatable {
     /// Commits wait for learners that were reported as caught up (R3). Without: one gets in sync with a gap.
     package var waitsForReportedLearner = true
     /// Nothing commits with fewer replicas in sync than the minimum (S6). Without: the last copy accepts, and is lost.
-    package var keepsMinimumInSync = true
+    package var refusesBelowMinimum = true
     /// A new primary answers when the entry of its epoch is committed (R6). Without: it does not know what it has.
     package var servesAfterEpochEntry = true
     /// Outcomes live by the time of the log's entries. Without: replicas disagree about what has expired.
     package var usesPartitionTime = true
+
+    // MARK: Control
+
+    /// A voter answers a prepare only with its promise on disk. Without it, a restarted voter helps two states of one
+    /// version to be chosen (C1).
+    package var persistsPromise = true
+    /// R4: who is only suspected stays in sync if too few would be left. Without it, suspicion and one crash together
+    /// lose what f failures must not.
+    package var keepsMinimumInSync = true
+    /// R5: one step of a move per view, the new copy in sync before the old one goes. Without it, two copies of a
+    /// partition are exchanged at once, and one crash loses it.
+    package var movesOneAtATime = true
+    /// A leaving member goes when others have its partitions. Without it, its copies go with it.
+    package var handsOverBeforeLeaving = true
+    /// A reset connection only makes voters look. Without it, a network's hiccup declares a process dead, whose copies
+    /// then are thrown away while it lives.
+    package var resetIsNotDeath = true
+    /// Only a chosen state is installed. Without it, a voter installs what it accepted, and two processes see two
+    /// states of one version (C1).
+    package var installsAgreedOnly = true
 
     /// All of them: the protocol.
     package static let all = Rules()

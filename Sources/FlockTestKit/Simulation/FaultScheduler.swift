@@ -4,7 +4,7 @@
 // destroyed between two complete replications, since nothing is promised beyond. Too strict a scheduler would hide
 // faults of the protocol, too lax a one invent them.
 
-package import FlockCluster
+internal import FlockCluster
 internal import FlockWire
 
 /// The dice of faults, and the count of copies that were destroyed.

@@ -85,7 +85,7 @@ extension Simulation {
 
     private func issue(_ client: Int, _ session: Int) {
         let own = clients[client].sessions[session]
-        guard isLoaded, own.issueAt <= now, own.pending.count < 4, own.isDone.count < 400 else { return }
+        guard isLoaded, own.issueAt <= now, own.pending.count < 4, own.isDone.count < 450 else { return }
         let runs = faults.burstUntil > now ? 3 : 1
         for _ in 0..<runs {
             let count = 1 + clients[client].random.below(profile.itemsPerRun)
@@ -123,11 +123,12 @@ extension Simulation {
 
     private func acknowledge(_ client: Int, _ session: Int) {
         let own = clients[client].sessions[session]
-        guard !own.isLazy, isLoaded, own.isDone.count > 8, own.isDone[0], clients[client].random.chance(300) else {
-            return
-        }
+        // A lazy one keeps hundreds, so as to come back for them.
+        let least = own.isLazy ? 300 : 8
+        guard isLoaded, own.isDone.count > least, own.isDone[0], clients[client].random.chance(300) else { return }
         var count = 0
         while count < own.isDone.count && own.isDone[count] { count += 1 }
+        if own.isLazy { count = min(count, 150) }
         // Nothing that may still be submitted: a cancelled run can have an outcome before its answer is here.
         if let first = own.pending.first { count = min(count, Int(first.first - own.base)) }
         guard count > 0 else { return }
@@ -182,7 +183,13 @@ extension Simulation {
         case .accepted(let through):
             accepted(client, session, call, through: through)
         case .refused(let from, let error):
-            if error.code == .expired { return violated("S1", "p\(number): \(error)") }
+            if error.code == .expired {
+                // Only an earlier try, which came late, may hear that; this one was answered before it.
+                guard let run = clients[client].sessions[session].pending.first(where: { $0.first == call.first }),
+                    !run.isCancelled
+                else { return }
+                return violated("S1", "c\(client) submitted \(call.first), which nobody acknowledged: \(error)")
+            }
             if from > call.first { accepted(client, session, call, through: from - 1) }
             record(.fail, .submit, client, session, first: from, count: Int(call.first) + call.count - Int(from))
             again(client, call, after: 20 * Virtual.millisecond, elsewhere: error.code == .unavailable)
