@@ -41,8 +41,10 @@ extension ClusterNode {
         return replicas[number]!.log.entry(at: index)
     }
 
-    /// Items that wait here for a host, and items that hosts have.
-    package var dispatched: (queued: Int, sent: Int) {
-        dispatchers.reduce((0, 0)) { ($0.0 + $1.queuedItems, $0.1 + $1.sentItems) }
+    /// What its dispatchers and stages hold, for a person.
+    package var work: String {
+        let held = dispatchers.reduce((0, 0)) { ($0.0 + $1.queuedItems, $0.1 + $1.sentItems) }
+        let stalled = links.filter(\.isStalled).map { "\($0.peer)" }
+        return "queued \(held.0) sent \(held.1) jobs \(jobs.jobs.count) inquiries \(inquiries.count) stalled \(stalled)"
     }
 }

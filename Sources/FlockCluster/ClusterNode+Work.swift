@@ -14,6 +14,8 @@ struct Inquiry: Sendable {
     /// Who did not answer yet.
     var waiting: [MemberNumber]
     var held: [(member: MemberNumber, run: LaneRun)] = []
+    /// Their outcomes came meanwhile; they need not be committed yet.
+    var answered: [RequestRun] = []
     /// When the rest is dispatched whoever has not answered.
     let until: Tick
 }
@@ -55,11 +57,13 @@ extension ClusterNode {
 
     private mutating func carryOut(_ directive: DispatcherDirective, lane: UInt32, out: inout [NodeDirective]) {
         switch directive {
-        case .send(let host, var runs):
-            for index in runs.indices {
-                runs[index].deadline = runs[index].deadline.map { Tick(nanoseconds: ($0 - now).clampedNanoseconds) }
+        case .send(let host, let runs):
+            let assigned = runs.map { run in
+                var run = run
+                run.deadline = run.deadline.map { Tick(nanoseconds: ($0 - now).clampedNanoseconds) }
+                return AssignedRun(epoch: seats[Int(run.requests.partition.rawValue)]?.epoch ?? 0, run: run)
             }
-            send(.runs(lane: lane, runs), to: MemberNumber(rawValue: UInt32(host.rawValue)))
+            send(.runs(lane: lane, assigned), to: MemberNumber(rawValue: UInt32(host.rawValue)))
         case .giveUp(let partition, let session, let outcome):
             stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
         case .lost(let run): lost(run, out: &out)
@@ -104,17 +108,37 @@ extension ClusterNode {
                 partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime))
         workDeadline = min(workDeadline, now + Self.inquiryTime)
         for peer in peers { send(.holding(partition, epoch: epoch), to: peer) }
-        held(partition, epoch: epoch, heldHere(partition, for: member), by: member, out: &out)
+        held(partition, epoch: epoch, heldHere(partition, epoch: epoch, for: member), by: member, out: &out)
+        sendOutcomes(of: partition)
     }
 
-    private mutating func heldHere(_ partition: PartitionID, for asker: MemberNumber) -> [LaneRun] {
+    /// This node's stages have these; what becomes of them goes to the one who asks. That is said before any outcome,
+    /// so that the outcome finds the run with this node.
+    private mutating func heldHere(_ partition: PartitionID, epoch: UInt64, for asker: MemberNumber) -> [LaneRun] {
         var runs: [LaneRun] = []
         for place in jobs.jobs.indices where jobs[place].requests.partition == partition {
+            guard jobs[place].epoch <= epoch else { continue }
             jobs[place].dispatcher = asker
-            runs.append(LaneRun(lane: jobs[place].lane, requests: jobs[place].requests))
-            sendOutcomes(place)
+            jobs[place].epoch = epoch
+            jobs[place].target = nil
+            guard let outcomes = jobs[place].outcomes else {
+                runs.append(LaneRun(lane: jobs[place].lane, requests: jobs[place].requests))
+                continue
+            }
+            // The rest of the run failed or was returned, to whoever had sent it.
+            for outcome in outcomes {
+                var requests = jobs[place].requests
+                requests.sequences = outcome.sequences
+                runs.append(LaneRun(lane: jobs[place].lane, requests: requests))
+            }
         }
         return runs
+    }
+
+    private mutating func sendOutcomes(of partition: PartitionID) {
+        for place in jobs.jobs.indices where jobs[place].requests.partition == partition && jobs[place].target == nil {
+            sendOutcomes(place)
+        }
     }
 
     private mutating func held(
@@ -139,33 +163,21 @@ extension ClusterNode {
         let inquiry = inquiries.remove(at: place)
         guard let replica = replicas[Int(inquiry.partition.rawValue)] else { return }
         for run in inquiry.runs {
-            for part in replica.openRuns(of: run) { share(part, inquiry.held, out: &out) }
+            for part in replica.openRuns(of: run) { share(part, inquiry, out: &out) }
         }
         dispatcherIsDue = true
     }
 
-    private mutating func share(
-        _ run: OpenRun, _ held: [(member: MemberNumber, run: LaneRun)], out: inout [NodeDirective]
-    ) {
+    private mutating func share(_ run: OpenRun, _ inquiry: Inquiry, out: inout [NodeDirective]) {
         var rest = [run]
-        for (holder, other) in held where other.lane == run.pipeline {
+        for requests in inquiry.answered { rest = rest.flatMap { $0.cut(requests).outside } }
+        for (holder, other) in inquiry.held where other.lane == run.pipeline {
+            let host = HostID(rawValue: UInt64(holder.rawValue))
             var next: [OpenRun] = []
             for part in rest {
-                let (mine, theirs) = (part.requests, other.requests)
-                let start = max(mine.sequences.first, theirs.sequences.first)
-                let end = min(mine.sequences.end, theirs.sequences.end)
-                guard mine.session == theirs.session, start < end else {
-                    next.append(part)
-                    continue
-                }
-                let before = Int(start - mine.sequences.first)
-                let count = Int(end - start)
-                if before > 0 { next.append(part.slice(from: 0, count: before)) }
-                let host = HostID(rawValue: UInt64(holder.rawValue))
-                stepDispatcher(
-                    Int(run.pipeline), .adopt(part.slice(from: before, count: count), host), out: &out)
-                let after = part.items.count - before - count
-                if after > 0 { next.append(part.slice(from: before + count, count: after)) }
+                let (inside, outside) = part.cut(other.requests)
+                if let inside { stepDispatcher(Int(run.pipeline), .adopt(inside, host), out: &out) }
+                next += outside
             }
             rest = next
         }
@@ -188,9 +200,13 @@ extension ClusterNode {
             stepDispatcher(Int(lane), .finished(host, runs: requests), out: &out)
             stepReplica(partition, .completed(session: session, runs: runs), out: &out)
             dispatcherIsDue = true
+            for place in inquiries.indices where inquiries[place].partition == partition {
+                inquiries[place].answered += requests
+            }
             send(.recorded(job: job), to: peer)
         case .recorded(let job):
-            if let place = jobs.place(of: job) { jobs.remove(at: place) }
+            guard let place = jobs.place(of: job), jobs[place].target == peer else { return }
+            jobs.remove(at: place)
         case .failed(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
             stepDispatcher(Int(lane), .failed(host, runs: runs), out: &out)
@@ -200,18 +216,20 @@ extension ClusterNode {
             stepDispatcher(Int(lane), .returned(host, runs: runs), out: &out)
             dispatcherIsDue = true
         case .holding(let partition, let epoch):
-            let runs = heldHere(partition, for: peer)
+            let runs = heldHere(partition, epoch: epoch, for: peer)
             send(.held(partition, epoch: epoch, runs), to: peer)
+            sendOutcomes(of: partition)
         case .held(let partition, let epoch, let runs): held(partition, epoch: epoch, runs, by: peer, out: &out)
         }
     }
 
     // MARK: The stages' side
 
-    private mutating func take(_ runs: [OpenRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective]) {
-        for var run in runs {
+    private mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective]) {
+        for assigned in runs {
+            var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
-            let job = jobs.insert(lane: lane, requests: run.requests, dispatcher: peer)
+            let job = jobs.insert(lane: lane, requests: run.requests, dispatcher: peer, epoch: assigned.epoch)
             out.append(.execute(job: job, lane: lane, run))
         }
     }
@@ -245,12 +263,17 @@ extension ClusterNode {
         jobs[place].resendAt = now + Self.recordTime
         workDeadline = min(workDeadline, now + Self.recordTime)
         let (partition, session) = (job.requests.partition, job.requests.session)
-        send(.done(job: job.id, lane: job.lane, partition, session, outcomes), to: primary(of: job))
+        let target = primary(of: job)
+        jobs[place].target = target
+        if let link = self.place(of: target), links[link].isStalled { return }
+        send(.done(job: job.id, lane: job.lane, partition, session, outcomes), to: target)
     }
 
     private func primary(of job: JobTable.Job) -> MemberNumber {
         let place = Int(job.requests.partition.rawValue)
-        guard let view = control.view, place < view.partitions.count else { return job.dispatcher }
+        guard let view = control.view, place < view.partitions.count, view.partitions[place].epoch > job.epoch else {
+            return job.dispatcher
+        }
         return view.partitions[place].primary ?? job.dispatcher
     }
 
@@ -282,5 +305,22 @@ extension ClusterNode {
             if jobs[place].resendAt <= now { sendOutcomes(place) }
             workDeadline = min(workDeadline, jobs[place].resendAt)
         }
+    }
+}
+
+extension OpenRun {
+    /// The part that is among `requests`, and what is not.
+    func cut(_ requests: RequestRun) -> (inside: OpenRun?, outside: [OpenRun]) {
+        let mine = self.requests.sequences
+        let start = max(mine.first, requests.sequences.first)
+        let end = min(mine.end, requests.sequences.end)
+        guard self.requests.session == requests.session, start < end else { return (nil, [self]) }
+        let before = Int(start - mine.first)
+        let count = Int(end - start)
+        var outside: [OpenRun] = []
+        if before > 0 { outside.append(slice(from: 0, count: before)) }
+        let after = items.count - before - count
+        if after > 0 { outside.append(slice(from: before + count, count: after)) }
+        return (slice(from: before, count: count), outside)
     }
 }

@@ -8,8 +8,11 @@ struct JobTable: Sendable {
         let id: UInt64
         let lane: UInt32
         let requests: RequestRun
-        /// Whose run it is now.
+        /// Whose run it is now: the primary in `epoch`, as it said itself.
         var dispatcher: MemberNumber
+        var epoch: UInt64
+        /// To whom the outcomes were sent last; nobody else can confirm them.
+        var target: MemberNumber?
         /// Nil while the stages have it.
         var outcomes: [OutcomeRun]?
         /// When the outcomes are sent again.
@@ -20,9 +23,9 @@ struct JobTable: Sendable {
     private(set) var jobs: [Job] = []
     private var nextID: UInt64 = 1
 
-    mutating func insert(lane: UInt32, requests: RequestRun, dispatcher: MemberNumber) -> UInt64 {
+    mutating func insert(lane: UInt32, requests: RequestRun, dispatcher: MemberNumber, epoch: UInt64) -> UInt64 {
         defer { nextID += 1 }
-        jobs.append(Job(id: nextID, lane: lane, requests: requests, dispatcher: dispatcher))
+        jobs.append(Job(id: nextID, lane: lane, requests: requests, dispatcher: dispatcher, epoch: epoch))
         return nextID
     }
 

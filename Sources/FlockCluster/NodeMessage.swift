@@ -39,7 +39,7 @@ public struct WorkFrame: Sendable {
 /// What members say about runs. A lane is a pipeline's dispatcher and its stages.
 public enum WorkMessage: Sendable {
     /// Execute these. Deadlines are nanoseconds from now, since clocks are nobody else's business.
-    case runs(lane: UInt32, [OpenRun])
+    case runs(lane: UInt32, [AssignedRun])
     /// Nobody waits for these any more.
     case revoke(lane: UInt32, RequestRun)
     /// Outcomes of a job, for whoever is the partition's primary now. It is repeated until it is `recorded`.
@@ -54,6 +54,20 @@ public enum WorkMessage: Sendable {
     case holding(PartitionID, epoch: UInt64)
     /// The answer; who answers sends what becomes of them to the one who asked.
     case held(PartitionID, epoch: UInt64, [LaneRun])
+}
+
+/// A run on its way to a stage, and the epoch of its partition in which its primary sent it.
+public struct AssignedRun: Sendable {
+    /// Outcomes go to the sender until a view has a later epoch.
+    public var epoch: UInt64
+    /// What is to be executed.
+    public var run: OpenRun
+
+    /// A run of an epoch.
+    public init(epoch: UInt64, run: OpenRun) {
+        self.epoch = epoch
+        self.run = run
+    }
 }
 
 /// A run and the lane that it is in.

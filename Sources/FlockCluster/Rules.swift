@@ -26,6 +26,10 @@ package struct Rules: Sendable, Equatable {
     /// Outcomes live by the time of the log's entries. Without: replicas disagree about what has expired.
     package var usesPartitionTime = true
 
+    /// A session is called unknown when an entry commits after the question. Without: a primary that was replaced, and
+    /// does not know it, denies the sessions of its successor.
+    package var confirmsUnknown = true
+
     // MARK: Control
 
     /// A voter answers a prepare only with its promise on disk. Without it, a restarted voter helps two states of one

@@ -93,7 +93,9 @@ package struct GodView {
         }
         versions[place].version = view.version
         if let known = states[view.version] {
-            if known != view { violated("C1", now, "two states of version \(view.version), the other on n\(place)") }
+            if known != view {
+                violated("C1", now, "two states of version \(view.version), on n\(place): \(Self.difference(known, view))")
+            }
             return
         }
         states[view.version] = view
@@ -104,6 +106,17 @@ package struct GodView {
             guard old == nil || old?.partitions[number] != view.partitions[number] else { continue }
             checkSeats(number, view, now: now, processes: processes)
         }
+    }
+
+    /// Where two states differ, for a person.
+    private static func difference(_ left: ControlState, _ right: ControlState) -> String {
+        var text = left.members == right.members ? "" : "members \(left.members) and \(right.members); "
+        for number in left.partitions.indices where left.partitions[number] != right.partitions[number] {
+            text += "p\(number): \(left.partitions[number]) and \(right.partitions[number]); "
+        }
+        if left.retired != right.retired { text += "retired \(left.retired.suffix(3)) and \(right.retired.suffix(3)); " }
+        if left.nextMember != right.nextMember { text += "next \(left.nextMember) and \(right.nextMember)" }
+        return text.isEmpty ? "something else" : text
     }
 
     /// Whoever is in sync in a new epoch has all that was committed before (P2).

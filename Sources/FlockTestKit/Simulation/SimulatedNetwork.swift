@@ -24,6 +24,8 @@ package struct SimulatedNetwork {
     private var cuts: [Int16]
     /// What an end adds to the way of each of its messages.
     package var slowness: [UInt64]
+    /// When the last message that keeps its order arrives.
+    private var lastArrival: [UInt64]
     private let shortest: UInt64
     private let spread: UInt64
     package private(set) var sent = 0
@@ -33,6 +35,7 @@ package struct SimulatedNetwork {
         self.ends = ends
         cuts = Array(repeating: 0, count: ends * ends)
         slowness = Array(repeating: 0, count: ends)
+        lastArrival = Array(repeating: 0, count: ends * ends)
         self.shortest = shortest
         spread = longest - shortest
     }
@@ -49,6 +52,13 @@ package struct SimulatedNetwork {
         for place in cuts.indices { cuts[place] = 0 }
         for end in slowness.indices { slowness[end] = 0 }
         weather = .fair
+    }
+
+    /// The time at which a message arrives that may not overtake those before it.
+    package mutating func inOrder(_ time: UInt64, from sender: Int, to receiver: Int) -> UInt64 {
+        let place = sender * ends + receiver
+        lastArrival[place] = max(time, lastArrival[place] + 1)
+        return lastArrival[place]
     }
 
     package func isCut(from sender: Int, to receiver: Int) -> Bool { cuts[sender * ends + receiver] > 0 }

@@ -9,6 +9,8 @@ struct SimulatedDisk {
     /// What the disk would come back with if it lied about the last syncs.
     var stale: VoterRecord?
     var underWay: VoterRecord?
+    /// When the last write is synced.
+    var busyUntil: UInt64 = 0
 }
 
 /// One node: its process while it runs, and what outlives the process.

@@ -25,9 +25,8 @@ extension Simulation {
     ) {
         let node = clients[client].sessions[session].guess
         let number = clients[client].note(kind, session: session, first: first, count: count, node: node)
-        let (delay, second) = network.send(from: processes.count + client, to: node, random: &networkRandom)
-        if let delay { queue.push(.call(to: node, client: client, number: number, call), at: now + delay) }
-        if let second { queue.push(.call(to: node, client: client, number: number, call), at: now + second) }
+        guard let arrival = arrival(from: processes.count + client, to: node) else { return }
+        queue.push(.call(to: node, client: client, number: number, call), at: arrival)
     }
 
     // MARK: Waking
@@ -141,6 +140,12 @@ extension Simulation {
             .ack(own.partition, own.id, own.secret, [run], lowestOpen: run.end))
     }
 
+    private func acknowledgeAgain(_ client: Int, _ session: Int) {
+        let own = clients[client].sessions[session]
+        guard own.base > 0 else { return }
+        call(client, session, .ack, .ack(own.partition, own.id, own.secret, [], lowestOpen: own.base))
+    }
+
     /// No answer from there: perhaps another node knows.
     private func guessAgain(_ client: Int, _ session: Int) {
         clients[client].sessions[session].guess = clients[client].random.below(processes.count)
@@ -192,6 +197,8 @@ extension Simulation {
             }
             if from > call.first { accepted(client, session, call, through: from - 1) }
             record(.fail, .submit, client, session, first: from, count: Int(call.first) + call.count - Int(from))
+            // Perhaps an acknowledgement was lost, and the window there is full.
+            if error.code == .overloaded { acknowledgeAgain(client, session) }
             again(client, call, after: 20 * Virtual.millisecond, elsewhere: error.code == .unavailable)
         case .failed(let error):
             if error.code == .notFound || error.code == .lost { return lost(client, call, error) }
@@ -229,7 +236,7 @@ extension Simulation {
 
     /// The node says that there is no such session. While no more than f copies are lost, that must not be.
     private func lost(_ client: Int, _ call: PendingCall, _ error: FlockError) {
-        violated("S1", "c\(client) \(call.kind) on n\(call.node): \(error)")
+        violated("S1", "c\(client) \(call.kind) of p\(clients[client].sessions[call.session].partition.rawValue) on n\(call.node): \(error)")
     }
 
     func violated(_ rule: String, _ text: String) { god.violations.append(Violation(rule, time: now, text)) }

@@ -184,6 +184,7 @@ extension Simulation {
     }
 
     private func check(_ what: Liveness) {
+        if let trace { describe(trace) }
         switch what {
         case .primaries: checkPrimaries()
         case .acceptRate: checkAcceptRate()
@@ -192,6 +193,25 @@ extension Simulation {
         case .recollect: recollect()
         case .end: history.finish(time: now)
         }
+    }
+
+    /// Where everything stands, for a person.
+    private func describe(_ trace: (String) -> Void) {
+        for client in clients {
+            for session in client.sessions {
+                trace(
+                    "  c\(client.id) \(session.partition) \(session.phase) \(session.id) base \(session.base) "
+                        + "next \(session.next) held \(session.isDone.count) missing \(session.missing) pending "
+                        + "\(session.pending.map { "\($0.first)+\($0.payloads.count)\($0.isCancelled ? "c" : "")" }) "
+                        + "guess n\(session.guess) attached \(session.attachedTo ?? -1) lazy \(session.isLazy)")
+            }
+        }
+        for (place, process) in processes.enumerated() {
+            guard let node = process.node else { continue }
+            trace("  n\(place) \(node.member?.description ?? "-") view \(node.viewVersion) \(node.work)")
+        }
+        guard let latest = god.latest else { return }
+        for (number, seats) in latest.partitions.enumerated() { trace("  p\(number) \(seats)") }
     }
 
     /// L1: every partition has a primary that commits.

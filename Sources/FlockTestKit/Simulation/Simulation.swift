@@ -240,21 +240,17 @@ package final class Simulation {
         case .persist(let record, let token):
             processes[place].disk.underWay = record
             let time = random.between(100 * Virtual.microsecond, 2 * Virtual.millisecond)
-            queue.push(.persisted(place, run: run, record, token: token), at: now + time)
+            // One after another: a later record never lies under an earlier one.
+            let done = max(now, processes[place].disk.busyUntil) + time
+            processes[place].disk.busyUntil = done
+            queue.push(.persisted(place, run: run, record, token: token), at: done)
         case .answer(let connection, let number, let answer):
             if case .accepted = answer { noteAccepted(place, client: Int(connection), number) }
-            let (first, second) = network.send(
-                from: place, to: processes.count + Int(connection), random: &networkRandom)
-            if let first {
-                queue.push(
-                    .answer(client: Int(connection), from: place, number: number, answer), at: now + first)
-            }
-            _ = second
+            guard let arrival = arrival(from: place, to: processes.count + Int(connection)) else { return }
+            queue.push(.answer(client: Int(connection), from: place, number: number, answer), at: arrival)
         case .push(let connection, let partition, let session, let runs):
-            let (first, _) = network.send(from: place, to: processes.count + Int(connection), random: &networkRandom)
-            guard let first else { return }
-            queue.push(
-                .push(client: Int(connection), from: place, partition, session, runs), at: now + first)
+            guard let arrival = arrival(from: place, to: processes.count + Int(connection)) else { return }
+            queue.push(.push(client: Int(connection), from: place, partition, session, runs), at: arrival)
         case .execute(let job, _, let open):
             let each = 100 * Virtual.microsecond * UInt64(open.items.count)
             let time = stageRandom.between(Virtual.millisecond, 15 * Virtual.millisecond) + each
@@ -273,6 +269,12 @@ package final class Simulation {
         case .lost(let partitions):
             god.lost(partitions, now: now)
         }
+    }
+
+    /// When a message of a connection between a client and a node arrives: in order; never if it is lost.
+    func arrival(from sender: Int, to receiver: Int) -> UInt64? {
+        let (delay, _) = network.send(from: sender, to: receiver, random: &networkRandom)
+        return delay.map { network.inOrder(now + $0, from: sender, to: receiver) }
     }
 
     func send(_ message: NodeMessage, from place: Int, to: Int) {
