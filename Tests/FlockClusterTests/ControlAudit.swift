@@ -128,3 +128,18 @@ extension ControlWorld {
         }
     }
 }
+
+extension ControlWorld {
+    /// For a failure's message.
+    var summary: String {
+        let view = audit.last
+        let members = view?.members.map { "\($0.number)=\($0.node)\($0.isSuspected ? "?" : "") \($0.phase)" } ?? []
+        let running = processes.indices.map { index in
+            let process = processes[index]
+            return "\(process.isUp ? "+" : "-")\(process.node.member.map { "\($0)" } ?? "?") v\(process.version)"
+        }
+        let open = view?.partitions.indices.filter { view?.partitions[$0].learners.isEmpty == false } ?? []
+        let short = view?.partitions.filter { $0.primary == nil || $0.inSync.count < view?.replicationFactor ?? 0 }
+        return "v\(view?.version ?? 0) \(members) \(running) learning \(open) short \(short?.prefix(2) ?? [])"
+    }
+}

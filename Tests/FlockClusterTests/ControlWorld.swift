@@ -170,19 +170,19 @@ struct ControlWorld {
         switch happening {
         case .deliver(let to, let from, let message):
             guard processes[to].isUp, !blocked[from][to] else { return }
-            if defer_(to, happening) { return }
+            if isPostponed(to, happening) { return }
             if bytes != nil { received[to] += message.encodedSize }
             step(to, .message(from: Self.name(from), message))
         case .wake(let index, let incarnation):
             guard processes[index].isUp, processes[index].incarnation == incarnation,
                 processes[index].wakeAt <= now
             else { return }
-            if defer_(index, happening) { return }
+            if isPostponed(index, happening) { return }
             processes[index].wakeAt = .never
             if processes[index].node.nextDeadline <= now { step(index, .tick) } else { schedule(index) }
         case .written(let index, let incarnation, let token):
             guard processes[index].isUp, processes[index].incarnation == incarnation else { return }
-            if defer_(index, happening) { return }
+            if isPostponed(index, happening) { return }
             guard let last = processes[index].writing.last(where: { $0.token <= token }) else { return }
             processes[index].disk = last.record
             processes[index].writing.removeAll { $0.token <= token }
@@ -198,7 +198,7 @@ struct ControlWorld {
     }
 
     /// A paused process gets everything when it wakes.
-    private mutating func defer_(_ index: Int, _ happening: Happening) -> Bool {
+    private mutating func isPostponed(_ index: Int, _ happening: Happening) -> Bool {
         guard processes[index].pausedUntil > now else { return false }
         queue.push(happening, at: processes[index].pausedUntil)
         return true

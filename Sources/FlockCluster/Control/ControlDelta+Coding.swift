@@ -10,6 +10,9 @@ extension ControlDelta {
         writer.writeVarint(UInt64(members.count))
         for member in members { member.write(to: &writer) }
         writer.writeNumbers(gone)
+        writer.writeVarint(UInt64(retired.count))
+        for mark in retired { writer.write(mark) }
+        writer.writeVarint(UInt64(nextMember))
         writer.writeVarint(UInt64(seats.count))
         for seat in seats {
             writer.writeVarint(UInt64(seat.partition.rawValue))
@@ -28,6 +31,10 @@ extension ControlDelta {
             members.append(try Member(from: &reader))
         }
         let gone = try reader.readNumbers()
+        var retired: [UInt64] = []
+        let marks = try reader.readCount(of: "retired", limit: ControlState.retiredCount, minimumSize: 8)
+        for _ in 0..<marks { retired.append(try reader.read()) }
+        let nextMember = UInt32(try reader.readSmall(of: "member", limit: Int(UInt32.max)))
         var seats: [Seat] = []
         for _ in 0..<(try reader.readCount(of: "seats", limit: ControlLimits.partitions, minimumSize: 7)) {
             let partition = try reader.readSmall(of: "partition", limit: ControlLimits.partitions - 1)
@@ -35,7 +42,9 @@ extension ControlDelta {
         }
         let hasRest: UInt8 = try reader.read()
         let rest = hasRest == 0 ? nil : try Rest(from: &reader)
-        self.init(base: base, version: base &+ step, members: members, gone: gone, seats: seats, rest: rest)
+        self.init(
+            base: base, version: base &+ step, members: members, gone: gone, retired: retired,
+            nextMember: nextMember, seats: seats, rest: rest)
     }
 }
 

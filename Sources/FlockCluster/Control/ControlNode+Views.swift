@@ -15,7 +15,7 @@ extension ControlNode {
         let old = view
         lead = own
         let delta = old.map { ControlDelta(from: $0, to: state) }
-        install(state, delta: delta, now, &out)
+        install(state, deltas: delta.map { [$0] } ?? [], now, &out)
         var told = [own]
         for member in state.members where !told.contains(member.node) {
             told.append(member.node)
@@ -43,21 +43,26 @@ extension ControlNode {
         guard isOurs(state.clusterID), state.version > view?.version ?? 0 else { return }
         if let view, view.partitions.count != state.partitions.count { return }
         if state.voters.contains(node) { lead = node }
-        let delta = view.map { ControlDelta(from: $0, to: state) }
-        install(state, delta: delta, now, &out)
+        install(state, deltas: view.map { [ControlDelta(from: $0, to: state)] } ?? [], now, &out)
     }
 
     /// Agreed changes; those that do not follow on what is here are asked for.
     mutating func receiveDeltas(
         _ deltas: [ControlDelta], from node: NodeID, _ now: Tick, _ out: inout [ControlDirective]
     ) {
-        for delta in deltas {
-            guard var state = view, delta.base == state.version, delta.version > delta.base else { continue }
-            guard delta.apply(to: &state), isOurs(state.clusterID) else { continue }
-            if state.voters.contains(node) { lead = node }
-            install(state, delta: delta, now, &out)
+        guard let last = deltas.last, last.version > view?.version ?? 0 else { return }
+        if var state = view {
+            var applied: [ControlDelta] = []
+            for delta in deltas where delta.base == state.version && delta.version > delta.base {
+                guard delta.apply(to: &state) else { break }
+                applied.append(delta)
+            }
+            if !applied.isEmpty, isOurs(state.clusterID) {
+                if state.voters.contains(node) { lead = node }
+                install(state, deltas: applied, now, &out)
+            }
         }
-        if let last = deltas.last { hint(last.version, from: node, now, &out) }
+        hint(last.version, from: node, now, &out)
     }
 
     private func isOurs(_ cluster: UInt64) -> Bool {
@@ -73,7 +78,8 @@ extension ControlNode {
 
     /// A process that no voter probes may have been evicted without hearing of it.
     mutating func askForNews(_ now: Tick, _ out: inout [ControlDirective]) {
-        guard member != nil, !isOut else { return orphanAt = .never }
+        orphanAt = .never
+        guard member != nil, !isOut else { return }
         orphanAt = now + times.orphanInterval
         let voters = electorate.all.filter { $0 != own }
         guard !voters.isEmpty else { return }
@@ -83,20 +89,21 @@ extension ControlNode {
 
     /// The one place where a view changes: upwards.
     private mutating func install(
-        _ state: ControlState, delta: ControlDelta?, _ now: Tick, _ out: inout [ControlDirective]
+        _ state: ControlState, deltas: [ControlDelta], _ now: Tick, _ out: inout [ControlDirective]
     ) {
         precondition(state.version > view?.version ?? 0, "version \(state.version) after \(view?.version ?? 0)")
         let old = view
         view = state
-        if let delta {
-            history.append(delta)
-            if history.count > Self.historyCount { history.removeFirst() }
-        } else {
-            history = []
-        }
+        history += deltas
+        if history.count > Self.historyCount { history.removeFirst(history.count - Self.historyCount) }
         settleMembership(state, &out)
-        let changed = delta?.partitions ?? state.partitions.indices.filter { state.partitions[$0].epoch > 0 }
-            .map { PartitionID($0) }
+        var changed = deltas.count == 1 ? deltas[0].partitions : []
+        if deltas.count != 1 {
+            for index in state.partitions.indices {
+                guard state.partitions[index].epoch > old?.partitions[index].epoch ?? 0 else { continue }
+                changed.append(PartitionID(index))
+            }
+        }
         out.append(.install(changed: changed))
         if let old {
             let lost = changed.filter { state.seats($0).generation != old.seats($0).generation }

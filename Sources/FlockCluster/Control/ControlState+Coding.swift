@@ -33,7 +33,7 @@ extension ControlState {
     /// Reads what `write` wrote. Throws `WireError` for anything else.
     public init(from reader: inout ByteReader) throws(WireError) {
         let version = try reader.readVarint()
-        let nextMember = UInt32(truncatingIfNeeded: try reader.readVarint())
+        let nextMember = UInt32(try reader.readSmall(of: "member", limit: Int(UInt32.max)))
         let rest = try ControlDelta.Rest(from: &reader)
         var members: [Member] = []
         for _ in 0..<(try reader.readCount(of: "members", limit: ControlLimits.members, minimumSize: 16)) {
@@ -224,7 +224,8 @@ extension ByteReader {
 
     mutating func readNodes() throws(WireError) -> [NodeID] {
         var nodes: [NodeID] = []
-        for _ in 0..<(try readCount(of: "voters", limit: ControlLimits.voters)) { nodes.append(try NodeID(from: &self)) }
+        let count = try readCount(of: "voters", limit: ControlLimits.voters)
+        for _ in 0..<count { nodes.append(try NodeID(from: &self)) }
         return nodes
     }
 }
