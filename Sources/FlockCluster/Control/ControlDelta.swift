@@ -15,6 +15,11 @@ public struct ControlDelta: Sendable, Equatable {
     var members: [Member]
     /// Members that are none any more, by number.
     var gone: [MemberNumber]
+    /// What `retired` grew by. Not to be had from `gone`: between two versions that are not neighbours, members come
+    /// and go unseen.
+    var retired: [UInt64]
+    /// The number of the next member.
+    var nextMember: UInt32
     /// Partitions whose seats changed, by id.
     var seats: [Seat]
     /// The few other fields, if one of them changed.
@@ -56,12 +61,15 @@ public struct ControlDelta: Sendable, Equatable {
     }
 
     init(
-        base: UInt64, version: UInt64, members: [Member], gone: [MemberNumber], seats: [Seat], rest: Rest?
+        base: UInt64, version: UInt64, members: [Member], gone: [MemberNumber], retired: [UInt64],
+        nextMember: UInt32, seats: [Seat], rest: Rest?
     ) {
         self.base = base
         self.version = version
         self.members = members
         self.gone = gone
+        self.retired = retired
+        self.nextMember = nextMember
         self.seats = seats
         self.rest = rest
     }
@@ -90,6 +98,9 @@ public struct ControlDelta: Sendable, Equatable {
             gone.append(old.members[place].number)
             place += 1
         }
+        let known = old.retired.last.flatMap { new.retired.lastIndex(of: $0) }
+        retired = Array(new.retired[(known.map { $0 + 1 } ?? 0)...])
+        nextMember = new.nextMember
         seats = []
         for index in new.partitions.indices where new.partitions[index] != old.partitions[index] {
             seats.append(Seat(partition: PartitionID(index), seats: new.partitions[index]))
@@ -108,12 +119,11 @@ public struct ControlDelta: Sendable, Equatable {
             return false
         }
         state.version = version
-        if !gone.isEmpty {
-            for number in gone {
-                guard let place = state.place(of: number) else { continue }
-                state.retire(at: place)
-            }
+        for number in gone {
+            if let place = state.place(of: number) { state.members.remove(at: place) }
         }
+        state.retire(retired)
+        state.nextMember = nextMember
         for member in members {
             if let place = state.place(of: member.number) {
                 state.members[place] = member
@@ -121,7 +131,6 @@ public struct ControlDelta: Sendable, Equatable {
                 let place = state.members.firstIndex { $0.number > member.number } ?? state.members.count
                 state.members.insert(member, at: place)
             }
-            state.nextMember = max(state.nextMember, member.number.rawValue + 1)
         }
         for seat in seats { state.partitions[Int(seat.partition.rawValue)] = seat.seats }
         if let rest {
@@ -142,10 +151,16 @@ public struct ControlDelta: Sendable, Equatable {
 }
 
 extension ControlState {
-    /// Removes a member for ever. The order of removals is that of numbers, in `f` as in a delta.
+    /// Remembers processes that were members.
+    mutating func retire(_ marks: [UInt64]) {
+        guard !marks.isEmpty else { return }
+        retired += marks
+        if retired.count > Self.retiredCount { retired.removeFirst(retired.count - Self.retiredCount) }
+    }
+
+    /// Removes a member for ever.
     mutating func retire(at place: Int) {
         let member = members.remove(at: place)
-        retired.append(Self.mark(member.node, incarnation: member.incarnation))
-        if retired.count > Self.retiredCount { retired.removeFirst(retired.count - Self.retiredCount) }
+        retire([Self.mark(member.node, incarnation: member.incarnation)])
     }
 }

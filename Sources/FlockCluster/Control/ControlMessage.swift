@@ -1,7 +1,5 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-public import FlockWire
-
 /// What control sends between processes. Any message may be lost, doubled or late.
 public enum ControlMessage: Sendable, Equatable {
     /// Admit me. To voters, repeated until a view has it; `have` is the version that the process has installed.
