@@ -1,6 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// What a checker may look at. Nothing here changes a node.
+// What a checker may look at. Nothing here changes a node; what is `mutating` is so that it works in place, since a
+// checker looks after every step and a copy of a node would cost more than the step.
 
 package import FlockWire
 
@@ -23,28 +24,44 @@ extension ClusterNode {
     package var viewVersion: UInt64 { control.view?.version ?? 0 }
 
     /// Where this node's copy of a partition stands; nil if it has none.
-    package func mark(of partition: PartitionID) -> ReplicaMark? {
+    package mutating func mark(of partition: PartitionID) -> ReplicaMark? {
         let number = Int(partition.rawValue)
-        guard number < replicas.count, let member, let seats = seats[number], replicas[number] != nil else { return nil }
-        return ReplicaMark(
-            epoch: seats.epoch, last: replicas[number]!.log.last, committed: replicas[number]!.log.committed,
-            isPrimary: seats.primary == member, isInSync: seats.inSync.contains(member),
-            isServing: replicas[number]!.isServing, hash: replicas[number]!.history.hash,
-            violation: replicas[number]!.violation)
+        guard number < replicas.count else { return nil }
+        return replicas[number]?.mark()
     }
 
     /// An entry of its log; nil if it was trimmed, or is not there.
-    package func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? {
+    package mutating func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? {
         let number = Int(partition.rawValue)
-        guard number < replicas.count, replicas[number] != nil else { return nil }
-        guard index > replicas[number]!.log.start, index <= replicas[number]!.log.last else { return nil }
-        return replicas[number]!.log.entry(at: index)
+        guard number < replicas.count else { return nil }
+        return replicas[number]?.kept(index)
     }
+
+    /// What is asked for after each step.
+    package mutating func state() -> (member: MemberNumber?, viewVersion: UInt64, nextDeadline: Tick) {
+        (member, viewVersion, nextDeadline)
+    }
+
+    /// Partitions whose replica was given an event in the last step.
+    package mutating func lastTouched() -> [PartitionID] { touched }
 
     /// What its dispatchers and stages hold, for a person.
     package var work: String {
         let held = dispatchers.reduce((0, 0)) { ($0.0 + $1.queuedItems, $0.1 + $1.sentItems) }
         let stalled = links.filter(\.isStalled).map { "\($0.peer)" }
         return "queued \(held.0) sent \(held.1) jobs \(jobs.jobs.count) inquiries \(inquiries.count) stalled \(stalled)"
+    }
+}
+
+extension PartitionReplica {
+    fileprivate mutating func mark() -> ReplicaMark {
+        ReplicaMark(
+            epoch: seats.epoch, last: log.last, committed: log.committed, isPrimary: role == .primary,
+            isInSync: role == .primary || role == .backup, isServing: isServing, hash: history.hash,
+            violation: violation)
+    }
+
+    fileprivate mutating func kept(_ index: UInt64) -> LogEntry? {
+        index > log.start && index <= log.last ? log.entry(at: index) : nil
     }
 }

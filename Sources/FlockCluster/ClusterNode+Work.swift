@@ -168,6 +168,22 @@ extension ClusterNode {
         dispatcherIsDue = true
     }
 
+    /// Runs that a member said it holds, and holds no longer before the others have answered.
+    private mutating func letGo(_ runs: [RequestRun], by peer: MemberNumber) {
+        for place in inquiries.indices {
+            for run in runs where run.partition == inquiries[place].partition {
+                inquiries[place].held = inquiries[place].held.flatMap { holder, held in
+                    guard holder == peer, held.requests.session == run.session else { return [(holder, held)] }
+                    return held.requests.sequences.outside(run.sequences).map { sequences in
+                        var rest = held
+                        rest.requests.sequences = sequences
+                        return (holder, rest)
+                    }
+                }
+            }
+        }
+    }
+
     private mutating func share(_ run: OpenRun, _ inquiry: Inquiry, out: inout [NodeDirective]) {
         var rest = [run]
         for requests in inquiry.answered { rest = rest.flatMap { $0.cut(requests).outside } }
@@ -209,10 +225,12 @@ extension ClusterNode {
             jobs.remove(at: place)
         case .failed(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
+            letGo(runs, by: peer)
             stepDispatcher(Int(lane), .failed(host, runs: runs), out: &out)
             dispatcherIsDue = true
         case .returned(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
+            letGo(runs, by: peer)
             stepDispatcher(Int(lane), .returned(host, runs: runs), out: &out)
             dispatcherIsDue = true
         case .holding(let partition, let epoch):
@@ -236,10 +254,10 @@ extension ClusterNode {
 
     private func revoked(_ run: RequestRun, lane: UInt32, out: inout [NodeDirective]) {
         for job in jobs.jobs where job.outcomes == nil && job.lane == lane && job.requests.session == run.session {
-            let start = max(job.requests.sequences.first, run.sequences.first)
-            let end = min(job.requests.sequences.end, run.sequences.end)
-            guard job.requests.partition == run.partition, start < end else { continue }
-            out.append(.revoke(job: job.id, SequenceRun(first: start, count: Int(end - start))))
+            guard job.requests.partition == run.partition,
+                let part = job.requests.sequences.inside(run.sequences)
+            else { continue }
+            out.append(.revoke(job: job.id, part))
         }
     }
 
@@ -308,19 +326,32 @@ extension ClusterNode {
     }
 }
 
+extension SequenceRun {
+    /// The sequences of both; nil if there are none.
+    func inside(_ other: SequenceRun) -> SequenceRun? {
+        let start = max(first, other.first)
+        let end = min(end, other.end)
+        return start < end ? SequenceRun(first: start, count: Int(end - start)) : nil
+    }
+
+    /// The parts that are not in the other.
+    func outside(_ other: SequenceRun) -> [SequenceRun] {
+        guard let inside = inside(other) else { return [self] }
+        var parts: [SequenceRun] = []
+        if first < inside.first { parts.append(SequenceRun(first: first, count: Int(inside.first - first))) }
+        if inside.end < end { parts.append(SequenceRun(first: inside.end, count: Int(end - inside.end))) }
+        return parts
+    }
+}
+
 extension OpenRun {
     /// The part that is among `requests`, and what is not.
     func cut(_ requests: RequestRun) -> (inside: OpenRun?, outside: [OpenRun]) {
         let mine = self.requests.sequences
-        let start = max(mine.first, requests.sequences.first)
-        let end = min(mine.end, requests.sequences.end)
-        guard self.requests.session == requests.session, start < end else { return (nil, [self]) }
-        let before = Int(start - mine.first)
-        let count = Int(end - start)
-        var outside: [OpenRun] = []
-        if before > 0 { outside.append(slice(from: 0, count: before)) }
-        let after = items.count - before - count
-        if after > 0 { outside.append(slice(from: before + count, count: after)) }
-        return (slice(from: before, count: count), outside)
+        guard self.requests.session == requests.session, let inside = mine.inside(requests.sequences) else {
+            return (nil, [self])
+        }
+        func part(_ run: SequenceRun) -> OpenRun { slice(from: Int(run.first - mine.first), count: run.count) }
+        return (part(inside), mine.outside(requests.sequences).map(part))
     }
 }

@@ -66,8 +66,10 @@ package struct EventQueue<Event> {
             }
             heap[parent] = last
         }
-        guard let event = slab[first.slot] else { preconditionFailure("event \(first.serial) was taken twice") }
-        slab[first.slot] = nil
+        // Moved out, not copied: events are large.
+        var taken: Event?
+        swap(&taken, &slab[first.slot])
+        guard let event = taken else { preconditionFailure("event \(first.serial) was taken twice") }
         free.append(first.slot)
         return (first.time, event)
     }

@@ -3,11 +3,11 @@
 // The checker that sees all nodes at once, after every step of any of them: what only one history of the whole could
 // tell in a real cluster is an equality here.
 
-package import FlockCluster
+internal import FlockCluster
 internal import FlockWire
 
 /// What is true of the whole cluster, and what was wrong.
-package struct GodView {
+struct GodView {
     private struct Copy {
         var run: UInt32 = 0
         var committed: UInt64 = 0
@@ -32,11 +32,11 @@ package struct GodView {
     /// Agreed states, by version.
     private var states: [UInt64: ControlState] = [:]
     private var previous: (partition: PartitionID, epoch: UInt64, mark: ReplicaMark)?
-    package private(set) var latestVersion: UInt64 = 0
-    package internal(set) var violations: [Violation] = []
-    package private(set) var acceptGaps: [UInt64] = []
-    package private(set) var serveGaps: [UInt64] = []
-    package private(set) var accepts: [UInt64] = []
+    private(set) var latestVersion: UInt64 = 0
+     var violations: [Violation] = []
+    private(set) var acceptGaps: [UInt64] = []
+    private(set) var serveGaps: [UInt64] = []
+    private(set) var accepts: [UInt64] = []
 
     init(nodes: Int, partitions count: Int) {
         partitions = Array(repeating: Partition(), count: count)
@@ -45,7 +45,7 @@ package struct GodView {
     }
 
     /// The newest state that any process has installed.
-    package var latest: ControlState? { states[latestVersion] }
+    var latest: ControlState? { states[latestVersion] }
 
     mutating func violated(_ rule: String, _ now: UInt64, _ text: String) {
         violations.append(Violation(rule, time: now, text))
@@ -54,7 +54,7 @@ package struct GodView {
     // MARK: E1
 
     /// A message is about to reach a node: if it is of an epoch that ended there, nothing may change.
-    mutating func before(_ message: NodeMessage, at node: ClusterNode?) {
+    mutating func before(_ message: NodeMessage, at node: RunningNode?) {
         previous = nil
         guard case .replication(_, _, let partition, let inner) = message, let mark = node?.mark(of: partition),
             inner.epoch < mark.epoch
@@ -65,7 +65,7 @@ package struct GodView {
     // MARK: After each step
 
     mutating func after(
-        _ node: ClusterNode, at place: Int, now: UInt64, processes: [SimulatedProcess], hash: inout EventHash
+        _ node: RunningNode, at place: Int, now: UInt64, processes: [SimulatedProcess], hash: inout EventHash
     ) {
         if let previous, let mark = node.mark(of: previous.partition), mark.last != previous.mark.last
             || mark.committed != previous.mark.committed
@@ -78,13 +78,13 @@ package struct GodView {
         if node.viewVersion != versions[place].version || processes[place].run != versions[place].run {
             installed(node, at: place, run: processes[place].run, now: now, processes: processes)
         }
-        for partition in node.touched {
+        for partition in node.touched() {
             check(partition, node, at: place, now: now, processes: processes, hash: &hash)
         }
     }
 
     private mutating func installed(
-        _ node: ClusterNode, at place: Int, run: UInt32, now: UInt64, processes: [SimulatedProcess]
+        _ node: RunningNode, at place: Int, run: UInt32, now: UInt64, processes: [SimulatedProcess]
     ) {
         if versions[place].run != run { versions[place] = (run, 0) }
         guard let view = node.view else { return }
@@ -125,14 +125,15 @@ package struct GodView {
     ) {
         let seats = view.partitions[number]
         guard let newest = partitions[number].entries.last, let newest else { return }
-        for process in processes {
-            guard let node = process.node, let member = node.member, seats.inSync.contains(member) else { continue }
-            checkHas(newest, number, node, process.name, "of epoch \(seats.epoch)", now: now)
+        for other in processes.indices {
+            guard let node = processes[other].node, let member = node.member, seats.inSync.contains(member)
+            else { continue }
+            checkHas(newest, number, node, processes[other].name, "of epoch \(seats.epoch)", now: now)
         }
     }
 
     private mutating func checkHas(
-        _ entry: LogEntry, _ number: Int, _ node: ClusterNode, _ name: NodeID, _ why: String, now: UInt64
+        _ entry: LogEntry, _ number: Int, _ node: RunningNode, _ name: NodeID, _ why: String, now: UInt64
     ) {
         let partition = PartitionID(number)
         guard let mark = node.mark(of: partition), mark.last >= entry.index else {
@@ -149,7 +150,7 @@ package struct GodView {
     }
 
     private mutating func check(
-        _ partition: PartitionID, _ node: ClusterNode, at place: Int, now: UInt64, processes: [SimulatedProcess],
+        _ partition: PartitionID, _ node: RunningNode, at place: Int, now: UInt64, processes: [SimulatedProcess],
         hash: inout EventHash
     ) {
         let number = Int(partition.rawValue)
@@ -176,7 +177,7 @@ package struct GodView {
     }
 
     private mutating func committed(
-        _ index: UInt64, _ partition: PartitionID, _ node: ClusterNode, _ mark: ReplicaMark, at place: Int,
+        _ index: UInt64, _ partition: PartitionID, _ node: RunningNode, _ mark: ReplicaMark, at place: Int,
         now: UInt64, processes: [SimulatedProcess]
     ) {
         let number = Int(partition.rawValue)
@@ -196,9 +197,10 @@ package struct GodView {
         if mark.isPrimary { checkCommitter(mark.epoch, member, number, now: now) }
         noteServing(number, epoch: mark.epoch, now: now)
         guard let seats = states[latestVersion]?.partitions[number], seats.epoch >= entry.epoch else { return }
-        for process in processes {
-            guard let other = process.node, let member = other.member, seats.inSync.contains(member) else { continue }
-            checkHas(entry, number, other, process.name, "of epoch \(seats.epoch)", now: now)
+        for place in processes.indices {
+            guard let other = processes[place].node, let member = other.member, seats.inSync.contains(member)
+            else { continue }
+            checkHas(entry, number, other, processes[place].name, "of epoch \(seats.epoch)", now: now)
         }
     }
 
@@ -215,7 +217,7 @@ package struct GodView {
     // MARK: Accepting and serving
 
     /// A node answers that something is accepted.
-    mutating func accepted(_ partition: PartitionID, by node: ClusterNode, now: UInt64) {
+    mutating func accepted(_ partition: PartitionID, by node: RunningNode, now: UInt64) {
         let number = Int(partition.rawValue)
         accepts.append(now)
         if let since = partitions[number].acceptsSince {

@@ -13,10 +13,35 @@ struct SimulatedDisk {
     var busyUntil: UInt64 = 0
 }
 
+/// A node's logic in a box, since copying it for each look at it would take longer than running it.
+final class RunningNode {
+    var core: ClusterNode
+
+    init(_ core: ClusterNode) { self.core = core }
+
+    // Kept beside it: a getter of the core would copy it.
+    private(set) var member: MemberNumber?
+    private(set) var viewVersion: UInt64 = 0
+    private(set) var nextDeadline = Tick.never
+
+    var view: ControlState? { core.view }
+    var work: String { core.work }
+
+    func step(_ event: NodeEvent, now: Tick, out: inout [NodeDirective]) {
+        core.step(event, now: now, out: &out)
+        let state = core.state()
+        (member, viewVersion, nextDeadline) = (state.member, state.viewVersion, state.nextDeadline)
+    }
+
+    func touched() -> [PartitionID] { core.lastTouched() }
+    func mark(of partition: PartitionID) -> ReplicaMark? { core.mark(of: partition) }
+    func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? { core.entry(index, of: partition) }
+}
+
 /// One node: its process while it runs, and what outlives the process.
 struct SimulatedProcess {
     let name: NodeID
-    var node: ClusterNode?
+    var node: RunningNode?
     var disk = SimulatedDisk()
     var clock: SimulatedClock
     /// Counts starts, so that what was meant for an earlier process is told apart.

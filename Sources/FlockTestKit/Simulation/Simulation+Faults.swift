@@ -141,9 +141,10 @@ extension Simulation {
             candidate: Candidate(node: processes[place].name, incarnation: random.next()), voters: voters,
             isBootstrap: !processes[place].isWithoutRecord, partitions: profile.partitions)
         configuration.times = profile.times
-        processes[place].node = ClusterNode(
-            configuration: configuration, record: processes[place].disk.record, lanes: 1, limits: limits,
-            seed: random.next(), rules: rules, now: Tick(nanoseconds: processes[place].clock.local(now)))
+        processes[place].node = RunningNode(
+            ClusterNode(
+                configuration: configuration, record: processes[place].disk.record, lanes: 1, limits: limits,
+                seed: random.next(), rules: rules, now: Tick(nanoseconds: processes[place].clock.local(now))))
         trace?("\(now) n\(place) starts, run \(processes[place].run)")
         step(place, .tick)
     }
