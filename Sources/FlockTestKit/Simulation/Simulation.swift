@@ -61,6 +61,8 @@ package final class Simulation {
     var directives: [NodeDirective] = []
     var faults: FaultScheduler
     var isLoaded = true
+    /// Messages between two nodes arrive in order, as over one connection; in every other run they do not.
+    let isOrdered: Bool
     var isHealed = false
     var healedAt: UInt64 = 0
 
@@ -71,6 +73,7 @@ package final class Simulation {
         self.rules = rules
         random = SimulatedRandom(seed: seed)
         networkRandom = random.split()
+        isOrdered = random.chance(500)
         stageRandom = random.split()
         let slots = profile.nodes + (profile.join > 0 ? 2 : 0)
         network = SimulatedNetwork(
@@ -279,10 +282,11 @@ package final class Simulation {
 
     func send(_ message: NodeMessage, from place: Int, to: Int) {
         let run = processes[to].run
-        let (first, second) = network.send(from: place, to: to, random: &networkRandom)
-        guard processes[to].isUp, let first else { return }
+        let (arrives, second) = network.send(from: place, to: to, random: &networkRandom)
+        guard processes[to].isUp, let delay = arrives else { return }
+        let first = isOrdered ? network.inOrder(now + delay, from: place, to: to) - now : delay
         queue.push(.message(to: to, run: run, from: place, message), at: now + first)
-        if let second { queue.push(.message(to: to, run: run, from: place, message), at: now + second) }
+        if let again = second { queue.push(.message(to: to, run: run, from: place, message), at: now + again) }
     }
 
     /// A node says `accepted`: it may not, with too few copies.
