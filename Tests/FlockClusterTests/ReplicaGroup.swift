@@ -146,7 +146,7 @@ struct ReplicaGroup {
     }
 
     mutating func attach(_ number: Int, _ session: SessionID, _ subscriber: UInt64 = 5) -> [PartitionDirective] {
-        step(number, .attach(session: session, secret: Self.secret, subscriber: subscriber))
+        step(number, .attach(session: session, secret: Self.secret, subscriber: subscriber, reply: 6))
     }
 
     /// A session of the primary `number`, open on all replicas.
