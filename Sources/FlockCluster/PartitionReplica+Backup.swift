@@ -67,7 +67,7 @@ extension PartitionReplica {
         else { return out.append(.send(primary, mismatch)) }
         var end = previous
         for entry in append.entries {
-            guard entry.index == end + 1 else { return counters.outdated += 1 }
+            guard entry.index == end + 1 else { return }
             end = entry.index
             if end <= log.committed || log.epoch(at: end) == entry.epoch { continue }
             if end <= log.last { truncate(from: end, budget: &budget, out: &out) }

@@ -129,8 +129,8 @@ extension PartitionReplica {
             .accept(sessions[slot].id, tail, timeToLive: timeToLive), local: local, budget: &budget, out: &out)
     }
 
-    /// All of it was accepted or at least proposed before. What is only proposed is answered once it is committed: by an
-    /// entry that changes nothing, after those.
+    /// All of it was accepted or at least proposed before. What is only proposed is answered once it is committed: by
+    /// an entry that changes nothing, after those.
     private mutating func acceptedBefore(
         _ sequences: SequenceRun, slot: Int, reply: UInt64, out: inout [PartitionDirective]
     ) {

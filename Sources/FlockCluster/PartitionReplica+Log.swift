@@ -180,6 +180,28 @@ extension PartitionReplica {
                 budget: &budget, out: &out)
         }
         counters.duplicates += run.sequences.count - fresh
+        if fresh < run.sequences.count && !(rules.dedupsOutcomes && rules.dedupsAfterPrimaryChange) {
+            answerTwice(run, except: open, slot: slot, out: &out)
+        }
+    }
+
+    /// What a replica without the rules of the first outcome would do.
+    private mutating func answerTwice(
+        _ run: OutcomeRun, except fresh: [SequenceRun], slot: Int, out: inout [PartitionDirective]
+    ) {
+        guard sessions[slot].subscriber != nil else { return }
+        var again: [SequenceRun] = []
+        sessions[slot].forEachHeld { sequences, held in
+            let isEarlier = held.expires < epochStart + timeToLive
+            guard !rules.dedupsOutcomes || isEarlier, sequences.overlaps(run.sequences),
+                !fresh.contains(where: { $0.overlaps(sequences) })
+            else { return }
+            again.append(sequences.clipped(to: run.sequences))
+        }
+        for part in again {
+            let outcome = run.outcome.slice(from: Int(part.first - run.sequences.first), count: part.count)
+            deliver(OutcomeRun(sequences: part, outcome: outcome), slot: slot, out: &out)
+        }
     }
 
     private mutating func settle(

@@ -17,7 +17,8 @@ extension PartitionReplica {
             var open = takeScratch()
             sessions[slot].appendOpen(in: run.sequences, to: &open)
             var fresh = 0
-            if open.count == 1 && open[0] == run.sequences {
+            let isWhole = open.count == 1 && open[0] == run.sequences
+            if isWhole || !(rules.dedupsOutcomes && rules.dedupsAfterPrimaryChange) {
                 fresh = run.sequences.count
                 proposeBounded(run, session, budget: &budget, out: &out)
             } else {

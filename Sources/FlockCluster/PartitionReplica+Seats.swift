@@ -43,8 +43,9 @@ extension PartitionReplica {
         let before = peers
         role = .primary
         if !continuing {
-            shift = log.last == 0 ? 0 : log.lastTime.nanoseconds &- local.nanoseconds
-            now = Tick(nanoseconds: local.nanoseconds &+ shift)
+            // Partition time goes on where the log ends, whatever this process's clock says.
+            now = log.last == 0 ? local : log.lastTime
+            shift = Int64(bitPattern: now.nanoseconds &- local.nanoseconds)
             (proposedSession, proposedOpens) = (nextSession, 0)
         }
         peers = []

@@ -83,7 +83,7 @@ public struct PartitionReplica: Sendable {
     /// This process's time, and partition time, which is that plus `shift` at the primary.
     var local = Tick.zero
     var now = Tick.zero
-    var shift: UInt64 = 0
+    var shift: Int64 = 0
     /// When a session needs a tick, in partition time.
     var sessionsDue = Tick.never
 
@@ -175,7 +175,9 @@ public struct PartitionReplica: Sendable {
 
     /// Partition time in this process's time.
     func processTime(_ tick: Tick) -> Tick {
-        tick == .never ? .never : Tick(nanoseconds: tick.nanoseconds &- shift)
+        if tick == .never || shift == 0 { return tick }
+        if shift < 0 { return tick + shift.magnitude }
+        return Tick(nanoseconds: tick.nanoseconds - min(shift.magnitude, tick.nanoseconds))
     }
 
     /// Handles one event and appends what is to be done. `now` must not go back (if it does, it stands still).
@@ -183,7 +185,7 @@ public struct PartitionReplica: Sendable {
         _ event: PartitionEvent, now: Tick, budget: inout ByteBudget, out: inout [PartitionDirective]
     ) {
         local = max(local, now)
-        self.now = Tick(nanoseconds: local.nanoseconds &+ shift)
+        self.now = Tick(nanoseconds: local.nanoseconds &+ UInt64(bitPattern: shift))
         switch event {
         case .open(let pipeline, let secret, let window, let reply):
             open(pipeline: pipeline, secret: secret, window: window, reply: reply, budget: &budget, out: &out)

@@ -5,7 +5,7 @@
 
 /// Which rules of the cluster's protocol are kept.
 package struct Rules: Sendable, Equatable {
-    /// Nothing is acknowledged before the flush that holds it is on the disk. Without: power loss takes accepted requests.
+    /// Nothing is acknowledged before it is on the disk. Without: power loss takes accepted requests.
     package var syncsBeforeAck = true
     /// Entries commit when every replica in sync has them. Without: a crash of the primary takes accepted requests.
     package var awaitsInSync = true
