@@ -16,7 +16,8 @@ struct ControlAudit {
     var last: ControlState?
     /// Partitions that an operator gave up.
     var givenUp = false
-    var isForced = false
+    /// Members whose processes run: the world says it.
+    var living: [MemberNumber] = []
 
     mutating func reported(_ partition: PartitionID, _ epoch: UInt64, _ learner: MemberNumber) {
         reports.insert("\(partition) \(epoch) \(learner)")
@@ -46,6 +47,10 @@ struct ControlAudit {
 
     private func check(_ old: ControlState, _ new: ControlState, _ problems: inout [String]) {
         var moves: [MemberNumber: Int] = [:]
+        for member in old.members where new.member(member.number) == nil && living.contains(member.number) {
+            let held = old.partitions.indices.filter { old.partitions[$0].inSync.contains(member.number) }
+            if !held.isEmpty { problems.append("R4 v\(new.version): \(member.number) lives and lost \(held)") }
+        }
         for index in new.partitions.indices {
             let before = old.partitions[index]
             let after = new.partitions[index]
@@ -90,7 +95,7 @@ struct ControlAudit {
             problems.append("R4 \(alive) of \(name)")
         }
         let added = after.inSync.filter { !before.inSync.contains($0) }
-        if alive.filter({ new.member($0)?.isSuspected == false }).count > 1, added.isEmpty,
+        if alive.filter({ new.member($0)?.takesWork == true }).count > 1, added.isEmpty,
             after.inSync.count < min(new.replicationFactor, 2), !new.isReplicationSet
         {
             problems.append("R5 \(alive) of \(name)")
@@ -136,10 +141,13 @@ extension ControlWorld {
         let members = view?.members.map { "\($0.number)=\($0.node)\($0.isSuspected ? "?" : "") \($0.phase)" } ?? []
         let running = processes.indices.map { index in
             let process = processes[index]
+            let turn = "\(process.node.proposer.phase) \(process.node.proposer.failures)"
             return "\(process.isUp ? "+" : "-")\(process.node.member.map { "\($0)" } ?? "?") v\(process.version)"
+                + " \(process.node.isVoter ? "votes" : "") \(turn) h\(process.node.detector.health)"
         }
         let open = view?.partitions.indices.filter { view?.partitions[$0].learners.isEmpty == false } ?? []
         let short = view?.partitions.filter { $0.primary == nil || $0.inSync.count < view?.replicationFactor ?? 0 }
-        return "v\(view?.version ?? 0) \(members) \(running) learning \(open) short \(short?.prefix(2) ?? [])"
+        return
+            "voters \(view?.voters ?? []) \(view?.nextVoters ?? []) v\(view?.version ?? 0) \(members) \(running) learning \(open) short \(short?.prefix(2) ?? [])"
     }
 }

@@ -31,6 +31,7 @@ struct ControlWorld {
         var version: UInt64 = 0
         var isEvicted = false
         var hasLeft = false
+        var isLeaving = false
     }
 
     enum Happening {
@@ -104,6 +105,7 @@ struct ControlWorld {
             processes[index].version = 0
             processes[index].isEvicted = false
             processes[index].hasLeft = false
+            processes[index].isLeaving = false
         }
         processes[index].wakeAt = .never
         schedule(index)
@@ -136,8 +138,12 @@ struct ControlWorld {
         }
     }
 
-    mutating func heal() {
+    mutating func connectAll() {
         for row in blocked.indices { blocked[row] = Array(repeating: false, count: blocked.count) }
+    }
+
+    mutating func heal() {
+        connectAll()
         faults = Faults()
     }
 
@@ -186,12 +192,16 @@ struct ControlWorld {
             guard let last = processes[index].writing.last(where: { $0.token <= token }) else { return }
             processes[index].disk = last.record
             processes[index].writing.removeAll { $0.token <= token }
+            audit.living = living
             audit.accepted(index, last.record, &problems)
             step(index, .persisted(token))
         case .caughtUp(let index, let incarnation, let partition, let epoch, let learner):
             guard processes[index].isUp, processes[index].incarnation == incarnation,
                 let view = processes[index].node.view, view.seats(partition).epoch == epoch
             else { return }
+            guard let place = place(of: learner, view), !blocked[index][place], !blocked[place][index] else {
+                return queue.push(happening, at: now + .milliseconds(50))
+            }
             audit.reported(partition, epoch, learner)
             step(index, .report(.caughtUp(partition, epoch: epoch, learner)))
         }
@@ -231,6 +241,7 @@ struct ControlWorld {
             guard let view = processes[index].node.view else { return }
             if view.version <= processes[index].version { problems.append("C2: \(index) went back to \(view.version)") }
             processes[index].version = view.version
+            audit.living = living
             audit.installed(view, &problems)
             learn(index, view, changed)
         case .admitted, .lost: break
@@ -258,17 +269,20 @@ struct ControlWorld {
         }
     }
 
-    /// The primary's learners catch up, if they can be reached.
+    private var living: [MemberNumber] { processes.filter(\.isUp).compactMap(\.node.member) }
+
+    private func place(of member: MemberNumber, _ view: ControlState) -> Int? {
+        guard let node = view.member(member)?.node else { return nil }
+        return processes.indices.first { Self.name($0) == node && processes[$0].isUp }
+    }
+
+    /// The primary's learners catch up, once they can be reached.
     private mutating func learn(_ index: Int, _ view: ControlState, _ changed: [PartitionID]) {
         guard let own = processes[index].node.member else { return }
         for partition in changed {
             let seats = view.seats(partition)
             guard seats.primary == own else { continue }
             for learner in seats.learners {
-                guard let node = view.member(learner)?.node,
-                    let place = processes.indices.first(where: { Self.name($0) == node }), processes[place].isUp,
-                    !blocked[index][place], !blocked[place][index]
-                else { continue }
                 queue.push(
                     .caughtUp(index, incarnation: processes[index].incarnation, partition, epoch: seats.epoch, learner),
                     at: now + .milliseconds(random.between(10...80)))

@@ -29,7 +29,7 @@ struct Acceptor: Sendable {
     /// Writes an empty record: from then on this process is known to be a voter.
     mutating func enrol(out: inout [ControlDirective]) { persist(&out) }
     /// Everything that it promised and accepted is on its disk.
-    var isDurable: Bool { lastToken > 0 && durableToken == lastToken && !isFailed }
+    var isDurable: Bool { durableToken == lastToken && !isFailed }
 
     private mutating func persist(_ out: inout [ControlDirective]) {
         lastToken += 1

@@ -57,7 +57,12 @@ extension ControlDelta.Rest {
         writer.write(UInt8((isDurable ? 1 : 0) | (isReplicationSet ? 2 : 0) | (nextVoters == nil ? 0 : 4)))
         writer.writeNodes(voters)
         if let nextVoters { writer.writeNodes(nextVoters) }
-        writer.writeVarint(UInt64(enrolled?.rawValue ?? 0))
+        writer.writeNodes(formerVoters)
+        writer.writeVarint(UInt64(exchange?.member.rawValue ?? 0))
+        if let exchange {
+            writer.writeText(exchange.leaving.rawValue)
+            writer.writeText(exchange.joining.rawValue)
+        }
         writer.writeVarint(UInt64(commands.count))
         for command in commands { writer.write(command) }
         writer.writeVarint(UInt64(deployments.count))
@@ -74,7 +79,12 @@ extension ControlDelta.Rest {
         isReplicationSet = flags & 2 != 0
         voters = try reader.readNodes()
         nextVoters = flags & 4 != 0 ? try reader.readNodes() : nil
-        enrolled = try reader.readNumber()
+        formerVoters = try reader.readNodes()
+        exchange = nil
+        if let member = try reader.readNumber() {
+            exchange = VoterExchange(
+                leaving: try NodeID(from: &reader), joining: try NodeID(from: &reader), member: member)
+        }
         commands = []
         let count = try reader.readCount(of: "commands", limit: ControlState.commandCount, minimumSize: 8)
         for _ in 0..<count { commands.append(try reader.read()) }

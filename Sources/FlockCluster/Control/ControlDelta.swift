@@ -40,7 +40,8 @@ public struct ControlDelta: Sendable, Equatable {
         var isDurable: Bool
         var voters: [NodeID]
         var nextVoters: [NodeID]?
-        var enrolled: MemberNumber?
+        var exchange: VoterExchange?
+        var formerVoters: [NodeID]
         var isReplicationSet: Bool
         var commands: [UInt64]
         var deployments: [Deployment]
@@ -53,7 +54,8 @@ public struct ControlDelta: Sendable, Equatable {
             isDurable = state.isDurable
             voters = state.voters
             nextVoters = state.nextVoters
-            enrolled = state.enrolled
+            exchange = state.exchange
+            formerVoters = state.formerVoters
             isReplicationSet = state.isReplicationSet
             commands = state.commands
             deployments = state.deployments
@@ -141,7 +143,8 @@ public struct ControlDelta: Sendable, Equatable {
             state.isDurable = rest.isDurable
             state.voters = rest.voters
             state.nextVoters = rest.nextVoters
-            state.enrolled = rest.enrolled
+            state.exchange = rest.exchange
+            state.formerVoters = rest.formerVoters
             state.isReplicationSet = rest.isReplicationSet
             state.commands = rest.commands
             state.deployments = rest.deployments

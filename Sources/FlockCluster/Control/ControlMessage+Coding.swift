@@ -7,7 +7,7 @@ public import FlockWire
 extension ControlMessage {
     private enum Kind: UInt8 {
         case join = 1
-        case probe, alive, look, leave, report, command
+        case probe, alive, look, leave, enrolled, report, command
         case prepare, promise, accept, acceptDelta, acceptWhole, accepted, rejected
         case view, deltas, pull
     }
@@ -44,6 +44,9 @@ extension ControlMessage {
             writer.write(Kind.leave.rawValue)
             writer.write(number)
             writer.write(UInt8(isDrained ? 1 : 0))
+        case .enrolled(let number):
+            writer.write(Kind.enrolled.rawValue)
+            writer.write(number)
         case .report(let report, let by):
             writer.write(Kind.report.rawValue)
             report.write(to: &writer)
@@ -68,28 +71,25 @@ extension ControlMessage {
 
     private func writeTurn(to writer: inout ByteWriter) {
         switch self {
-        case .prepare(let ballot, let known, let enrolled):
+        case .prepare(let ballot, let known):
             writer.write(Kind.prepare.rawValue)
             writer.write(ballot)
             writer.write(known)
-            writer.writeVarint(UInt64(enrolled?.rawValue ?? 0))
         case .promise(let ballot, let accepted, let state):
             writer.write(Kind.promise.rawValue)
             writer.write(ballot)
             writer.write(accepted)
             writer.write(UInt8(state == nil ? 0 : 1))
             state?.write(to: &writer)
-        case .accept(let ballot, let state, let enrolled):
+        case .accept(let ballot, let state):
             writer.write(Kind.accept.rawValue)
             writer.write(ballot)
             state.write(to: &writer)
-            writer.writeVarint(UInt64(enrolled?.rawValue ?? 0))
-        case .acceptDelta(let ballot, let base, let delta, let enrolled):
+        case .acceptDelta(let ballot, let base, let delta):
             writer.write(Kind.acceptDelta.rawValue)
             writer.write(ballot)
             writer.write(base)
             delta.write(to: &writer)
-            writer.writeVarint(UInt64(enrolled?.rawValue ?? 0))
         case .acceptWhole(let ballot):
             writer.write(Kind.acceptWhole.rawValue)
             writer.write(ballot)
@@ -120,6 +120,7 @@ extension ControlMessage {
         case .look: self = .look(try MemberNumber(from: &reader))
         case .leave:
             self = .leave(try MemberNumber(from: &reader), isDrained: try reader.read(UInt8.self) != 0)
+        case .enrolled: self = .enrolled(try MemberNumber(from: &reader))
         case .report: self = .report(try PartitionReport(from: &reader), by: try MemberNumber(from: &reader))
         case .command: self = .command(try OperatorCommand(from: &reader), id: try reader.read())
         case .view: self = .view(try ControlState(from: &reader))
@@ -138,18 +139,17 @@ extension ControlMessage {
         let ballot = try Ballot(from: &reader)
         switch kind {
         case .prepare:
-            return .prepare(ballot, known: try Ballot(from: &reader), enrolled: try reader.readNumber())
+            return .prepare(ballot, known: try Ballot(from: &reader))
         case .promise:
             let accepted = try Ballot(from: &reader)
             let hasState: UInt8 = try reader.read()
             return .promise(
                 ballot, accepted: accepted, state: hasState == 0 ? nil : try ControlState(from: &reader))
         case .accept:
-            return .accept(ballot, try ControlState(from: &reader), enrolled: try reader.readNumber())
+            return .accept(ballot, try ControlState(from: &reader))
         case .acceptDelta:
             return .acceptDelta(
-                ballot, base: try Ballot(from: &reader), try ControlDelta(from: &reader),
-                enrolled: try reader.readNumber())
+                ballot, base: try Ballot(from: &reader), try ControlDelta(from: &reader))
         case .acceptWhole: return .acceptWhole(ballot)
         case .accepted: return .accepted(ballot)
         case .rejected: return .rejected(ballot, promised: try Ballot(from: &reader))

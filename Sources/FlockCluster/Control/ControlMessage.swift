@@ -12,19 +12,21 @@ public enum ControlMessage: Sendable, Equatable {
     case look(MemberNumber)
     /// I leave; `isDrained` once nothing but seats is left.
     case leave(MemberNumber, isDrained: Bool)
+    /// The record that makes me a voter is on my disk.
+    case enrolled(MemberNumber)
     /// A replica's report, by the member that has the replica.
     case report(PartitionReport, by: MemberNumber)
     /// An operator's command, from one voter's or member's shell. Sent once, to all voters.
     case command(OperatorCommand, id: UInt64)
 
     /// Promise to refuse lower ballots. `known` is the ballot that the proposer has accepted itself.
-    case prepare(Ballot, known: Ballot, enrolled: MemberNumber?)
+    case prepare(Ballot, known: Ballot)
     /// Promised. The state that was accepted last, unless that is the one of `known`.
     indirect case promise(Ballot, accepted: Ballot, state: ControlState?)
     /// Accept this state.
-    indirect case accept(Ballot, ControlState, enrolled: MemberNumber?)
+    indirect case accept(Ballot, ControlState)
     /// Accept what you accepted under `base`, changed so.
-    indirect case acceptDelta(Ballot, base: Ballot, ControlDelta, enrolled: MemberNumber?)
+    indirect case acceptDelta(Ballot, base: Ballot, ControlDelta)
     /// The base is another one here: send the whole state.
     case acceptWhole(Ballot)
     /// Accepted.

@@ -39,6 +39,9 @@ extension ControlNode {
         case .leave(let number, let isDrained):
             guard isVoter, view?.member(number)?.node == node else { return }
             if pending.leave(number, isDrained: isDrained, now: now) { arm(now) }
+        case .enrolled(let number):
+            guard isVoter, view?.member(number)?.node == node else { return }
+            if pending.enrolled(number, now: now) { arm(now) }
         case .report(let report, let number):
             guard isVoter, view?.member(number)?.node == node else { return }
             if let view, !report.isOpen(in: view) { return }
@@ -59,14 +62,14 @@ extension ControlNode {
         _ message: ControlMessage, from node: NodeID, _ now: Tick, _ out: inout [ControlDirective]
     ) {
         switch message {
-        case .prepare(let ballot, let known, let enrolled):
+        case .prepare(let ballot, let known):
             proposer.see(ballot)
-            vote(enrolled: enrolled, &out) { $0.prepare(from: node, ballot, known: known, out: &$1) }
-        case .accept(let ballot, let state, let enrolled):
-            vote(enrolled: enrolled, &out) { $0.accept(from: node, ballot, state, out: &$1) }
+            acceptor?.prepare(from: node, ballot, known: known, out: &out)
+        case .accept(let ballot, let state):
+            acceptor?.accept(from: node, ballot, state, out: &out)
             installUnagreed(now, &out)
-        case .acceptDelta(let ballot, let base, let delta, let enrolled):
-            vote(enrolled: enrolled, &out) { $0.accept(from: node, ballot, base: base, delta, out: &$1) }
+        case .acceptDelta(let ballot, let base, let delta):
+            acceptor?.accept(from: node, ballot, base: base, delta, out: &out)
             installUnagreed(now, &out)
         case .promise(let ballot, let accepted, let state):
             promised(from: node, ballot, accepted: accepted, state: state, now, &out)
@@ -124,6 +127,10 @@ extension ControlNode {
             let isLeaving = view?.member(member)?.phase == .leaving
             if outgoing.isLeaving && (!isLeaving || outgoing.isDrained) {
                 sendToVoters(.leave(member, isDrained: outgoing.isDrained), &out)
+                isWaiting = true
+            }
+            if view?.exchange?.member == member, view?.nextVoters == nil {
+                if acceptor?.isDurable == true { sendToVoters(.enrolled(member), &out) }
                 isWaiting = true
             }
         } else {

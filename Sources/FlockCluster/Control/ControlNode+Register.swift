@@ -45,9 +45,12 @@ extension ControlNode {
             reasons.resets = outgoing.resets
             outgoing.resets = []
         }
+        // Nobody watches a single voter; former ones may have suspected it.
+        if let member, electorate.all == [own], view?.member(member)?.isSuspected == true {
+            reasons.trusted.append(member)
+        }
         if let view {
             reasons.placesNow = isUnplaced(view) && placeAt == .never
-            reasons.isEnrolled = view.enrolled != nil && view.enrolled == member && acceptor?.isDurable == true
         }
         return reasons
     }
@@ -62,14 +65,14 @@ extension ControlNode {
         } else {
             guard !reasons.joins.isEmpty else { return }
         }
-        begin(electorate, now, &out)
+        begin([electorate], now, &out)
     }
 
-    private mutating func begin(_ electorate: Electorate, _ now: Tick, _ out: inout [ControlDirective]) {
+    private mutating func begin(_ electorates: [Electorate], _ now: Tick, _ out: inout [ControlDirective]) {
         guard let acceptor else { return }
         let time = times.roundTime * (1 << min(proposer.failures, 3))
-        let message = proposer.begin(electorate, own: acceptor.record, until: now + time)
-        for node in electorate.all { send(node, message, &out) }
+        let message = proposer.begin(electorates, own: acceptor.record, until: now + time)
+        for node in proposer.voters { send(node, message, &out) }
     }
 
     /// Two proposers that meet wait for different, growing times.
@@ -80,25 +83,16 @@ extension ControlNode {
 
     // MARK: Voters' answers
 
-    /// Votes, if this process may: it has a record, or is the very process that is to begin one.
-    mutating func vote(
-        enrolled: MemberNumber?, _ out: inout [ControlDirective],
-        _ body: (inout Acceptor, inout [ControlDirective]) -> Void
-    ) {
-        enrol(enrolled, &out)
-        guard var acceptor else { return }
-        self.acceptor = nil
-        body(&acceptor, &out)
-        self.acceptor = acceptor
-    }
-
-    /// Begins the record of a new voter. A later process of its node has another number: if the record is lost, nobody
-    /// votes without it.
-    mutating func enrol(_ enrolled: MemberNumber?, _ out: inout [ControlDirective]) {
-        guard acceptor == nil, let enrolled, enrolled == member else { return }
-        var fresh = Acceptor(record: VoterRecord(), rules: rules)
-        fresh.enrol(out: &out)
-        acceptor = fresh
+    /// Begins the record of a coming voter, and says that it is there until the next view. Only the process that the
+    /// view names does: a later one of its node has another number, and if the record is lost, nobody votes without it.
+    mutating func enrol(_ now: Tick, _ out: inout [ControlDirective]) {
+        guard let view, view.nextVoters == nil, let exchange = view.exchange, exchange.member == member else { return }
+        if acceptor == nil {
+            var fresh = Acceptor(record: VoterRecord(), rules: rules)
+            fresh.enrol(out: &out)
+            acceptor = fresh
+        }
+        outgoing.resendAt = min(outgoing.resendAt, now + .milliseconds(10))
     }
 
     mutating func promised(
@@ -112,7 +106,8 @@ extension ControlNode {
             let first = function.first(configuration, reasons(now))
             return propose(first, delta: nil, &out)
         }
-        guard Electorate(read) == proposer.electorate else { return begin(Electorate(read), now, &out) }
+        let found = Electorate(read)
+        guard proposer.electorates.contains(found) else { return begin(proposer.electorates + [found], now, &out) }
         if let view, view.version > read.version { return proposer.end() }
         let isAgreed = view?.version == read.version
         if let next = function.next(read, reasons(now), isAgreed: isAgreed) {
@@ -127,19 +122,16 @@ extension ControlNode {
 
     private mutating func propose(_ state: ControlState, delta: ControlDelta?, _ out: inout [ControlDirective]) {
         proposer.propose(state)
-        let enrolled = state.enrolled
         let message =
             delta.map {
-                ControlMessage.acceptDelta(proposer.ballot, base: proposer.base, $0, enrolled: enrolled)
-            } ?? .accept(proposer.ballot, state, enrolled: enrolled)
-        var voters = proposer.electorate.all
-        for node in Electorate(state).all where !voters.contains(node) { voters.append(node) }
-        for node in voters { send(node, message, &out) }
+                ControlMessage.acceptDelta(proposer.ballot, base: proposer.base, $0)
+            } ?? .accept(proposer.ballot, state)
+        for node in proposer.voters { send(node, message, &out) }
     }
 
     mutating func sendWhole(to node: NodeID, _ ballot: Ballot, _ out: inout [ControlDirective]) {
         guard proposer.phase == .accepting, proposer.ballot == ballot, let state = proposer.proposal else { return }
-        send(node, .accept(ballot, state, enrolled: state.enrolled), &out)
+        send(node, .accept(ballot, state), &out)
     }
 
     mutating func accepted(from node: NodeID, _ ballot: Ballot, _ now: Tick, _ out: inout [ControlDirective]) {
@@ -161,11 +153,11 @@ extension ControlNode {
         state.version += 1 << 32
         state.voters = [own]
         state.nextVoters = nil
-        state.enrolled = nil
+        state.exchange = nil
         var voter = acceptor ?? Acceptor(record: VoterRecord(), rules: rules)
         let round = voter.record.promised.round + 1 << 32
         voter.force(state, ballot: Ballot(round: round, proposer: 0), out: &out)
         acceptor = voter
-        begin(Electorate(state), now, &out)
+        begin([Electorate(state)], now, &out)
     }
 }

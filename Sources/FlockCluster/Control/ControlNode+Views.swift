@@ -110,7 +110,7 @@ extension ControlNode {
             if !lost.isEmpty { out.append(.lost(lost)) }
         }
         outgoing.prune(state)
-        enrol(state.enrolled, &out)
+        enrol(now, &out)
         guard isVoter, !isOut else {
             detector.stop()
             proposeAt = .never

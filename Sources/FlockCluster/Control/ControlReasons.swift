@@ -27,8 +27,8 @@ struct ControlReasons: Sendable, Equatable {
     var commands: [Command] = []
     /// The first view has waited long enough for the voters that did not come.
     var placesNow = false
-    /// The proposer is the enrolled voter, and its record is on its disk.
-    var isEnrolled = false
+    /// Members whose record as coming voters is on their disk.
+    var enrolled: [MemberNumber] = []
 
     /// A report and who sent it.
     struct Report: Sendable, Equatable {
@@ -52,6 +52,7 @@ struct PendingReasons: Sendable {
 
     private var joins: [Kept<Candidate>] = []
     private var leaves: [Kept<(member: MemberNumber, isDrained: Bool)>] = []
+    private var enrolled: [Kept<MemberNumber>] = []
     private var reports: [Kept<ControlReasons.Report>] = []
     private var commands: [Kept<ControlReasons.Command>] = []
     private let life: Duration
@@ -60,7 +61,7 @@ struct PendingReasons: Sendable {
 
     init(life: Duration) { self.life = life }
 
-    var isEmpty: Bool { joins.isEmpty && leaves.isEmpty && reports.isEmpty && commands.isEmpty }
+    var isEmpty: Bool { joins.isEmpty && leaves.isEmpty && enrolled.isEmpty && reports.isEmpty && commands.isEmpty }
 
     /// Keeps a reason. False if it was known.
     mutating func join(_ candidate: Candidate, now: Tick) -> Bool {
@@ -69,6 +70,10 @@ struct PendingReasons: Sendable {
 
     mutating func leave(_ member: MemberNumber, isDrained: Bool, now: Tick) -> Bool {
         keep((member, isDrained), in: \.leaves, now) { $0.member == $1.member && $0.isDrained == $1.isDrained }
+    }
+
+    mutating func enrolled(_ member: MemberNumber, now: Tick) -> Bool {
+        keep(member, in: \.enrolled, now) { $0 == $1 }
     }
 
     mutating func report(_ report: ControlReasons.Report, now: Tick) -> Bool {
@@ -99,6 +104,7 @@ struct PendingReasons: Sendable {
         guard !isEmpty else { return }
         joins.removeAll { $0.until < now }
         leaves.removeAll { $0.until < now }
+        enrolled.removeAll { $0.until < now }
         reports.removeAll { $0.until < now }
         commands.removeAll { $0.until < now }
         guard let view else { return }
@@ -110,6 +116,7 @@ struct PendingReasons: Sendable {
             guard let member = view.member(kept.value.member) else { return true }
             return member.phase == .leaving && !kept.value.isDrained
         }
+        enrolled.removeAll { $0.value != view.exchange?.member || view.nextVoters != nil }
         reports.removeAll { !$0.value.report.isOpen(in: view) }
         commands.removeAll { view.commands.contains($0.value.id) }
     }
@@ -120,6 +127,7 @@ struct PendingReasons: Sendable {
             reasons.leaving.append(kept.value.member)
             if kept.value.isDrained { reasons.drained.append(kept.value.member) }
         }
+        reasons.enrolled = enrolled.map(\.value)
         reasons.reports = reports.map(\.value)
         reasons.commands = commands.map(\.value)
     }

@@ -24,7 +24,7 @@ struct ControlRules: Sendable {
         let empty = ControlState(
             version: 0, clusterID: configuration.clusterID, minimumProtocol: 1, replicationFactor: 1,
             minimumInSync: 1, isDurable: configuration.isDurable, voters: configuration.voters, nextVoters: nil,
-            enrolled: nil, members: [], nextMember: 1, retired: [],
+            exchange: nil, formerVoters: [], members: [], nextMember: 1, retired: [],
             partitions: Array(
                 repeating: PartitionSeats(epoch: 0, primary: nil, inSync: []), count: configuration.partitions),
             isReplicationSet: false, commands: [], deployments: [])
@@ -37,7 +37,7 @@ struct ControlRules: Sendable {
         var new = state
         var given: [PartitionID] = []
         for command in reasons.commands where !new.commands.contains(command.id) {
-            given += carryOut(command.command, isAgreed: isAgreed, in: &new)
+            given += carryOut(command.command, in: &new)
             new.commands.append(command.id)
             if new.commands.count > ControlState.commandCount { new.commands.removeFirst() }
         }
@@ -112,18 +112,20 @@ struct ControlRules: Sendable {
 
     // MARK: Voters and replication
 
-    /// Voters are exchanged in two steps. In between, what is accepted needs a majority of both sets, so that nobody
-    /// who knows only one of them can miss it. Each step starts from a state that is known to be agreed: a step on an
-    /// accepted one, which then is not chosen, could let two disjoint majorities decide.
+    /// A step of an exchange of voters starts from a state that is known to be agreed. One that starts from an accepted
+    /// state, which then is not chosen, could let two disjoint majorities decide.
     private func changeVoters(_ reasons: ControlReasons, isAgreed: Bool, in state: inout ControlState) {
-        guard isAgreed, let next = state.nextVoters, let enrolled = state.enrolled else { return }
-        if reasons.isEnrolled {
+        guard isAgreed, let exchange = state.exchange else { return }
+        if let next = state.nextVoters {
             state.voters = next
-        } else if state.member(enrolled) != nil {
-            return
-        }  // Otherwise the process that was to become a voter is gone: the exchange is off.
-        state.nextVoters = nil
-        state.enrolled = nil
+            state.formerVoters.append(exchange.leaving)
+            state.nextVoters = nil
+            state.exchange = nil
+        } else if state.member(exchange.member) == nil {
+            state.exchange = nil  // It died before it had a record: nothing happened yet.
+        } else if reasons.enrolled.contains(exchange.member) {
+            state.nextVoters = (state.voters.filter { $0 != exchange.leaving } + [exchange.joining]).sorted()
+        }
     }
 
     /// One, two and three nodes have so many copies. They only grow: with fewer nodes later, the missing copies are
@@ -143,7 +145,7 @@ struct ControlRules: Sendable {
     // MARK: Operators
 
     /// Returns the partitions that are given up.
-    private func carryOut(_ command: OperatorCommand, isAgreed: Bool, in state: inout ControlState) -> [PartitionID] {
+    private func carryOut(_ command: OperatorCommand, in state: inout ControlState) -> [PartitionID] {
         switch command {
         case .acceptLoss(let partition):
             return Int(partition.rawValue) < state.partitions.count ? [partition] : []
@@ -153,11 +155,11 @@ struct ControlRules: Sendable {
             state.minimumInSync = minimum
             state.isReplicationSet = true
         case .replaceVoter(let old, let new):
-            guard isAgreed, state.nextVoters == nil, state.voters.contains(old), !state.voters.contains(new),
+            guard state.exchange == nil, state.voters.contains(old), !state.voters.contains(new),
+                !state.formerVoters.contains(new), state.formerVoters.count < ControlLimits.formerVoters,
                 let member = state.member(on: new), member.takesWork
             else { return [] }
-            state.nextVoters = (state.voters.filter { $0 != old } + [new]).sorted()
-            state.enrolled = member.number
+            state.exchange = VoterExchange(leaving: old, joining: new, member: member.number)
         case .deploy(let deployment):
             state.deployments.removeAll { $0.pipeline == deployment.pipeline }
             state.deployments.append(deployment)

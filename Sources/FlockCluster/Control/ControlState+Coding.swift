@@ -11,6 +11,7 @@ enum ControlLimits {
     static let partitions = 65_536
     static let seats = 64
     static let voters = 15
+    static let formerVoters = 256
     static let deployments = 4096
     static let text = 255
     static let deltas = 1024
@@ -52,7 +53,8 @@ extension ControlState {
         self.init(
             version: version, clusterID: rest.clusterID, minimumProtocol: rest.minimumProtocol,
             replicationFactor: rest.replicationFactor, minimumInSync: rest.minimumInSync, isDurable: rest.isDurable,
-            voters: rest.voters, nextVoters: rest.nextVoters, enrolled: rest.enrolled, members: members,
+            voters: rest.voters, nextVoters: rest.nextVoters, exchange: rest.exchange,
+            formerVoters: rest.formerVoters, members: members,
             nextMember: nextMember, retired: retired, partitions: partitions,
             isReplicationSet: rest.isReplicationSet, commands: rest.commands, deployments: rest.deployments)
     }
@@ -224,7 +226,7 @@ extension ByteReader {
 
     mutating func readNodes() throws(WireError) -> [NodeID] {
         var nodes: [NodeID] = []
-        let count = try readCount(of: "voters", limit: ControlLimits.voters)
+        let count = try readCount(of: "voters", limit: ControlLimits.formerVoters)
         for _ in 0..<count { nodes.append(try NodeID(from: &self)) }
         return nodes
     }

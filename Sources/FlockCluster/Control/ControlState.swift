@@ -21,10 +21,12 @@ public struct ControlState: Sendable, Equatable {
     public internal(set) var isDurable: Bool
     /// The nodes whose majority decides, ascending. A seat is a node's and outlives its processes.
     public internal(set) var voters: [NodeID]
-    /// While voters are exchanged: the coming ones, whose majority must agree as well.
+    /// In the second half of an exchange: the coming voters, whose majority must agree as well.
     public internal(set) var nextVoters: [NodeID]?
-    /// The member that becomes a voter by that, with an empty record; a later process of the node does not.
-    public internal(set) var enrolled: MemberNumber?
+    /// The voter that goes and the one that comes, while that lasts.
+    public internal(set) var exchange: VoterExchange?
+    /// Nodes that voted once. None of them ever votes again: it might have lost its record.
+    public internal(set) var formerVoters: [NodeID]
     /// By number.
     public internal(set) var members: [Member]
     /// The number of the next member to be admitted.
@@ -84,6 +86,18 @@ public struct ControlState: Sendable, Equatable {
         hash.combine(incarnation)
         return hash.value
     }
+}
+
+/// A voter is exchanged for another in three views. The first names the coming one, which then begins an empty record on
+/// its disk and says so. From the second on, majorities of the old and of the new voters are needed: nobody who knows
+/// only one set can miss what the other decides. The third, only made from an agreed second, has the new voters alone.
+public struct VoterExchange: Sendable, Hashable {
+    /// The voter that goes.
+    public var leaving: NodeID
+    /// The node that comes.
+    public var joining: NodeID
+    /// Its process. A later process of the node does not begin a record: if there was one, it is lost.
+    public var member: MemberNumber
 }
 
 /// A pipeline that the cluster is to run.

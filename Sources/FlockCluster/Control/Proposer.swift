@@ -2,7 +2,8 @@
 
 // The proposing half of the register, CASPaxos: read the newest accepted state from a majority, change it, have a
 // majority accept the change. Who is a voter is part of the state, so a turn first reads with the voters that it knows,
-// and starts again with those that it finds.
+// and reads again with those that it finds as well. As well, not instead: the state that it found may not be chosen yet,
+// and its voters alone may not have it.
 
 import FlockWire
 
@@ -11,15 +12,12 @@ struct Electorate: Sendable, Equatable {
     var voters: [NodeID]
     /// While voters are exchanged: their majority is needed as well.
     var next: [NodeID]?
-    /// The process that may vote with an empty record.
-    var enrolled: MemberNumber?
 
     init(voters: [NodeID]) { self.voters = voters }
 
     init(_ state: ControlState) {
         voters = state.voters
         next = state.nextVoters
-        enrolled = state.enrolled
     }
 
     /// All that may vote, each once.
@@ -48,7 +46,8 @@ struct Proposer: Sendable {
 
     private(set) var phase = Phase.idle
     private(set) var ballot = Ballot.zero
-    private(set) var electorate = Electorate(voters: [])
+    /// The voters that this process knew, then those that it found: a majority of each is needed.
+    private(set) var electorates: [Electorate] = []
     /// The highest ballot that a voter of this turn had accepted, and its state.
     private(set) var base = Ballot.zero
     private(set) var read: ControlState?
@@ -64,12 +63,21 @@ struct Proposer: Sendable {
 
     init(identity: UInt64) { self.identity = identity }
 
+    /// All that may vote in this turn, those of the proposal too; each once.
+    var voters: [NodeID] {
+        var voters: [NodeID] = []
+        for electorate in electorates + (proposal.map { [Electorate($0)] } ?? []) {
+            for node in electorate.all where !voters.contains(node) { voters.append(node) }
+        }
+        return voters
+    }
+
     /// Begins a turn above all ballots that were seen. Returns what to send, to all of the electorate.
-    mutating func begin(_ electorate: Electorate, own record: VoterRecord, until deadline: Tick) -> ControlMessage {
+    mutating func begin(_ electorates: [Electorate], own record: VoterRecord, until deadline: Tick) -> ControlMessage {
         highestRound = max(highestRound, record.promised.round) + 1
         ballot = Ballot(round: highestRound, proposer: identity)
         phase = .preparing
-        self.electorate = electorate
+        self.electorates = electorates
         // What this process accepted itself is not read from it: it answers its own prepare like any voter.
         base = .zero
         read = nil
@@ -77,14 +85,14 @@ struct Proposer: Sendable {
         promised = []
         accepted = []
         self.deadline = deadline
-        return .prepare(ballot, known: record.accepted, enrolled: electorate.enrolled)
+        return .prepare(ballot, known: record.accepted)
     }
 
     /// A voter promised. True once a majority has, for the first time.
     mutating func promise(
         from node: NodeID, _ ballot: Ballot, accepted: Ballot, state: ControlState?, known record: VoterRecord
     ) -> Bool {
-        guard phase == .preparing, ballot == self.ballot, electorate.contains(node), !promised.contains(node) else {
+        guard phase == .preparing, ballot == self.ballot, voters.contains(node), !promised.contains(node) else {
             return false
         }
         if accepted > base {
@@ -95,7 +103,7 @@ struct Proposer: Sendable {
             read = found
         }
         promised.append(node)
-        return electorate.isMajority(promised)
+        return electorates.allSatisfy { $0.isMajority(promised) }
     }
 
     /// Asks all to accept `state`, made from what was read.
@@ -110,7 +118,9 @@ struct Proposer: Sendable {
     mutating func accept(from node: NodeID, _ ballot: Ballot) -> ControlState? {
         guard phase == .accepting, ballot == self.ballot, let proposal, !accepted.contains(node) else { return nil }
         accepted.append(node)
-        guard electorate.isMajority(accepted), Electorate(proposal).isMajority(accepted) else { return nil }
+        guard electorates.allSatisfy({ $0.isMajority(accepted) }), Electorate(proposal).isMajority(accepted) else {
+            return nil
+        }
         failures = 0
         end()
         return proposal
