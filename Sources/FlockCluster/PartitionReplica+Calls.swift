@@ -35,15 +35,26 @@ extension PartitionReplica {
     }
 
     /// The session's slot if the secret is right. A wrong secret is answered as an unknown session is.
+    ///
+    /// A primary that was replaced and does not know it yet has never heard of sessions that its successor opened. So
+    /// that a session is unknown is said only when an entry commits that was proposed after the question.
     mutating func find(
-        _ id: SessionID, _ secret: SessionSecret, reply: UInt64?, out: inout [PartitionDirective]
+        _ id: SessionID, _ secret: SessionSecret, reply: UInt64?, budget: inout ByteBudget,
+        out: inout [PartitionDirective]
     ) -> Int? {
         if let slot = sessions.slot(of: id), sessions[slot].secret == secret {
             sessions[slot].lastCall = now
             return slot
         }
         if let reply {
-            let isLost = isServing ? id.generation != generation : id.generation < generation
+            if isServing && !isAlone && rules.confirmsUnknown && id.generation >= generation
+                && sessions.slot(of: id) == nil
+            {
+                propose(
+                    .acked(id, [], lowestOpen: 0), local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
+                return nil
+            }
+            let isLost = isAlone ? id.generation != generation : id.generation < generation
             let error =
                 isLost
                 ? FlockError(.lost, "the partition lost its replicas, and with them this session", node: node)

@@ -41,7 +41,7 @@ extension PartitionReplica {
 
     /// Commits what this replica, all in sync and the learners that were reported have.
     private mutating func advance(budget: inout ByteBudget, out: inout [PartitionDirective]) {
-        guard isSufficient || !rules.keepsMinimumInSync else { return }
+        guard isSufficient || !rules.refusesBelowMinimum else { return }
         var index = isDurable && rules.syncsBeforeAck ? synced : log.last
         if rules.awaitsInSync {
             for peer in peers where peer.isInSync || (peer.isReported && rules.waitsForReportedLearner) {

@@ -191,24 +191,27 @@ public struct PartitionReplica: Sendable {
             open(pipeline: pipeline, secret: secret, window: window, reply: reply, budget: &budget, out: &out)
         case .submit(let session, let secret, let run, let reply):
             guard mayCall(submitting: run.sequences.first, reply: reply, out: &out),
-                let slot = find(session, secret, reply: reply, out: &out)
+                let slot = find(session, secret, reply: reply, budget: &budget, out: &out)
             else { return }
             submit(run, slot: slot, reply: reply, budget: &budget, out: &out)
         case .cancel(let session, let secret, let sequences, let reply):
-            guard mayCall(reply, out: &out), let slot = find(session, secret, reply: reply, out: &out) else { return }
+            guard mayCall(reply, out: &out), let slot = find(session, secret, reply: reply, budget: &budget, out: &out)
+            else { return }
             cancel(sequences, slot: slot, reply: reply, budget: &budget, out: &out)
         case .attach(let session, let secret, let subscriber, let reply):
-            guard let slot = find(session, secret, reply: reply, out: &out) else { return }
+            guard let slot = find(session, secret, reply: reply, budget: &budget, out: &out) else { return }
             if let reply { out.append(.done(reply: reply)) }
             attach(subscriber, slot: slot, out: &out)
         case .detach(let subscriber): detach(subscriber)
         case .ack(let session, let secret, let runs, let lowestOpen, let reply):
-            guard mayCall(reply, out: &out), find(session, secret, reply: reply, out: &out) != nil else { return }
+            guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil
+            else { return }
             propose(
                 .acked(session, runs, lowestOpen: lowestOpen), local: PartitionLog.Local(reply: reply),
                 budget: &budget, out: &out)
         case .close(let session, let secret, let reply):
-            guard mayCall(reply, out: &out), find(session, secret, reply: reply, out: &out) != nil else { return }
+            guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil
+            else { return }
             propose(.closeSession(session), local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
         case .completed(let session, let runs): complete(session, runs, budget: &budget, out: &out)
         case .attempted(let session, let sequences, let attempts):
@@ -242,7 +245,7 @@ public struct PartitionReplica: Sendable {
         return result
     }
 
-    private func openRun(
+    func openRun(
         _ run: SequenceRun, of session: Session, entry: SessionEntry, items: ItemBuffer
     ) -> OpenRun {
         OpenRun(
