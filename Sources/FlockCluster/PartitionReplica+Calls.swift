@@ -54,8 +54,9 @@ extension PartitionReplica {
                     .acked(id, [], lowestOpen: 0), local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
                 return nil
             }
+            let isLost = isAlone ? id.generation != generation : id.generation < generation
             let error =
-                id.generation < generation
+                isLost
                 ? FlockError(.lost, "the partition lost its replicas, and with them this session", node: node)
                 : isServing ? FlockError(.notFound, "no such session, or not its secret", node: node) : notServing
             out.append(.failed(reply: reply, error: error))

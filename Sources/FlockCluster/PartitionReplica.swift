@@ -195,7 +195,8 @@ public struct PartitionReplica: Sendable {
             else { return }
             submit(run, slot: slot, reply: reply, budget: &budget, out: &out)
         case .cancel(let session, let secret, let sequences, let reply):
-            guard mayCall(reply, out: &out), let slot = find(session, secret, reply: reply, budget: &budget, out: &out) else { return }
+            guard mayCall(reply, out: &out), let slot = find(session, secret, reply: reply, budget: &budget, out: &out)
+            else { return }
             cancel(sequences, slot: slot, reply: reply, budget: &budget, out: &out)
         case .attach(let session, let secret, let subscriber, let reply):
             guard let slot = find(session, secret, reply: reply, budget: &budget, out: &out) else { return }
@@ -203,12 +204,14 @@ public struct PartitionReplica: Sendable {
             attach(subscriber, slot: slot, out: &out)
         case .detach(let subscriber): detach(subscriber)
         case .ack(let session, let secret, let runs, let lowestOpen, let reply):
-            guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil else { return }
+            guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil
+            else { return }
             propose(
                 .acked(session, runs, lowestOpen: lowestOpen), local: PartitionLog.Local(reply: reply),
                 budget: &budget, out: &out)
         case .close(let session, let secret, let reply):
-            guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil else { return }
+            guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil
+            else { return }
             propose(.closeSession(session), local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
         case .completed(let session, let runs): complete(session, runs, budget: &budget, out: &out)
         case .attempted(let session, let sequences, let attempts):

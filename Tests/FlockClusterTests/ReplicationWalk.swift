@@ -426,7 +426,7 @@ enum Mutant: CaseIterable {
     case dedupsOutcomes
     case dedupsAfterPrimaryChange
     case waitsForReportedLearner
-    case keepsMinimumInSync
+    case refusesBelowMinimum
     case servesAfterEpochEntry
     case usesPartitionTime
 
@@ -438,7 +438,7 @@ enum Mutant: CaseIterable {
         case .dedupsOutcomes: rules.dedupsOutcomes = false
         case .dedupsAfterPrimaryChange: rules.dedupsAfterPrimaryChange = false
         case .waitsForReportedLearner: rules.waitsForReportedLearner = false
-        case .keepsMinimumInSync: rules.keepsMinimumInSync = false
+        case .refusesBelowMinimum: rules.refusesBelowMinimum = false
         case .servesAfterEpochEntry: rules.servesAfterEpochEntry = false
         case .usesPartitionTime: rules.usesPartitionTime = false
         }
