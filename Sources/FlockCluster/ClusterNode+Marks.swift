@@ -37,6 +37,13 @@ extension ClusterNode {
         return replicas[number]?.kept(index)
     }
 
+    /// A hash of the state that its copy's committed entries made.
+    package mutating func digest(of partition: PartitionID) -> UInt64? {
+        let number = Int(partition.rawValue)
+        guard number < replicas.count else { return nil }
+        return replicas[number]?.digest()
+    }
+
     /// What is asked for after each step.
     package mutating func state() -> (member: MemberNumber?, viewVersion: UInt64, nextDeadline: Tick) {
         (member, viewVersion, nextDeadline)
@@ -60,6 +67,8 @@ extension PartitionReplica {
             isInSync: role == .primary || role == .backup, isServing: isServing, hash: history.hash,
             violation: violation)
     }
+
+    fileprivate mutating func digest() -> UInt64 { stateDigest }
 
     fileprivate mutating func kept(_ index: UInt64) -> LogEntry? {
         index > log.start && index <= log.last ? log.entry(at: index) : nil

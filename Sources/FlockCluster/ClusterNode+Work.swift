@@ -213,7 +213,7 @@ extension ClusterNode {
                 return
             }
             let requests = runs.map { RequestRun(partition: partition, session: session, sequences: $0.sequences) }
-            stepDispatcher(Int(lane), .finished(host, runs: requests), out: &out)
+            if rules.returnsCredits { stepDispatcher(Int(lane), .finished(host, runs: requests), out: &out) }
             stepReplica(partition, .completed(session: session, runs: runs), out: &out)
             dispatcherIsDue = true
             for place in inquiries.indices where inquiries[place].partition == partition {
@@ -299,6 +299,19 @@ extension ClusterNode {
         for place in jobs.jobs.indices where jobs[place].requests.partition == partition { sendOutcomes(place) }
     }
 
+    /// The mutant of `Rules.agreesOnOwnership`: the next member in sync makes itself the primary.
+    private mutating func seize(from silent: MemberNumber, out: inout [NodeDirective]) {
+        for number in seats.indices {
+            guard var own = seats[number], own.primary == silent else { continue }
+            own.inSync.removeAll { $0 == silent }
+            guard own.inSync.first == member else { continue }
+            own.epoch += 1
+            own.primary = member
+            seats[number] = own
+            stepReplica(PartitionID(number), .seats(own, minimumInSync: 1), out: &out)
+        }
+    }
+
     // MARK: Time
 
     mutating func tickWork(out: inout [NodeDirective]) {
@@ -307,6 +320,7 @@ extension ClusterNode {
             links[place].tick(now: now)
             if let since = links[place].waitingSince, since + Self.stallTime <= now, !links[place].isStalled {
                 links[place].isStalled = true
+                if !rules.agreesOnOwnership { seize(from: links[place].peer, out: &out) }
                 let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
                 for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
                 dispatcherIsDue = true

@@ -50,6 +50,14 @@ package struct Rules: Sendable, Equatable {
     /// states of one version (C1).
     package var installsAgreedOnly = true
 
+    // MARK: The composed node
+
+    /// Seats are agreed on in views. Without: whoever cannot reach a primary takes its place, and two members commit in
+    /// one epoch.
+    package var agreesOnOwnership = true
+    /// What a host has answered may be sent to it again. Without: a dispatcher runs dry.
+    package var returnsCredits = true
+
     /// All of them: the protocol.
     package static let all = Rules()
 }

@@ -40,7 +40,9 @@ struct SimulateCommand: Sendable {
     }
 
     private func simulate(_ seed: UInt64) -> SimulationReport {
-        let simulation = Simulation(seed: seed, profile: options.profile)
+        let simulation =
+            options.mutant.map { Simulation(seed: seed, mutant: $0) }
+            ?? Simulation(seed: seed, profile: options.profile)
         if options.trace { simulation.trace = { print($0) } }
         if options.history { simulation.historySink = { print($0) } }
         return simulation.run()
@@ -49,5 +51,6 @@ struct SimulateCommand: Sendable {
     private func tell(_ report: SimulationReport) {
         for violation in report.violations.prefix(3) { print("seed \(report.seed): \(violation)") }
         print("  replay: make sim SEED=\(report.seed) NODES=\(options.profile.nodes) TRACE=1  (hash \(report.hash))")
+        fflush(nil)
     }
 }

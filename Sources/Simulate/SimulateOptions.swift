@@ -12,7 +12,10 @@ struct SimulateOptions: Sendable {
     var trace = false
     var history = false
     var jobs = 0
+    /// Whether the mutants are run too.
     var mutants = true
+    /// One mutant to be run alone.
+    var mutant: Mutant?
 
     init(_ arguments: some Sequence<String>) throws {
         for argument in arguments {
@@ -30,11 +33,17 @@ struct SimulateOptions: Sendable {
             case "PROFILE": try choose(value)
             case "TRACE": trace = value == "1"
             case "HISTORY": history = value == "1"
+            case "MUTANT":
+                guard let found = Mutant.all.first(where: { $0.name == value }) else {
+                    throw Problem(description: "\(argument): one of \(Mutant.all.map(\.name))")
+                }
+                mutant = found
+                profile = found.profile
             case "MUTANTS": mutants = value != "0"
             default: throw Problem(description: "\(argument): unknown; SEEDS=n SEED=s NODES=n JOBS=n TRACE=1")
             }
         }
-        profile.voters = profile.nodes >= 3 ? 3 : 1
+        if mutant == nil { profile.voters = profile.nodes >= 3 ? 3 : 1 }
     }
 
     private mutating func choose(_ name: String) throws {

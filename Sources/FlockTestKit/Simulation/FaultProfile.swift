@@ -63,6 +63,10 @@ package struct FaultProfile: Sendable {
     /// Nanoseconds for which an outcome is kept.
     package var timeToLive = 600 * Virtual.second
 
+    /// Whether the states of copies are compared, which costs more than all the rest.
+    package var comparesStates = false
+    /// How often, of 1,000 times that it could, a client closes a session and opens another.
+    package var closePerMille = 5
     /// The detector's and the register's.
     package var times = ControlTimes()
 

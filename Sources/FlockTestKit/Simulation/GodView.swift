@@ -24,6 +24,8 @@ struct GodView {
         var servesSince: UInt64?
         var epochAtCrash: UInt64 = 0
         var lastCommitAt: UInt64 = 0
+        /// The state after so many entries.
+        var digests: [UInt64: UInt64] = [:]
     }
 
     private var partitions: [Partition]
@@ -38,7 +40,10 @@ struct GodView {
     private(set) var serveGaps: [UInt64] = []
     private(set) var accepts: [UInt64] = []
 
-    init(nodes: Int, partitions count: Int) {
+    private let comparesStates: Bool
+
+    init(nodes: Int, partitions count: Int, comparesStates: Bool) {
+        self.comparesStates = comparesStates
         partitions = Array(repeating: Partition(), count: count)
         copies = Array(repeating: Array(repeating: Copy(), count: count), count: nodes)
         versions = Array(repeating: (0, 0), count: nodes)
@@ -161,6 +166,7 @@ struct GodView {
         if copies[place][number].run != processes[place].run {
             copies[place][number] = Copy(run: processes[place].run, committed: 0)
         }
+        if let text = mark.violation { violated(String(text.prefix { $0 != ":" && $0 != " " }), now, text) }
         let before = copies[place][number].committed
         guard mark.committed != before else { return }
         copies[place][number].committed = mark.committed
@@ -171,8 +177,22 @@ struct GodView {
             violated("P2", now, "n\(place) \(partition) went back from \(before) to \(mark.committed)")
             return
         }
+        if comparesStates { compare(partition, node, mark.committed, at: place, now: now) }
         for index in (before + 1)...mark.committed {
             committed(index, partition, node, mark, at: place, now: now, processes: processes)
+        }
+    }
+
+    /// Equal logs make equal states (P3).
+    private mutating func compare(
+        _ partition: PartitionID, _ node: RunningNode, _ index: UInt64, at place: Int, now: UInt64
+    ) {
+        guard let digest = node.digest(of: partition) else { return }
+        let number = Int(partition.rawValue)
+        if let known = partitions[number].digests[index] {
+            if known != digest { violated("P3", now, "n\(place) made another state of \(index) entries of \(partition)") }
+        } else {
+            partitions[number].digests[index] = digest
         }
     }
 

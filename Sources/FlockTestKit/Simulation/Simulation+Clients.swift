@@ -49,11 +49,25 @@ extension Simulation {
             call(
                 client, session, .open, .open(own.partition, pipeline: 0, own.secret, window: limits.sessionWindow))
         case .open:
+            if close(client, session) { return }
             retry(client, session)
             issue(client, session)
             attach(client, session)
             acknowledge(client, session)
         }
+    }
+
+    /// Ends a session that has nothing to wait for, sometimes.
+    private func close(_ client: Int, _ session: Int) -> Bool {
+        let own = clients[client].sessions[session]
+        guard isLoaded, own.pending.isEmpty, own.missing == 0, own.next > 0 else { return false }
+        guard clients[client].random.chance(profile.closePerMille) else { return false }
+        call(client, session, .ack, .close(own.partition, own.id, own.secret))
+        clients[client].generations[session] += 1
+        let secret = SessionSecret(clients[client].random.next(), clients[client].random.next())
+        clients[client].sessions[session] = ClientSession(
+            partition: own.partition, secret: secret, guess: own.guess, isLazy: own.isLazy)
+        return true
     }
 
     /// Sends the runs that were not accepted, all from the first one whose time has come: order matters.

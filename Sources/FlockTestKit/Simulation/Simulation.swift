@@ -78,7 +78,9 @@ package final class Simulation {
         let slots = profile.nodes + (profile.join > 0 ? 2 : 0)
         network = SimulatedNetwork(
             ends: slots + profile.clients, shortest: 200 * Virtual.microsecond, longest: 2 * Virtual.millisecond)
-        god = GodView(nodes: slots, partitions: profile.partitions)
+        god = GodView(
+            nodes: slots, partitions: profile.partitions,
+            comparesStates: profile.comparesStates || seed % 16 == 0)
         faults = FaultScheduler(random: random.split(), partitions: profile.partitions)
         report = SimulationReport(seed: seed)
         limits.outcomeTimeToLive = .nanoseconds(Int64(profile.timeToLive))
@@ -87,6 +89,11 @@ package final class Simulation {
         limits.sessionWindow = 512
         for place in 0..<slots { processes.append(makeProcess(place)) }
         for id in 0..<profile.clients { clients.append(makeClient(id)) }
+    }
+
+    /// A run of a mutant under its own faults.
+    package convenience init(seed: UInt64, mutant: Mutant) {
+        self.init(seed: seed, profile: mutant.profile, rules: mutant.rules)
     }
 
     private func makeProcess(_ place: Int) -> SimulatedProcess {
