@@ -54,6 +54,10 @@ extension ClusterNode {
             links.insert(link, at: links.firstIndex { $0.peer > other.number } ?? links.count)
             hostUp(other.number, out: &out)
         }
+        for other in view.members where other.phase == .leaving {
+            let id = HostID(rawValue: UInt64(other.number.rawValue))
+            for lane in dispatchers.indices { stepDispatcher(lane, .hostClosing(id), out: &out) }
+        }
         if !isHostItself {
             isHostItself = true
             hostUp(member, out: &out)

@@ -300,7 +300,7 @@ extension ClusterNode {
     }
 
     /// The mutant of `Rules.agreesOnOwnership`: the next member in sync makes itself the primary.
-    private mutating func seize(from silent: MemberNumber, out: inout [NodeDirective]) {
+    mutating func seize(from silent: MemberNumber, out: inout [NodeDirective]) {
         for number in seats.indices {
             guard var own = seats[number], own.primary == silent else { continue }
             own.inSync.removeAll { $0 == silent }
@@ -320,8 +320,7 @@ extension ClusterNode {
             links[place].tick(now: now)
             if let since = links[place].waitingSince, since + Self.stallTime <= now, !links[place].isStalled {
                 links[place].isStalled = true
-                if !rules.agreesOnOwnership { seize(from: links[place].peer, out: &out) }
-                let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
+                                let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
                 for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
                 dispatcherIsDue = true
             }

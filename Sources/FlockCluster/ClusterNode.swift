@@ -48,6 +48,9 @@ public struct ClusterNode: Sendable {
     var controlDirectives: [ControlDirective] = []
     var partitionDirectives: [PartitionDirective] = []
     var dispatcherDirectives: [DispatcherDirective] = []
+    /// It was told to go; and has said that only its seats keep it.
+    var isLeaving = false
+    var isDrained = false
     /// Partitions whose replica was given an event in this step, for whoever checks it.
     package var touched: [PartitionID] = []
 
@@ -81,13 +84,17 @@ public struct ClusterNode: Sendable {
         case .message(let from, let message): receive(message, from: from, out: &out)
         case .persisted(let token): stepControl(.persisted(token), out: &out)
         case .persistFailed: stepControl(.persistFailed, out: &out)
-        case .connectionReset(let node): stepControl(.connectionReset(node), out: &out)
+        case .connectionReset(let node):
+            if !rules.agreesOnOwnership, let peer = control.view?.member(on: node) { seize(from: peer.number, out: &out) }
+            stepControl(.connectionReset(node), out: &out)
         case .call(let connection, let number, let call):
             handle(call, connection: connection, number: number, out: &out)
         case .clientGone(let connection): clientGone(connection, out: &out)
         case .executed(let job, let outcomes, let failed, let returned):
             executed(job: job, outcomes: outcomes, failed: failed, returned: returned)
-        case .leave: stepControl(.leave, out: &out)
+        case .leave:
+            isLeaving = true
+            stepControl(.leave, out: &out)
         case .tick: tick(out: &out)
         }
         settle(out: &out)
@@ -148,7 +155,16 @@ public struct ClusterNode: Sendable {
                 workDeadline = min(workDeadline, links[place].resendAt)
             }
         }
+        drain(out: &out)
         nextDeadline = min(control.nextDeadline, replicaDeadline, workDeadline)
+    }
+
+    /// Says once that its stages and dispatchers are empty, after the view let others know that it leaves.
+    private mutating func drain(out: inout [NodeDirective]) {
+        guard isLeaving, !isDrained, let member, control.view?.member(member)?.phase == .leaving else { return }
+        guard jobs.jobs.isEmpty, dispatchers.allSatisfy({ $0.queuedItems == 0 && $0.sentItems == 0 }) else { return }
+        isDrained = true
+        stepControl(.drained, out: &out)
     }
 
     // MARK: Control

@@ -58,6 +58,7 @@ public struct Dispatcher: Sendable {
         case .revoke(let run): revoke(run, out: &out)
         case .hostLost(let id): hostLost(id, out: &out)
         case .hostAway(let id): hostAway(id)
+        case .hostClosing(let id): hosts.close(id)
         case .adopt(let run, let id): adopt(run, by: id)
         case .forget(let partition): forget(partition)
         case .tick: send(now: now, out: &out)

@@ -35,6 +35,8 @@ public enum DispatcherEvent: Sendable {
     case hostLost(HostID)
     /// A host cannot be reached now: what it held goes to others, which is no attempt. What it does finish counts.
     case hostAway(HostID)
+    /// A host leaves: it finishes what it has and gets nothing new.
+    case hostClosing(HostID)
     /// A host has the run already, from a dispatcher that is no more. Its sequences must not be held here.
     case adopt(OpenRun, HostID)
     /// Another node serves the partition from here on: its runs are nobody's business here.

@@ -37,11 +37,11 @@ extension PartitionReplica {
     // MARK: Commit
 
     /// Copies enough to accept anything (S6).
-    var isSufficient: Bool { seats.inSync.count >= minimumInSync }
+    var isSufficient: Bool { seats.inSync.count >= minimumInSync || !rules.refusesBelowMinimum }
 
     /// Commits what this replica, all in sync and the learners that were reported have.
     private mutating func advance(budget: inout ByteBudget, out: inout [PartitionDirective]) {
-        guard isSufficient || !rules.refusesBelowMinimum else { return }
+        guard isSufficient else { return }
         var index = isDurable && rules.syncsBeforeAck ? synced : log.last
         if rules.awaitsInSync {
             for peer in peers where peer.isInSync || (peer.isReported && rules.waitsForReportedLearner) {

@@ -18,7 +18,10 @@ extension PartitionReplica {
         guard new.epoch >= seats.epoch else { return }
         self.minimumInSync = minimumInSync
         isAlone = false
-        guard new.epoch > seats.epoch else { return }
+        guard new.epoch > seats.epoch else {
+            if !rules.bumpsEpochForLearners { changeLearners(new) }
+            return
+        }
         if role != .none && new.generation != seats.generation { leave(budget: &budget, out: &out) }
         let wasPrimary = role == .primary
         seats = new
@@ -37,6 +40,20 @@ extension PartitionReplica {
         }
     }
 
+    /// The mutant of `Rules.bumpsEpochForLearners`: others come and go within an epoch, and who comes again is taken
+    /// for the one that went.
+    private mutating func changeLearners(_ new: PartitionSeats) {
+        guard role == .primary else { return }
+        seats = new
+        former += peers.filter { !new.holds($0.member) }
+        peers.removeAll { !new.holds($0.member) }
+        for learner in new.learners where !peers.contains(where: { $0.member == learner }) {
+            let known = former.last { $0.member == learner }
+            peers.append(
+                known ?? ReplicationPeer(learner, isInSync: false, base: log.last, pause: times.resendMinimum))
+        }
+    }
+
     /// The primary that goes on in a new epoch keeps what it proposed and whom it has to answer: nobody else could have
     /// committed anything since, as that would have needed this member in sync.
     private mutating func lead(continuing: Bool, out: inout [PartitionDirective]) {
@@ -49,6 +66,7 @@ extension PartitionReplica {
             (proposedSession, proposedOpens) = (nextSession, 0)
         }
         peers = []
+        former = []
         for (place, other) in (seats.inSync + seats.learners).enumerated() where other != member {
             let known = before.first { $0.member == other }
             peers.append(

@@ -91,6 +91,8 @@ public struct PartitionReplica: Sendable {
     var epochIndex: UInt64 = 0
     var epochStart = Tick.zero
     var peers: [ReplicationPeer] = []
+    /// Only for the mutant of `Rules.bumpsEpochForLearners`.
+    var former: [ReplicationPeer] = []
     var peersDue = Tick.never
     var noticeDue = Tick.never
     // Backup: up to where the log is known to equal that of this epoch's primary; a snapshot that is arriving.

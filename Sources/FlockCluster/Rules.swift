@@ -50,6 +50,10 @@ package struct Rules: Sendable, Equatable {
     /// states of one version (C1).
     package var installsAgreedOnly = true
 
+    /// A change of learners is a new epoch too. Without: one that went and came back empty is taken for the one that
+    /// acknowledged.
+    package var bumpsEpochForLearners = true
+
     // MARK: The composed node
 
     /// Seats are agreed on in views. Without: whoever cannot reach a primary takes its place, and two members commit in

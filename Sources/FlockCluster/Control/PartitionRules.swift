@@ -51,7 +51,7 @@ struct PartitionRules {
                 settle(&seats, index, state)
             }
             if seats != state.partitions[index] {
-                seats.epoch = state.partitions[index].epoch + 1
+                bump(&seats, from: state.partitions[index])
                 state.partitions[index] = seats
                 isChanged[index] = true
             }
@@ -64,12 +64,18 @@ struct PartitionRules {
                 guard (seats.inSync.count < owners[index].count) == isShort else { continue }
                 approach(&seats, owners[index], state)
                 if seats != state.partitions[index] {
-                    seats.epoch += 1
+                    bump(&seats, from: state.partitions[index])
                     state.partitions[index] = seats
                     isChanged[index] = true
                 }
             }
         }
+    }
+
+    /// Whatever changes about a partition's seats, learners included, is a new epoch.
+    private func bump(_ seats: inout PartitionSeats, from old: PartitionSeats) {
+        let isForLearnersOnly = seats.primary == old.primary && seats.inSync == old.inSync
+        if rules.bumpsEpochForLearners || !isForLearnersOnly || old.epoch == 0 { seats.epoch = old.epoch + 1 }
     }
 
     /// A partition without content: everybody is in sync with nothing.

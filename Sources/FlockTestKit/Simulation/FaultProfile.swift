@@ -43,7 +43,10 @@ package struct FaultProfile: Sendable {
 
     /// The longest pause of a process.
     package var longestPause = 2500 * Virtual.millisecond
-    /// The longest time that a process stays down.
+    /// Copies of a partition that are destroyed beyond what is promised to be survived.
+    package var beyond = 0
+    /// The shortest and the longest time that a process stays down.
+    package var shortestDown = 100 * Virtual.millisecond
     package var longestDown = 3 * Virtual.second
     /// The longest time of a cut, of bad weather, of slowness.
     package var longestCut = 3 * Virtual.second
@@ -71,6 +74,11 @@ package struct FaultProfile: Sendable {
     package var times = ControlTimes()
 
     package init() {}
+
+    /// Nothing keeps a running process from answering: no cut, no pause, no weather.
+    var isConnected: Bool {
+        pause == 0 && cut == 0 && oneWayCut == 0 && isolation == 0 && badWeather == 0 && slow == 0
+    }
 
     /// Everything at once, as a fresh seed meets it.
     package static let all: FaultProfile = {

@@ -107,6 +107,7 @@ struct GodView {
         guard view.version > latestVersion else { return }
         let old = states[latestVersion]
         latestVersion = view.version
+        if let old, old.version + 1 == view.version { checkLeavers(old, view, now: now, processes: processes) }
         for number in partitions.indices where number < view.partitions.count {
             guard old == nil || old?.partitions[number] != view.partitions[number] else { continue }
             checkSeats(number, view, now: now, processes: processes)
@@ -122,6 +123,18 @@ struct GodView {
         if left.retired != right.retired { text += "retired \(left.retired.suffix(3)) and \(right.retired.suffix(3)); " }
         if left.nextMember != right.nextMember { text += "next \(left.nextMember) and \(right.nextMember)" }
         return text.isEmpty ? "something else" : text
+    }
+
+    /// Who leaves has handed over what it had (L5).
+    private mutating func checkLeavers(
+        _ old: ControlState, _ view: ControlState, now: UInt64, processes: [SimulatedProcess]
+    ) {
+        for member in old.members where member.phase == .leaving && view.member(member.number) == nil {
+            guard processes.contains(where: { $0.node?.member == member.number }) else { continue }
+            if let number = old.partitions.firstIndex(where: { $0.inSync.contains(member.number) }) {
+                violated("L5", now, "\(member.number) left with its copy of p\(number)")
+            }
+        }
     }
 
     /// Whoever is in sync in a new epoch has all that was committed before (P2).
@@ -166,7 +179,7 @@ struct GodView {
         if copies[place][number].run != processes[place].run {
             copies[place][number] = Copy(run: processes[place].run, committed: 0)
         }
-        if let text = mark.violation { violated(String(text.prefix { $0 != ":" && $0 != " " }), now, text) }
+        if let text = mark.violation { violated(Self.rule(text), now, text) }
         let before = copies[place][number].committed
         guard mark.committed != before else { return }
         copies[place][number].committed = mark.committed
@@ -181,6 +194,12 @@ struct GodView {
         for index in (before + 1)...mark.committed {
             committed(index, partition, node, mark, at: place, now: now, processes: processes)
         }
+    }
+
+    /// The invariant that the text of a broken one begins with; P3 if it names none.
+    private static func rule(_ text: String) -> String {
+        let first = String(text.prefix { $0 != ":" })
+        return ["P1", "P2", "P3", "S1", "S2", "S5", "S6", "R1"].contains(first) ? first : "P3"
     }
 
     /// Equal logs make equal states (P3).

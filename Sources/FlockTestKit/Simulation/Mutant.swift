@@ -41,8 +41,8 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.isolation = 1
         },
         Mutant("agreesOnOwnership", \.agreesOnOwnership, budget: 20, breaks: ["P1", "P2", "P3", "S2"]) {
-            $0.oneWayCut = 2
-            $0.cut = 2
+            $0.reset = 2
+            $0.oneWayCut = 1
         },
         Mutant("checksEpoch", \.checksEpoch, budget: 20, breaks: ["E1", "P1", "P2", "P3"]) {
             $0.pause = 2
@@ -69,11 +69,15 @@ package struct Mutant: Sendable, CustomStringConvertible {
         },
         Mutant("refusesBelowMinimum", \.refusesBelowMinimum, budget: 20, breaks: ["S6"]) {
             $0.crash = 2
-            $0.longestDown = 4 * Virtual.second
+            $0.beyond = 1
+            $0.nodes = 3
+            $0.shortestDown = Virtual.second
         },
         Mutant("servesAfterEpochEntry", \.servesAfterEpochEntry, budget: 40, breaks: ["S1", "S2", "S6", "P2"]) {
             $0.crash = 2
-            $0.isolation = 2
+            $0.resetPerMille = 1000
+            $0.thinkTime = 40 * Virtual.millisecond
+            $0.closePerMille = 100
         },
         Mutant("usesPartitionTime", \.usesPartitionTime, budget: 20, breaks: ["P3"]) {
             $0.crash = 1
@@ -85,33 +89,54 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.closePerMille = 100
         },
         Mutant("persistsPromise", \.persistsPromise, budget: 60, breaks: ["C1"]) {
-            $0.crash = 3
-            $0.pause = 1
-            $0.badWeather = 1
-            $0.nodes = 3
-            $0.longestDown = 300 * Virtual.millisecond
+            $0.nodes = 6
+            $0.partitions = 1
+            $0.clients = 1
+            $0.crash = 8
+            $0.badWeather = 3
+            $0.cut = 1
+            $0.shortestDown = Virtual.millisecond
+            $0.longestDown = 20 * Virtual.millisecond
+            $0.faultInterval = 40 * Virtual.millisecond
+            $0.longestCut = 800 * Virtual.millisecond
+            $0.times.proposerDelay = .milliseconds(1)
+            $0.times.roundTime = .milliseconds(400)
         },
         Mutant("installsAgreedOnly", \.installsAgreedOnly, budget: 20, breaks: ["C1"]) {
             $0.crash = 2
             $0.isolation = 2
         },
         Mutant("keepsMinimumInSync", \.keepsMinimumInSync, budget: 40, breaks: ["S1", "P2", "S6"]) {
+            $0.nodes = 4
+            $0.voters = 1
             $0.crash = 2
-            $0.isolation = 2
-            $0.pause = 2
+            $0.isolation = 3
+            $0.pause = 3
+            $0.faultInterval = 150 * Virtual.millisecond
         },
         Mutant("movesOneAtATime", \.movesOneAtATime, budget: 40, breaks: ["S1", "P2", "P3"]) {
             $0.crash = 2
             $0.join = 2
             $0.leave = 1
         },
-        Mutant("handsOverBeforeLeaving", \.handsOverBeforeLeaving, budget: 20, breaks: ["S1", "P2"]) {
+        Mutant("handsOverBeforeLeaving", \.handsOverBeforeLeaving, budget: 20, breaks: ["L5", "S1", "P2"]) {
             $0.leave = 2
-            $0.crash = 1
         },
-        Mutant("resetIsNotDeath", \.resetIsNotDeath, budget: 20, breaks: ["S1", "P2"]) {
+        Mutant("resetIsNotDeath", \.resetIsNotDeath, budget: 20, breaks: ["L4", "S1", "P2"]) {
             $0.reset = 2
-            $0.crash = 1
+        },
+        Mutant("bumpsEpochForLearners", \.bumpsEpochForLearners, budget: 60, breaks: ["P2", "P3"]) {
+            $0.isolation = 1
+            $0.crash = 2
+            $0.pause = 6
+            $0.slow = 2
+            $0.longestPause = 500 * Virtual.millisecond
+            $0.longestCut = 600 * Virtual.millisecond
+            $0.shortestDown = 10 * Virtual.millisecond
+            $0.longestDown = 100 * Virtual.millisecond
+            $0.faultInterval = 80 * Virtual.millisecond
+            $0.times.suspectAfterMinimum = .milliseconds(150)
+            $0.times.suspectAfterMaximum = .milliseconds(150)
         },
         Mutant("returnsCredits", \.returnsCredits, budget: 20, breaks: ["S1", "L2", "L3"]) {
             $0.burst = 1

@@ -97,12 +97,12 @@ extension Simulation {
         let disks = processes.map(\.disk)
         let member = processes[place].node?.member
         let exposed = member.map { faults.exposed($0, god, disks) } ?? []
-        let bearable = faults.bearable(god)
+        let bearable = faults.bearable(god) + profile.beyond
         guard exposed.allSatisfy({ faults.destroyed[$0] < bearable }) else { return }
         for number in exposed { faults.destroyed[number] += 1 }
         if let member { god.crashed(member, now: now) }
         report.crashes += 1
-        let down = faults.random.between(100 * Virtual.millisecond, profile.longestDown)
+        let down = faults.random.between(profile.shortestDown, profile.longestDown)
         stop(place, restartAfter: down)
         guard faults.random.chance(profile.resetPerMille) else { return }
         for peer in processes.indices where processes[peer].isUp { reset(peer, of: place) }
@@ -233,6 +233,9 @@ extension Simulation {
 
     /// L4: the members are the processes that run.
     private func checkMembers() {
+        for process in processes where process.isUp && process.isLeaving {
+            violated("L5", "\(process.name) wants to leave, and is not let go 5 s after all was healed")
+        }
         guard let latest = god.latest else { return violated("L4", "no view after all was healed") }
         let running = processes.compactMap { $0.node?.member?.rawValue }.sorted()
         let members = latest.members.map(\.number.rawValue).sorted()

@@ -272,6 +272,7 @@ package final class Simulation {
         case .evicted:
             report.evictions += 1
             trace?("\(now) n\(place) evicted")
+            if profile.isConnected { violated("L4", "n\(place) was evicted, though it ran and answered") }
             stop(place, restartAfter: 50 * Virtual.millisecond)
         case .left:
             trace?("\(now) n\(place) left")
