@@ -44,6 +44,18 @@ extension ClusterNode {
         return replicas[number]?.digest()
     }
 
+    /// Where its copy of a partition stands, for a person.
+    package func describe(_ partition: PartitionID) -> String {
+        guard let replica = replicas[Int(partition.rawValue)] else { return "-" }
+        let peers = replica.peers.map {
+            "\($0.member): acked \($0.acked) base \($0.base) sent \($0.sent) committed \($0.committed) told \($0.told) "
+                + "resend \($0.resendAt) reported \($0.isReported) transfer \($0.transfer?.received ?? -1)"
+        }
+        return "\(replica.role) serving \(replica.isServing) epoch \(replica.epoch) start \(replica.log.start) last "
+            + "\(replica.log.last) committed \(replica.log.committed) matched \(replica.matched) due "
+            + "\(replica.nextDeadline) now \(replica.local) peers \(peers)"
+    }
+
     /// What is asked for after each step.
     package mutating func state() -> (member: MemberNumber?, viewVersion: UInt64, nextDeadline: Tick) {
         (member, viewVersion, nextDeadline)

@@ -12,7 +12,7 @@ struct SimulateCommand: Sendable {
     /// Returns the exit code.
     func run() async -> Int32 {
         let first = options.first ?? UInt64.random(in: 0..<1_000_000_000_000)
-        let count = options.first != nil && options.seeds == 100 ? 1 : options.seeds
+        let count = options.seeds ?? (options.first == nil ? 100 : 1)
         print("seeds \(first) ..< \(first + UInt64(count)), \(options.profile.nodes) nodes")
         let began = ContinuousClock.now
         var sum = SimulationSum()

@@ -7,7 +7,7 @@ struct SimulateOptions: Sendable {
     struct Problem: Error, CustomStringConvertible { let description: String }
 
     var first: UInt64?
-    var seeds = 100
+    var seeds: Int?
     var profile = FaultProfile.all
     var trace = false
     var history = false

@@ -41,6 +41,8 @@ struct GodView {
     private(set) var accepts: [UInt64] = []
 
     private let comparesStates: Bool
+    /// Says what changes, if somebody wants to read it.
+    var trace: ((String) -> Void)?
 
     init(nodes: Int, partitions count: Int, comparesStates: Bool) {
         self.comparesStates = comparesStates
@@ -110,6 +112,7 @@ struct GodView {
         if let old, old.version + 1 == view.version { checkLeavers(old, view, now: now, processes: processes) }
         for number in partitions.indices where number < view.partitions.count {
             guard old == nil || old?.partitions[number] != view.partitions[number] else { continue }
+            trace?("\(now) v\(view.version) p\(number) \(view.partitions[number])")
             checkSeats(number, view, now: now, processes: processes)
         }
     }

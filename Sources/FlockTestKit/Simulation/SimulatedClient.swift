@@ -13,6 +13,8 @@ struct PendingRun {
     var deadline: Duration?
     /// When it is sent again.
     var retryAt: UInt64
+    /// It was sent and not answered.
+    var isUnderWay = false
     var isCancelled = false
 }
 
@@ -40,6 +42,7 @@ struct ClientSession {
     var attachedTo: Int?
     var heardAt: UInt64 = 0
     var openAt: UInt64 = 0
+    var isOpenUnderWay = false
     var issueAt: UInt64 = 0
     /// Acknowledges nothing: it comes back for its outcomes.
     var isLazy = false

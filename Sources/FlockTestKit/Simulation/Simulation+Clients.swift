@@ -37,14 +37,15 @@ extension Simulation {
         queue.push(.client(client, session: session), at: now + pause)
     }
 
-    private func act(_ client: Int, _ session: Int) {
+    func act(_ client: Int, _ session: Int) {
         switch clients[client].sessions[session].phase {
         case .closed, .opening:
             guard clients[client].sessions[session].openAt <= now, isLoaded else { return }
             let own = clients[client].sessions[session]
             clients[client].sessions[session].phase = .opening
             clients[client].sessions[session].openAt = now + Self.callTime
-            if own.phase == .opening { guessAgain(client, session) }
+            if own.phase == .opening && own.isOpenUnderWay { guessAgain(client, session) }
+            clients[client].sessions[session].isOpenUnderWay = true
             record(.invoke, .open, client, session)
             call(
                 client, session, .open, .open(own.partition, pipeline: 0, own.secret, window: limits.sessionWindow))
@@ -73,12 +74,14 @@ extension Simulation {
     /// Sends the runs that were not accepted, all from the first one whose time has come: order matters.
     private func retry(_ client: Int, _ session: Int) {
         guard let first = clients[client].sessions[session].pending.first, first.retryAt <= now else { return }
-        if first.retryAt != 0 { guessAgain(client, session) }
+        // No answer in time: perhaps another node knows.
+        if first.isUnderWay { guessAgain(client, session) }
         for index in clients[client].sessions[session].pending.indices { submit(client, session, index) }
     }
 
     private func submit(_ client: Int, _ session: Int, _ index: Int) {
         clients[client].sessions[session].pending[index].retryAt = now + Self.callTime
+        clients[client].sessions[session].pending[index].isUnderWay = true
         let own = clients[client].sessions[session]
         let run = own.pending[index]
         let sequences = SequenceRun(first: run.first, count: run.payloads.count)
@@ -178,21 +181,27 @@ extension Simulation {
         let session = call.session
         if elsewhere && clients[client].sessions[session].guess == call.node { guessAgain(client, session) }
         switch call.kind {
-        case .open: clients[client].sessions[session].openAt = now + pause
+        case .open:
+            clients[client].sessions[session].openAt = now + pause
+            clients[client].sessions[session].isOpenUnderWay = false
         case .submit, .cancel:
             guard let index = clients[client].sessions[session].pending.firstIndex(where: { $0.first == call.first })
             else { return }
             clients[client].sessions[session].pending[index].retryAt = now + pause
-            if index == 0 { clients[client].sessions[session].pending[0].retryAt = now + pause }
+            clients[client].sessions[session].pending[index].isUnderWay = false
+            guard index == 0 else { return }
         case .attach: clients[client].sessions[session].attachedTo = nil
-        case .ack: break
+        case .ack: return
         }
+        queue.push(.nudge(client, session: session), at: now + pause)
     }
 
     func answered(_ client: Int, from node: Int, _ number: UInt64, _ answer: ClientAnswer) {
         guard let call = clients[client].call(number) else { return }
         clients[client].forget(number)
         let session = call.session
+        if let trace, isHealed, case .refused(_, let error) = answer { trace("\(now) c\(client) n\(node): \(error)") }
+        if let trace, isHealed, case .failed(let error) = answer { trace("\(now) c\(client) n\(node): \(error)") }
         switch answer {
         case .opened(let id):
             guard clients[client].sessions[session].phase == .opening else { return }
@@ -223,7 +232,6 @@ extension Simulation {
             guard let owner = processes.firstIndex(where: { $0.name == name }) else { return }
             clients[client].sessions[session].guess = owner
             again(client, call, after: 5 * Virtual.millisecond, elsewhere: false)
-            act(client, session)
         case .unavailable:
             again(client, call, after: 30 * Virtual.millisecond, elsewhere: clients[client].random.chance(300))
         }

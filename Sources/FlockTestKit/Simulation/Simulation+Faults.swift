@@ -211,6 +211,12 @@ extension Simulation {
             guard let node = process.node else { continue }
             trace("  n\(place) \(node.member?.description ?? "-") view \(node.viewVersion) \(node.work)")
         }
+        for number in 0..<profile.partitions {
+            for process in processes {
+                guard let node = process.node, node.mark(of: PartitionID(number)) != nil else { continue }
+                trace("  p\(number) \(process.name) \(node.core.describe(PartitionID(number)))")
+            }
+        }
         guard let latest = god.latest else { return }
         for (number, seats) in latest.partitions.enumerated() { trace("  p\(number) \(seats)") }
     }

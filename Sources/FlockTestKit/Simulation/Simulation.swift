@@ -18,6 +18,7 @@ enum SimulationEvent {
     case push(client: Int, from: Int, PartitionID, SessionID, [OutcomeRun])
     case refused(client: Int, number: UInt64)
     case client(Int, session: Int)
+    case nudge(Int, session: Int)
     case fault(FaultEvent)
 }
 
@@ -54,7 +55,9 @@ package final class Simulation {
     var hash = EventHash()
     package internal(set) var report: SimulationReport
     /// Says what happens, if somebody wants to read it.
-    package var trace: ((String) -> Void)?
+    package var trace: ((String) -> Void)? {
+        didSet { god.trace = trace }
+    }
     /// Gets every line of every client.
     package var historySink: ((HistoryLine) -> Void)?
     var limits = Limits()
@@ -197,6 +200,7 @@ package final class Simulation {
             pushed(client, from: from, partition, session, runs)
         case .refused(let client, let number): refused(client, number)
         case .client(let client, let session): wakeClient(client, session)
+        case .nudge(let client, let session): act(client, session)
         case .fault(let fault): handle(fault)
         }
     }
@@ -268,7 +272,7 @@ package final class Simulation {
             queue.push(
                 .executed(place, run: run, job: job, open, dies: dies), at: now + time + network.slowness[place])
         case .revoke: break
-        case .admitted: break
+        case .admitted(let member): trace?("\(now) n\(place) is \(member)")
         case .evicted:
             report.evictions += 1
             trace?("\(now) n\(place) evicted")
