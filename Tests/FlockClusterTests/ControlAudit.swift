@@ -116,6 +116,9 @@ extension ControlWorld {
         guard view.members.map(\.node).sorted() == up.map(Self.name).sorted(),
             view.members.allSatisfy({ !$0.isSuspected })
         else { return false }
+        guard up.allSatisfy({ processes[$0].node.member == view.member(on: Self.name($0))?.number }) else {
+            return false
+        }
         return view.partitions.allSatisfy { seats in
             seats.primary != nil && seats.learners.isEmpty
                 && seats.inSync.count == min(view.replicationFactor, view.members.count)
