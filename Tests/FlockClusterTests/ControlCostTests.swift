@@ -10,6 +10,7 @@ struct ControlCostTests {
     /// Control bytes a second, sent and received, of a voter and of a node that is none.
     static func rest(nodes: Int) -> (voter: Int, other: Int) {
         var world = ControlTests.settled(nodes: nodes, voters: 3)
+        world.run(for: 1000)
         world.bytes = Array(repeating: 0, count: nodes)
         world.received = Array(repeating: 0, count: nodes)
         let version = world.audit.last?.version
