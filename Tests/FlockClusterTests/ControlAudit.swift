@@ -150,7 +150,6 @@ extension ControlWorld {
         }
         let open = view?.partitions.indices.filter { view?.partitions[$0].learners.isEmpty == false } ?? []
         let short = view?.partitions.filter { $0.primary == nil || $0.inSync.count < view?.replicationFactor ?? 0 }
-        return
         let voters = "voters \(view?.voters ?? []) \(view?.nextVoters ?? []) v\(view?.version ?? 0)"
         return "\(voters) \(members) \(running) learning \(open) short \(short?.prefix(2) ?? [])"
     }
