@@ -116,6 +116,9 @@ extension ControlWorld {
         guard view.members.map(\.node).sorted() == up.map(Self.name).sorted(),
             view.members.allSatisfy({ !$0.isSuspected })
         else { return false }
+        guard up.allSatisfy({ processes[$0].node.member == view.member(on: Self.name($0))?.number }) else {
+            return false
+        }
         return view.partitions.allSatisfy { seats in
             seats.primary != nil && seats.learners.isEmpty
                 && seats.inSync.count == min(view.replicationFactor, view.members.count)
@@ -147,7 +150,7 @@ extension ControlWorld {
         }
         let open = view?.partitions.indices.filter { view?.partitions[$0].learners.isEmpty == false } ?? []
         let short = view?.partitions.filter { $0.primary == nil || $0.inSync.count < view?.replicationFactor ?? 0 }
-        return
-            "voters \(view?.voters ?? []) \(view?.nextVoters ?? []) v\(view?.version ?? 0) \(members) \(running) learning \(open) short \(short?.prefix(2) ?? [])"
+        let voters = "voters \(view?.voters ?? []) \(view?.nextVoters ?? []) v\(view?.version ?? 0)"
+        return "\(voters) \(members) \(running) learning \(open) short \(short?.prefix(2) ?? [])"
     }
 }

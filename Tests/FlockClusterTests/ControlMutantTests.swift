@@ -16,8 +16,8 @@ struct ControlMutantTests {
 
     /// Voters that crash and come back at once, so that a forgotten promise is asked for again.
     static let restarts = Chaos(
-        crash: 6, restart: 8, pause: 2, split: 0, cutOne: 0, mend: 0, reset: 0, leave: 0, replaceVoter: 0,
-        pauses: 5...60, voters: [3], events: 60...90)
+        crash: 0, restart: 0, pause: 0, split: 0, cutOne: 0, mend: 0, reset: 0, leave: 0, replaceVoter: 0, bounce: 1,
+        pauses: 20...150, voters: [3], events: 60...90, delays: [100, 200], others: 0)
 
     static let mutants = [
         Mutant(testDescription: "promises in memory", budget: 200, chaos: restarts) { $0.persistsPromise = false },

@@ -56,8 +56,9 @@ struct ControlWorld {
     var bytes: [Int]?
     /// By receiver.
     var received: [Int] = []
-    var largest: [String: Int] = [:]
     var respawns = true
+    /// Partitions that some process was told were lost.
+    var lost: Set<PartitionID> = []
 
     static func name(_ index: Int) -> NodeID { NodeID("node-\(index)") }
 
@@ -244,7 +245,8 @@ struct ControlWorld {
             audit.living = living
             audit.installed(view, &problems)
             learn(index, view, changed)
-        case .admitted, .lost: break
+        case .admitted: break
+        case .lost(let partitions): lost.formUnion(partitions)
         case .evicted:
             processes[index].isEvicted = true
             if respawns {

@@ -22,9 +22,10 @@ extension ControlMessage {
     /// The message in bytes.
     public func write(to writer: inout ByteWriter) {
         switch self {
-        case .join(let candidate, let have):
+        case .join(let candidate, let replaced, let have):
             writer.write(Kind.join.rawValue)
             candidate.write(to: &writer)
+            writer.writeVarint(UInt64(replaced?.rawValue ?? 0))
             writer.writeVarint(have)
         case .probe(let sequence, let to, let version, let suspects):
             writer.write(Kind.probe.rawValue)
@@ -109,7 +110,9 @@ extension ControlMessage {
         let raw: UInt8 = try reader.read()
         guard let kind = Kind(rawValue: raw) else { throw .malformed("control message \(raw)") }
         switch kind {
-        case .join: self = .join(try Candidate(from: &reader), have: try reader.readVarint())
+        case .join:
+            self = .join(
+                try Candidate(from: &reader), replaces: try reader.readNumber(), have: try reader.readVarint())
         case .probe:
             self = .probe(
                 sequence: try reader.read(), to: try MemberNumber(from: &reader), version: try reader.readVarint(),

@@ -2,8 +2,10 @@
 
 /// What control sends between processes. Any message may be lost, doubled or late.
 public enum ControlMessage: Sendable, Equatable {
-    /// Admit me. To voters, repeated until a view has it; `have` is the version that the process has installed.
-    indirect case join(Candidate, have: UInt64)
+    /// Admit me, in place of that member if my node has one: who knows of another, or of none, asks in vain, so that a
+    /// late request of an earlier process never replaces a living one. To voters, repeated until a view has it; `have`
+    /// is the version that the process has installed.
+    indirect case join(Candidate, replaces: MemberNumber?, have: UInt64)
     /// Are you there? To the process of that number; voters tell other voters whom they suspect.
     case probe(sequence: UInt32, to: MemberNumber, version: UInt64, suspects: [MemberNumber])
     /// I am: the answer to the probe of that sequence.

@@ -32,7 +32,8 @@ extension ControlNode {
             detector.answer(number, sequence: sequence, now: now)
             if detector.hasNews { arm(now) }
             hint(version, from: node, now, &out)
-        case .join(let candidate, let have): join(candidate, have: have, now, &out)
+        case .join(let candidate, let replaced, let have):
+            join(.init(candidate: candidate, replaces: replaced), have: have, now, &out)
         case .look(let number):
             guard isVoter else { return }
             _ = detector.look(at: number, now: now, version: view?.version ?? 0, out: &out)
@@ -103,15 +104,13 @@ extension ControlNode {
 
     /// Anybody tells a newcomer what is agreed, voters also remember that it asks.
     private mutating func join(
-        _ candidate: Candidate, have: UInt64, _ now: Tick, _ out: inout [ControlDirective]
+        _ join: ControlReasons.Join, have: UInt64, _ now: Tick, _ out: inout [ControlDirective]
     ) {
-        if candidate.node != own, let news = news(since: have) { send(candidate.node, news, &out) }
+        let node = join.candidate.node
+        if node != own, let news = news(since: have) { send(node, news, &out) }
         guard isVoter else { return }
-        if let view {
-            if view.member(on: candidate.node)?.incarnation == candidate.incarnation { return }
-            if view.isRetired(candidate.node, incarnation: candidate.incarnation) { return }
-        }
-        if pending.join(candidate, now: now) || proposeAt == .never { arm(now) }
+        if let view, !join.isOpen(in: view) { return }
+        if pending.join(join, now: now) || proposeAt == .never { arm(now) }
     }
 
     // MARK: Sending what has no effect yet
@@ -134,7 +133,9 @@ extension ControlNode {
                 isWaiting = true
             }
         } else {
-            sendToVoters(.join(configuration.candidate, have: view?.version ?? 0), &out)
+            let replaced = view?.member(on: own)?.number
+            let have = view?.version ?? 0
+            sendToVoters(.join(configuration.candidate, replaces: replaced, have: have), &out)
             isWaiting = true
         }
         if isWaiting { outgoing.resendAt = now + times.resendInterval }

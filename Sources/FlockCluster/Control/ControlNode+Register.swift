@@ -36,14 +36,13 @@ extension ControlNode {
         var reasons = ControlReasons()
         pending.fill(&reasons)
         detector.fill(&reasons, now: now)
-        // A late word of an earlier process must not replace a living one: while it answers, nobody does.
-        reasons.joins.removeAll { candidate in
-            guard let member = view?.member(on: candidate.node) else { return false }
+        // Two processes that claim one node: the one that is a member stays as long as it answers.
+        reasons.joins.removeAll { join in
+            guard let member = view?.member(on: join.candidate.node) else { return false }
             return detector.isAnswering(member.number, now: now)
         }
         if !rules.resetIsNotDeath {
             reasons.resets = outgoing.resets
-            outgoing.resets = []
         }
         // Nobody watches a single voter; former ones may have suspected it.
         if let member, electorate.all == [own], view?.member(member)?.isSuspected == true {
@@ -102,8 +101,9 @@ extension ControlNode {
         guard let record = acceptor?.record else { return }
         guard proposer.promise(from: node, ballot, accepted: accepted, state: state, known: record) else { return }
         guard let read = proposer.read else {
-            guard configuration.isBootstrap else { return proposer.end() }
-            let first = function.first(configuration, reasons(now))
+            guard configuration.isBootstrap, let first = function.first(configuration, reasons(now)) else {
+                return proposer.end()
+            }
             return propose(first, delta: nil, &out)
         }
         let found = Electorate(read)

@@ -110,6 +110,7 @@ extension ControlNode {
             if !lost.isEmpty { out.append(.lost(lost)) }
         }
         outgoing.prune(state)
+        outgoing.resets = []
         enrol(now, &out)
         guard isVoter, !isOut else {
             detector.stop()
@@ -144,6 +145,8 @@ extension ControlNode {
         } else if state.isRetired(own, incarnation: candidate.incarnation) {
             isOut = true
             out.append(.evicted)
+        } else {
+            outgoing.resendAt = .zero  // It may be a member in place of an earlier process, which it now can name.
         }
     }
 }

@@ -8,7 +8,7 @@ import FlockWire
 /// All reasons that one proposer has, each list in a fixed order.
 struct ControlReasons: Sendable, Equatable {
     /// Processes that ask to be admitted.
-    var joins: [Candidate] = []
+    var joins: [Join] = []
     /// Members that a majority of the voters cannot reach.
     var suspected: [MemberNumber] = []
     /// Members that are suspected in the state and answer again.
@@ -30,6 +30,12 @@ struct ControlReasons: Sendable, Equatable {
     /// Members whose record as coming voters is on their disk.
     var enrolled: [MemberNumber] = []
 
+    /// A request to be admitted, in place of the member that the process knew of.
+    struct Join: Sendable, Equatable {
+        var candidate: Candidate
+        var replaces: MemberNumber?
+    }
+
     /// A report and who sent it.
     struct Report: Sendable, Equatable {
         var report: PartitionReport
@@ -50,7 +56,7 @@ struct PendingReasons: Sendable {
         var until: Tick
     }
 
-    private var joins: [Kept<Candidate>] = []
+    private var joins: [Kept<ControlReasons.Join>] = []
     private var leaves: [Kept<(member: MemberNumber, isDrained: Bool)>] = []
     private var enrolled: [Kept<MemberNumber>] = []
     private var reports: [Kept<ControlReasons.Report>] = []
@@ -64,8 +70,8 @@ struct PendingReasons: Sendable {
     var isEmpty: Bool { joins.isEmpty && leaves.isEmpty && enrolled.isEmpty && reports.isEmpty && commands.isEmpty }
 
     /// Keeps a reason. False if it was known.
-    mutating func join(_ candidate: Candidate, now: Tick) -> Bool {
-        keep(candidate, in: \.joins, now) { $0.node == $1.node && $0.incarnation == $1.incarnation }
+    mutating func join(_ join: ControlReasons.Join, now: Tick) -> Bool {
+        keep(join, in: \.joins, now) { $0 == $1 }
     }
 
     mutating func leave(_ member: MemberNumber, isDrained: Bool, now: Tick) -> Bool {
@@ -109,8 +115,7 @@ struct PendingReasons: Sendable {
         commands.removeAll { $0.until < now }
         guard let view else { return }
         joins.removeAll { kept in
-            view.members.contains { $0.node == kept.value.node && $0.incarnation == kept.value.incarnation }
-                || view.isRetired(kept.value.node, incarnation: kept.value.incarnation)
+            !kept.value.isOpen(in: view)
         }
         leaves.removeAll { kept in
             guard let member = view.member(kept.value.member) else { return true }
@@ -130,6 +135,15 @@ struct PendingReasons: Sendable {
         reasons.enrolled = enrolled.map(\.value)
         reasons.reports = reports.map(\.value)
         reasons.commands = commands.map(\.value)
+    }
+}
+
+extension ControlReasons.Join {
+    /// Whether the process is none that is or was a member, and knows whom it replaces.
+    func isOpen(in view: ControlState) -> Bool {
+        view.member(on: candidate.node)?.number == replaces
+            && !view.members.contains { $0.node == candidate.node && $0.incarnation == candidate.incarnation }
+            && !view.isRetired(candidate.node, incarnation: candidate.incarnation)
     }
 }
 

@@ -19,8 +19,8 @@ struct ControlRules: Sendable {
         movesPerMember = times.movesPerMember
     }
 
-    /// The first state of a cluster, with those that asked to be admitted.
-    mutating func first(_ configuration: ControlConfiguration, _ reasons: ControlReasons) -> ControlState {
+    /// The first state of a cluster, with those that asked to be admitted; nil if nobody did.
+    mutating func first(_ configuration: ControlConfiguration, _ reasons: ControlReasons) -> ControlState? {
         let empty = ControlState(
             version: 0, clusterID: configuration.clusterID, minimumProtocol: 1, replicationFactor: 1,
             minimumInSync: 1, isDurable: configuration.isDurable, voters: configuration.voters, nextVoters: nil,
@@ -28,7 +28,7 @@ struct ControlRules: Sendable {
             partitions: Array(
                 repeating: PartitionSeats(epoch: 0, primary: nil, inSync: []), count: configuration.partitions),
             isReplicationSet: false, commands: [], deployments: [])
-        return next(empty, reasons, isAgreed: true) ?? empty
+        return next(empty, reasons, isAgreed: true)
     }
 
     /// The state that the reasons, and `state` itself, call for; nil if it may stay as it is. `isAgreed`: `state` is
@@ -77,11 +77,10 @@ struct ControlRules: Sendable {
             if !state.partitions.contains(where: { $0.inSync.contains(number) }) { gone.append(number) }
         }
         var admitted: [(Candidate, replaced: Member?)] = []
-        for candidate in reasons.joins {
+        for join in reasons.joins where join.isOpen(in: state) {
+            let candidate = join.candidate
             let old = state.member(on: candidate.node)
-            if old?.incarnation == candidate.incarnation { continue }
             if candidate.protocolVersion < state.minimumProtocol { continue }
-            if state.isRetired(candidate.node, incarnation: candidate.incarnation) { continue }
             if admitted.contains(where: { $0.0.node == candidate.node }) { continue }
             admitted.append((candidate, old))
             if let old { gone.append(old.number) }

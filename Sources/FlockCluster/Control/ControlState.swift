@@ -88,7 +88,8 @@ public struct ControlState: Sendable, Equatable {
     }
 }
 
-/// A voter is exchanged for another in three views. The first names the coming one, which then begins an empty record on
+/// A voter is exchanged for another in three views. The first names the coming one, which then begins an empty record
+/// on
 /// its disk and says so. From the second on, majorities of the old and of the new voters are needed: nobody who knows
 /// only one set can miss what the other decides. The third, only made from an agreed second, has the new voters alone.
 public struct VoterExchange: Sendable, Hashable {
