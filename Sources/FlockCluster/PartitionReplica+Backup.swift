@@ -129,19 +129,7 @@ extension PartitionReplica {
         for local in log.takeLocals() { giveUp(local, budget: &budget, out: &out) }
         let subscribers = takeSubscribers()
         clear(budget: &budget, out: &out)
-        log = PartitionLog(
-            epoch: seats.epoch, after: head.index, entryEpoch: head.entryEpoch, time: head.time)
-        nextSession = head.nextSession
-        history.clear(to: head.hash)
-        for snapshot in parts.lazy.flatMap(\.sessions) {
-            if sessions.slot(of: snapshot.id) == nil {
-                sessions.insert(Session(snapshot, reserve: limits.reservedResultBytes, now: head.time))
-            }
-            guard let slot = sessions.slot(of: snapshot.id) else { continue }
-            let before = sessions[slot].openItems
-            sessions[slot].restore(snapshot.entries, budget: &budget)
-            openItems += sessions[slot].openItems - before
-        }
+        adopt(parts, budget: &budget)
         for (session, subscriber) in subscribers {
             guard let slot = sessions.slot(of: session) else {
                 out.append(.sessionClosed(session))

@@ -19,7 +19,7 @@ extension PartitionReplica {
         self.minimumInSync = minimumInSync
         isAlone = false
         guard new.epoch > seats.epoch else { return }
-        if role != .none && new.generation != seats.generation { leave(budget: &budget, out: &out) }
+        if (role != .none || log.last > 0) && new.generation != seats.generation { leave(budget: &budget, out: &out) }
         let wasPrimary = role == .primary
         seats = new
         log.epoch = new.epoch
