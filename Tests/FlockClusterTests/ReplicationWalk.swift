@@ -456,7 +456,7 @@ struct ReplicationWalkTests {
 
     @Test(
         "replicas agree, and keep what they accepted, whatever the network, crashes and views do",
-        arguments: 1...24 as ClosedRange<UInt64>)
+        arguments: 1...12 as ClosedRange<UInt64>)
     func walk(seed: UInt64) {
         let walk = run(seed)
         #expect(walk.failure == nil, "seed \(seed)")
