@@ -464,6 +464,11 @@ struct ReplicationWalkTests {
         print("replication walk \(seed): \(walk.summary)")
     }
 
+    @Test(
+        "a late part of an earlier snapshot does not undo what came of the next",
+        arguments: [15_765_295_795_600_917_904])
+    func pinned(seed: UInt64) { #expect(run(seed).failure == nil) }
+
     @Test("seeds that nobody tried before do as well")
     func freshSeeds() {
         for _ in 0..<4 {
