@@ -20,8 +20,8 @@ FILTER   ?=
 CASES    ?= ../shared/cases
 
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources
-# A target whose tests run in release too: one remote call of every distributed method (see CONTRIBUTING.md).
-RELEASE_TESTS ?= FlockActorsTests|MethodCallTests
+# Tests that run in release too: one remote call of every distributed method (see CONTRIBUTING.md), and speed.
+RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|PartitionSpeedTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"

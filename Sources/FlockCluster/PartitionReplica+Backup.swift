@@ -106,12 +106,14 @@ extension PartitionReplica {
         let isKnown = part.index <= log.committed || log.epoch(at: part.index) == part.entryEpoch
         if isKnown {
             // It is here already: the log goes on from it, and keeps what comes after it.
-            arriving = []
+            if let index = arriving.first?.index, index <= part.index { arriving = [] }
             matched = max(matched, part.index)
             if part.index > log.committed { commit(through: part.index, budget: &budget, out: &out) }
             out.append(.send(primary, .received(epoch: seats.epoch, index: part.index, parts: part.count)))
             return acknowledge(to: primary, out: &out)
         }
+        // A part of an earlier snapshot that was overtaken must not undo what came of this one.
+        if let index = arriving.first?.index, index > part.index { return }
         if arriving.first?.index != part.index { arriving = [] }
         if part.number == arriving.count { arriving.append(part) }
         let parts = arriving.count
@@ -129,19 +131,7 @@ extension PartitionReplica {
         for local in log.takeLocals() { giveUp(local, budget: &budget, out: &out) }
         let subscribers = takeSubscribers()
         clear(budget: &budget, out: &out)
-        log = PartitionLog(
-            epoch: seats.epoch, after: head.index, entryEpoch: head.entryEpoch, time: head.time)
-        nextSession = head.nextSession
-        history.clear(to: head.hash)
-        for snapshot in parts.lazy.flatMap(\.sessions) {
-            if sessions.slot(of: snapshot.id) == nil {
-                sessions.insert(Session(snapshot, reserve: limits.reservedResultBytes, now: head.time))
-            }
-            guard let slot = sessions.slot(of: snapshot.id) else { continue }
-            let before = sessions[slot].openItems
-            sessions[slot].restore(snapshot.entries, budget: &budget)
-            openItems += sessions[slot].openItems - before
-        }
+        adopt(parts, budget: &budget)
         for (session, subscriber) in subscribers {
             guard let slot = sessions.slot(of: session) else {
                 out.append(.sessionClosed(session))

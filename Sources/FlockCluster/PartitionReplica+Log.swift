@@ -169,8 +169,12 @@ extension PartitionReplica {
         if isAlone || run.sequences.first >= next {
             return settle(run, slot: slot, time: time, revokes: revokes, budget: &budget, out: &out)
         }
-        var open: [SequenceRun] = []
+        var open = takeScratch()
         sessions[slot].appendOpen(in: run.sequences, to: &open)
+        if open.count == 1 && open[0] == run.sequences {
+            scratch = open
+            return settle(run, slot: slot, time: time, revokes: revokes, budget: &budget, out: &out)
+        }
         var fresh = 0
         for part in open {
             fresh += part.count
@@ -183,6 +187,7 @@ extension PartitionReplica {
         if fresh < run.sequences.count && !(rules.dedupsOutcomes && rules.dedupsAfterPrimaryChange) {
             answerTwice(run, except: open, slot: slot, out: &out)
         }
+        scratch = open
     }
 
     /// What a replica without the rules of the first outcome would do.

@@ -15,7 +15,7 @@ extension PartitionReplica {
         peersDue = .never
         for place in peers.indices {
             feed(place, out: &out)
-            peersDue = min(peersDue, peers[place].resendAt)
+            peersDue = min(peersDue, peers[place].arm(now: local))
         }
         isAlone =
             isServing && peers.isEmpty && !isDurable && history.limit == 0 && isSufficient && log.applied == log.last
@@ -74,7 +74,6 @@ extension PartitionReplica {
             let entries = log.entries(after: peers[place].sent, bytes: limits.replicationMessageBytes)
             send(entries, to: place, out: &out)
         }
-        arm(place)
     }
 
     private mutating func send(_ entries: [LogEntry], to place: Int, out: inout [PartitionDirective]) {
@@ -88,17 +87,6 @@ extension PartitionReplica {
         out.append(.send(peers[place].member, .append(message)))
         peers[place].sent += UInt64(entries.count)
         peers[place].told = log.committed
-    }
-
-    /// Sets the timer if something was not acknowledged, and stops it if nothing is.
-    private mutating func arm(_ place: Int) {
-        let peer = peers[place]
-        let isOutstanding = peer.acked < peer.sent || peer.committed < peer.told || peer.transfer != nil
-        if !isOutstanding {
-            peers[place].resendAt = .never
-        } else if peer.resendAt == .never {
-            peers[place].resendAt = local + peer.pause
-        }
     }
 
     /// Something new was heard of that replica: the next pause is short again.
@@ -221,7 +209,6 @@ extension PartitionReplica {
             transfer.sent += 1
         }
         peers[place].transfer = transfer
-        arm(place)
     }
 
     mutating func received(parts: Int, at index: UInt64, by other: MemberNumber) {

@@ -22,7 +22,7 @@ extension PartitionReplica {
             if !rules.bumpsEpochForLearners { changeLearners(new) }
             return
         }
-        if role != .none && new.generation != seats.generation { leave(budget: &budget, out: &out) }
+        if (role != .none || log.last > 0) && new.generation != seats.generation { leave(budget: &budget, out: &out) }
         let wasPrimary = role == .primary
         seats = new
         log.epoch = new.epoch

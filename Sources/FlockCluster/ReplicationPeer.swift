@@ -37,6 +37,16 @@ struct ReplicationPeer: Sendable {
         self.pause = pause
     }
 
+    /// Sets the timer if something was not acknowledged, and stops it if nothing is. Returns when it is due.
+    mutating func arm(now: Tick) -> Tick {
+        if acked >= sent && committed >= told && transfer == nil {
+            resendAt = .never
+        } else if resendAt == .never {
+            resendAt = now + pause
+        }
+        return resendAt
+    }
+
     /// Entries up to here it will not need again.
     var floor: UInt64 { max(committed, transfer?.index ?? 0) }
 }

@@ -102,8 +102,11 @@ struct Session: Sendable {
     /// All sequences that are held.
     var held: SequenceRun { SequenceRun(first: base, count: Int(next - base)) }
 
+    // Where a method is `mutating` and changes nothing, that is so that it works in place: reading through a subscript
+    // would copy the whole value first, with a retain for each reference in it.
+
     /// When this session needs a tick, given how long an idle one is kept.
-    func wake(idleTime: UInt64) -> Tick {
+    mutating func wake(idleTime: UInt64) -> Tick {
         min(
             openItems > 0 ? earliestDeadline : .never, unreadBytes > 0 || !entries.isEmpty ? earliestExpiry : .never,
             idleEnd(idleTime))
@@ -135,11 +138,11 @@ struct Session: Sendable {
     }
 
     /// Appends the open parts of `run`.
-    func appendOpen(in run: SequenceRun, to runs: inout [SequenceRun]) {
+    mutating func appendOpen(in run: SequenceRun, to runs: inout [SequenceRun]) {
         guard let part = clip(run) else { return }
         var index = index(of: part.first)
         while index < entries.count && entries[index].sequences.first < part.end {
-            entries[index].appendOpen(in: part, to: &runs)
+            entries[index].appendOpenInPlace(in: part, to: &runs)
             index += 1
         }
     }

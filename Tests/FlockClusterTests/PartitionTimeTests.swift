@@ -142,4 +142,51 @@ struct DurableTests {
         group.deliver()
         #expect(group.reports == [.caughtUp(Partition.id, epoch: 2, member(2))])
     }
+
+    @Test("a replica comes back with what its disk holds, reports it, and goes on as backup or as primary")
+    func recovery() throws {
+        var group = group()
+        var entries = persisted(group.deliver()[member(2)])
+        for number in 1...3 { _ = group.step(number, .persisted(through: 1, epoch: 1)) }
+        group.deliver()
+        _ = group.step(1, .open(pipeline: 7, secret: ReplicaGroup.secret, window: 9, reply: 1))
+        entries += persisted(group.deliver()[member(2)])
+        for number in [2, 3, 1] { _ = group.step(number, .persisted(through: 2, epoch: 1)) }
+        group.deliver()
+        let session = SessionID(generation: 1, counter: 0)
+        _ = group.submit(1, session, 0, 2)
+        entries += persisted(group.deliver()[member(2)])
+        // Replicas 2 and 3 have it on their disks, 1 does not: nobody was told anything. Then all lose power.
+        #expect(entries.map(\.index) == [1, 2, 3])
+        for number in 1...3 {
+            group.add(member(number))
+            var place = try #require(group.places[member(number)])
+            var out: [PartitionDirective] = []
+            place.replica.recover(
+                [], number == 1 ? Array(entries.prefix(2)) : entries, generation: 1, budget: &place.budget, out: &out)
+            let last: UInt64 = number == 1 ? 2 : 3
+            guard case .report(.rejoined(_, member(number), lastEpoch: 1, lastIndex: last))? = out.first else {
+                return #expect(Bool(false), "\(out)")
+            }
+            group.places[member(number)] = place
+        }
+        group.network = []
+        group.seat(primary: 3, inSync: [1, 2, 3])
+        for _ in 0..<3 {
+            group.deliver()
+            for number in 1...3 {
+                _ = group.step(
+                    number, .persisted(through: group[number].lastIndex, epoch: group[number].log.lastEpoch))
+            }
+        }
+        #expect(group[3].isServing && group[3].openRuns().map(\.requests.sequences) == [sequences(0, 2)])
+        group.pass(300)
+        #expect(Set((1...3).map { group[$0].stateDigest }).count == 1 && group[1].committedIndex == 4)
+    }
+
+    private func persisted(_ out: [PartitionDirective]?) -> [LogEntry] {
+        var entries: [LogEntry] = []
+        for case .persist(_, let more) in out ?? [] { entries += more }
+        return entries
+    }
 }

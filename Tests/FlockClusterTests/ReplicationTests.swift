@@ -198,4 +198,20 @@ struct ReplicationTests {
             ])
         #expect(group[1].counters.duplicates == 1)
     }
+
+    @Test("executions that have begun are in the log before a run may go out again, and a new primary knows of them")
+    func attempts() {
+        var group = group()
+        let session = group.open(1)
+        _ = group.submit(1, session, 0, 3)
+        group.deliver()
+        _ = group.complete(1, session, 1, 1)
+        group.deliver()
+        let died = PartitionEvent.attempted(session: session, sequences: sequences(0, 3), attempts: 2)
+        #expect(texts(group.step(1, died)) == [])
+        #expect(group.deliver()[member(1)].map(texts) == ["attempted 0+1 2", "attempted 2+1 2"])
+        group.seat(primary: 2, inSync: [1, 2, 3])
+        group.deliver()
+        #expect(group[2].openRuns().map(\.attempt) == [3, 3])
+    }
 }
