@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
         .executable(name: "launcher", targets: ["Launcher"]),
         .executable(name: "quickstart", targets: ["Quickstart"]),
+        .executable(name: "simulate", targets: ["Simulate"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -66,6 +67,8 @@ let package = Package(
             dependencies: ["Flockwork", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire", log],
             swiftSettings: settings),
 
+        .executableTarget(name: "Simulate", dependencies: ["FlockTestKit"], swiftSettings: settings),
+
         // Samples.
         .executableTarget(
             name: "Quickstart", dependencies: ["Flockwork"], path: "Samples/Quickstart", swiftSettings: settings),
@@ -107,6 +110,9 @@ let package = Package(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
         .testTarget(
             name: "ModelCaseTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["FlockTestKit", "FlockCluster", "FlockWire"],
             swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]

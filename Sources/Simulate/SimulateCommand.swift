@@ -3,40 +3,55 @@
 internal import FlockTestKit
 internal import Glibc
 
-/// Runs seeds and sums up.
+/// Runs seeds, pinned ones first, then the mutants, and sums up.
 struct SimulateCommand: Sendable {
     let options: SimulateOptions
+    let width: Int
 
-    init(_ options: SimulateOptions) { self.options = options }
+    init(_ options: SimulateOptions) {
+        self.options = options
+        width = options.jobs > 0 ? options.jobs : max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1)
+    }
 
     /// Returns the exit code.
     func run() async -> Int32 {
+        let isOne = options.first != nil && options.seeds == nil
         let first = options.first ?? UInt64.random(in: 0..<1_000_000_000_000)
-        let count = options.seeds ?? (options.first == nil ? 100 : 1)
-        print("seeds \(first) ..< \(first + UInt64(count)), \(options.profile.nodes) nodes")
+        let count = options.seeds ?? (isOne ? 1 : 100)
+        let isPlain = !isOne && options.mutant == nil
+        var pinned = SimulationSum()
+        if isPlain { pinned = await run(PinnedSeed.all.map(\.seed), for: nil) }
+        let began = ContinuousClock.now
+        let sum = await run(first..<(first + UInt64(count)), for: options.seconds)
+        let seconds = (ContinuousClock.now - began) / .seconds(1)
+        print("seeds \(first) ..< \(first + UInt64(sum.seeds)) and \(pinned.seeds) pinned, \(options.profile.nodes) nodes")
+        print(sum.description)
+        let mutants = isPlain && options.mutants ? Mutant.all : []
+        let caught = await run(mutants)
+        print(sum.json(seconds: seconds, mutants: mutants.count, caught: caught, pinned: pinned.violations))
+        return sum.violations + pinned.violations == 0 && caught == mutants.count ? 0 : 1
+    }
+
+    private func run(_ seeds: some Sequence<UInt64> & Sendable, for seconds: Int?) async -> SimulationSum {
         let began = ContinuousClock.now
         var sum = SimulationSum()
-        let width = options.jobs > 0 ? options.jobs : max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1)
         await withTaskGroup(of: SimulationReport.self) { group in
-            var next = first
-            let end = first + UInt64(count)
-            func add() {
-                guard next < end else { return }
-                let seed = next
-                next += 1
-                group.addTask { simulate(seed) }
-            }
-            for _ in 0..<width { add() }
-            for await report in group {
+            var iterator = seeds.makeIterator()
+            var running = 0
+            while true {
+                let isInTime = seconds.map { ContinuousClock.now - began < .seconds($0) } ?? true
+                if running < width, isInTime, let seed = iterator.next() {
+                    running += 1
+                    group.addTask { simulate(seed) }
+                    continue
+                }
+                guard let report = await group.next() else { break }
+                running -= 1
                 sum.add(report)
                 if !report.violations.isEmpty { tell(report) }
-                add()
             }
         }
-        let seconds = (ContinuousClock.now - began) / .seconds(1)
-        print(sum.description)
-        print(sum.json(seconds: seconds, mutants: 0, caught: 0))
-        return sum.violations == 0 ? 0 : 1
+        return sum
     }
 
     private func simulate(_ seed: UInt64) -> SimulationReport {
@@ -50,7 +65,30 @@ struct SimulateCommand: Sendable {
 
     private func tell(_ report: SimulationReport) {
         for violation in report.violations.prefix(3) { print("seed \(report.seed): \(violation)") }
-        print("  replay: make sim SEED=\(report.seed) NODES=\(options.profile.nodes) TRACE=1  (hash \(report.hash))")
+        let mutant = options.mutant.map { " MUTANT=\($0.name)" } ?? " NODES=\(options.profile.nodes)"
+        print("  replay: make sim SEED=\(report.seed)\(mutant) TRACE=1  (hash \(report.hash))")
         fflush(nil)
+    }
+
+    /// Returns how many of the mutants were caught within their budgets.
+    private func run(_ mutants: [Mutant]) async -> Int {
+        var caught = 0
+        await withTaskGroup(of: (Mutant, MutantHunt).self) { group in
+            var iterator = mutants.makeIterator()
+            for _ in 0..<width {
+                if let mutant = iterator.next() { group.addTask { (mutant, mutant.hunt()) } }
+            }
+            for await (mutant, hunt) in group {
+                if let mutant = iterator.next() { group.addTask { (mutant, mutant.hunt()) } }
+                if let violation = hunt.violation {
+                    caught += 1
+                    print("mutant \(mutant.name): caught by seed \(hunt.seeds) of \(mutant.budget): \(violation)")
+                } else {
+                    print("mutant \(mutant.name): NOT CAUGHT by \(mutant.budget) seeds")
+                }
+                fflush(nil)
+            }
+        }
+        return caught
     }
 }

@@ -12,6 +12,8 @@ struct SimulateOptions: Sendable {
     var trace = false
     var history = false
     var jobs = 0
+    /// No seed begins after that.
+    var seconds: Int?
     /// Whether the mutants are run too.
     var mutants = true
     /// One mutant to be run alone.
@@ -26,6 +28,8 @@ struct SimulateOptions: Sendable {
                 return number
             }
             switch parts[0] {
+            case "FIRST": if !value.isEmpty { first = try number() }
+            case "TIME": if !value.isEmpty { seconds = try number() }
             case "SEED": if !value.isEmpty { first = try number() }
             case "SEEDS": if !value.isEmpty { seeds = try number() }
             case "NODES": if !value.isEmpty { profile.nodes = try number() }

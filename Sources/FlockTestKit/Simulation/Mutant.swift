@@ -144,6 +144,27 @@ package struct Mutant: Sendable, CustomStringConvertible {
     ]
 }
 
+/// What became of the search for a mutant.
+package struct MutantHunt: Sendable {
+    /// Seeds that were run.
+    package var seeds: Int
+    /// What gave it away; nil if nothing did.
+    package var violation: Violation?
+}
+
+extension Mutant {
+    /// Runs seeds from 1 on until one breaks an invariant that this rule keeps, or the budget is spent.
+    package func hunt() -> MutantHunt {
+        for seed in 1...UInt64(budget) {
+            let report = Simulation(seed: seed, mutant: self).run()
+            if let violation = report.violations.first(where: { breaks.contains($0.rule) }) {
+                return MutantHunt(seeds: Int(seed), violation: violation)
+            }
+        }
+        return MutantHunt(seeds: budget, violation: nil)
+    }
+}
+
 extension FaultProfile {
     /// A small cluster for a short time, for one kind of fault or a few.
     static let small: FaultProfile = {

@@ -78,9 +78,9 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
     }
 
     /// The line that says what was run.
-    package func json(seconds: Double, mutants: Int, caught: Int) -> String {
+    package func json(seconds: Double, mutants: Int, caught: Int, pinned: Int = 0) -> String {
         let rate = seconds > 0 ? Int(Double(seeds) * 60 / seconds) : 0
-        return "{\"seeds\": \(seeds), \"violations\": \(violations), \"seeds_per_minute\": \(rate), "
+        return "{\"seeds\": \(seeds), \"violations\": \(violations + pinned), \"seeds_per_minute\": \(rate), "
             + "\"crashes\": \(crashes), \"requests\": \(requests), \"mutants\": \(mutants), "
             + "\"mutants_caught\": \(caught)}"
     }
