@@ -73,7 +73,7 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.nodes = 3
             $0.shortestDown = Virtual.second
         },
-        Mutant("servesAfterEpochEntry", \.servesAfterEpochEntry, budget: 40, breaks: ["S1", "S2", "S6", "P2"]) {
+        Mutant("servesAfterEpochEntry", \.servesAfterEpochEntry, budget: 60, breaks: ["S1", "S2", "P2", "P3"]) {
             $0.crash = 2
             $0.resetPerMille = 1000
             $0.thinkTime = 40 * Virtual.millisecond

@@ -102,6 +102,7 @@ extension Simulation {
     private func issue(_ client: Int, _ session: Int) {
         let own = clients[client].sessions[session]
         guard isLoaded, own.issueAt <= now, own.pending.count < 4, own.isDone.count < 450 else { return }
+        clients[client].sessions[session].issueAt = now + profile.thinkTime / 2
         let runs = faults.burstUntil > now ? 3 : 1
         for _ in 0..<runs {
             let count = 1 + clients[client].random.below(profile.itemsPerRun)
