@@ -2,11 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs build release test test-libs test-release demo bench objective overload fuzz format lint clean
+.PHONY: help setup libs build release test test-libs test-release sim demo bench objective overload fuzz format lint clean
 
+# make sim
+SEEDS    ?= 1000
+SEED     ?=
 # make demo
 REQUESTS ?= 1000000
-NODES    ?= 3
+# make demo, make sim
+NODES    ?= $(if $(filter sim,$(MAKECMDGOALS)),5,3)
 MODEL    ?= logistic
 # make bench
 SUITE    ?= all
@@ -23,13 +27,13 @@ FILTER   ?=
 CASES    ?= ../shared/cases
 
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
-# A target whose tests run in release too: one remote call of every distributed method (see CONTRIBUTING.md).
-RELEASE_TESTS ?= FlockActorsTests|MethodCallTests
+# Tests that run in release too: one remote call of every distributed method (see CONTRIBUTING.md), and speed.
+RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|PartitionSpeedTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs); SEEDS, SEED, NODES, TIME, TRACE, MUTANTS (sim)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -52,6 +56,11 @@ test-release: setup ## Builds and runs the tests of RELEASE_TESTS in release.
 test-libs: setup libs ## Tests the model libraries, with all third-party cases of CASES=../shared/cases.
 	@FLOCKWORK_CASES_ALL=1 FLOCKWORK_CASES="$(abspath $(CASES))" FLOCKWORK_PYTHON="$(CURDIR)/.venv-libs" \
 	  scripts/test debug "ModelCaseTests|DiagnosisModelTests"
+
+sim: setup ## Simulates clusters in release, all faults on: SEEDS=1000 NODES=5; SEED=s runs one, TRACE=1 tells of it; TIME=n stops after so many seconds; MUTANTS=0 leaves the mutants out.
+	swift build -c release --product simulate
+	@exec "$$(swift build -c release --show-bin-path)/simulate" $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) NODES=$(NODES) \
+	  $(foreach name,FIRST TIME MUTANTS MUTANT PROFILE TRACE HISTORY JOBS,$(if $($(name)),$(name)=$($(name))))
 
 MODELS := logistic xgboost onnx
 demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.

@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
         .executable(name: "launcher", targets: ["Launcher"]),
         .executable(name: "quickstart", targets: ["Quickstart"]),
+        .executable(name: "simulate", targets: ["Simulate"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -65,6 +66,8 @@ let package = Package(
             name: "FlockTestKit",
             dependencies: ["Flockwork", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire", log],
             swiftSettings: settings),
+
+        .executableTarget(name: "Simulate", dependencies: ["FlockTestKit"], swiftSettings: settings),
 
         // Samples.
         .executableTarget(
@@ -111,6 +114,9 @@ let package = Package(
         .testTarget(
             name: "ModelCaseTests", dependencies: ["Flockwork", "FlockTestKit", "FlockModels", "FlockWire"],
             exclude: ["Fixtures"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["FlockTestKit", "FlockCluster", "FlockWire"],
             swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ]

@@ -2,7 +2,8 @@
 
 public import FlockWire
 
-/// The bytes that requests may hold on one node, shared by all its partitions.
+/// The bytes that requests may hold on one node, shared by all its partitions. Those that it copies for other primaries
+/// count too and may take it over its limit; nothing new is accepted then.
 ///
 /// `open` counts the payloads of runs that are not done as a whole (one open id pins the buffer of its run) and the
 /// result bytes reserved for open items. `unread` counts outcomes that wait for their acknowledgement. What acceptance
@@ -14,6 +15,8 @@ public struct ByteBudget: Sendable, Equatable {
     public let unreadLimit: Int
     /// Payload bytes of open runs, and reserved result bytes.
     public private(set) var open = 0
+    /// Bytes that this node's primaries proposed and that are not accepted yet.
+    public private(set) var proposed = 0
     /// Result bytes that wait for their acknowledgement.
     public private(set) var unread = 0
 
@@ -29,13 +32,25 @@ public struct ByteBudget: Sendable, Equatable {
 
     /// What forbids to accept that much more, of which `reserved` are result bytes; nil if nothing does.
     func limit(against bytes: Int, reserved: Int) -> Limit? {
-        if bytes > limit - open { return .openBytes }
+        if bytes > limit - open - proposed { return .openBytes }
         return reserved > unreadLimit - unread ? .unreadResultBytes : nil
     }
 
+    // Not bounded here: what a node copies as a backup was admitted elsewhere, and counts when it admits its own.
     mutating func takeOpen(_ bytes: Int) {
         open += bytes
-        precondition(bytes >= 0 && open <= limit, "S5: open bytes over the limit: \(self)")
+        precondition(bytes >= 0, "\(bytes) open bytes: \(self)")
+    }
+
+    /// Admission counts these until their entry is committed or given up.
+    mutating func propose(_ bytes: Int) {
+        proposed += bytes
+        precondition(bytes >= 0 && open + proposed <= limit, "S5: open bytes over the limit: \(self)")
+    }
+
+    mutating func withdraw(_ bytes: Int) {
+        proposed -= bytes
+        precondition(bytes >= 0 && proposed >= 0, "proposed bytes given back twice: \(self)")
     }
 
     mutating func giveOpen(_ bytes: Int) {

@@ -18,19 +18,19 @@ public struct Dispatcher: Sendable {
         let serial: UInt64
     }
 
-    private(set) var hosts = HostTable()
-    private var pieces = PieceTable()
+    var hosts = HostTable()
+    var pieces = PieceTable()
     // A place whose piece was revoked meanwhile is skipped.
-    private var queue = WaitingPlaces()
+    var queue = WaitingPlaces()
     // Items that are queued or sent, by priority.
     private var held = Array(repeating: 0, count: RequestPriority.allCases.count)
     private let attempts: Int
     private var random: UInt64
 
     /// Items that wait for a host.
-    public private(set) var queuedItems = 0
+    public internal(set) var queuedItems = 0
     /// Items that hosts hold.
-    public private(set) var sentItems = 0
+    public internal(set) var sentItems = 0
 
     /// An empty dispatcher. `seed` decides the choices between equally near hosts; a test repeats them with it.
     public init(seed: UInt64, limits: Limits) {
@@ -60,16 +60,24 @@ public struct Dispatcher: Sendable {
         case .failed(let id, let runs): failed(id, runs, out: &out)
         case .returned(let id, let runs): settle(id, runs, goesBack: true)
         case .revoke(let run): revoke(run, out: &out)
+        case .hostLost(let id): hostLost(id, out: &out)
+        case .hostAway(let id): hostAway(id)
+        case .hostClosing(let id): hosts.close(id)
+        case .adopt(let run, let id): adopt(run, by: id)
+        case .forget(let partition): forget(partition)
         case .tick: send(now: now, out: &out)
         }
     }
 
-    private mutating func enqueue(_ run: OpenRun) {
+    mutating func enqueue(_ run: OpenRun) {
         guard run.items.count > 0 else { return }
         queue.append(pieces.insert(run), run.priority)
         queuedItems += run.items.count
-        held[Int(run.priority.rawValue)] += run.items.count
+        hold(run)
     }
+
+    /// Counts items that are queued or sent from here on.
+    mutating func hold(_ run: OpenRun) { held[Int(run.priority.rawValue)] += run.items.count }
 
     // MARK: What comes back
 
@@ -91,7 +99,7 @@ public struct Dispatcher: Sendable {
         return slots
     }
 
-    private mutating func release(_ slot: Int) {
+    mutating func release(_ slot: Int) {
         let piece = pieces[slot]
         guard let host = piece.host else { preconditionFailure("\(piece.run.requests) is with no host") }
         hosts.give(host, items: piece.run.items.count, bytes: piece.chargedBytes)
@@ -99,13 +107,13 @@ public struct Dispatcher: Sendable {
         precondition(sentItems >= 0, "\(sentItems) items out after \(piece.run.requests)")
     }
 
-    private mutating func remove(_ slot: Int) {
+    mutating func remove(_ slot: Int) {
         let run = pieces[slot].run
         held[Int(run.priority.rawValue)] -= run.items.count
         pieces.remove(slot)
     }
 
-    private mutating func requeue(_ slot: Int) {
+    mutating func requeue(_ slot: Int) {
         queuedItems += pieces[slot].run.items.count
         queue.prepend(pieces.queueAgain(slot), pieces[slot].run.priority)
     }

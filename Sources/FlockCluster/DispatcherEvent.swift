@@ -31,6 +31,16 @@ public enum DispatcherEvent: Sendable {
     case returned(HostID, runs: [RequestRun])
     /// Nobody waits for these any more.
     case revoke(RequestRun)
+    /// A host's process is dead: what it held is handed back as `lost`, to be logged as an attempt and enqueued again.
+    case hostLost(HostID)
+    /// A host cannot be reached now: what it held goes to others, which is no attempt. What it does finish counts.
+    case hostAway(HostID)
+    /// A host leaves: it finishes what it has and gets nothing new.
+    case hostClosing(HostID)
+    /// A host has the run already, from a dispatcher that is no more. Its sequences must not be held here.
+    case adopt(OpenRun, HostID)
+    /// Another node serves the partition from here on: its runs are nobody's business here.
+    case forget(PartitionID)
     /// The end of a turn of the loop: what is queued is sent as far as credits go.
     case tick
 }
@@ -41,6 +51,8 @@ public enum DispatcherDirective: Sendable {
     case send(HostID, runs: [OpenRun])
     /// These will not be executed; the run is their outcome for the partition.
     case giveUp(PartitionID, SessionID, OutcomeRun)
+    /// The run was with a host that died. It is not held any more.
+    case lost(OpenRun)
     /// A host holds these and nobody waits for them: it may drop what it has not started. It answers (`finished`) all
     /// the same, since its credit is bound until then.
     case revoke(HostID, RequestRun)

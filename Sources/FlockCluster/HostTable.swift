@@ -10,6 +10,8 @@ struct HostTable: Sendable {
     struct Host: Sendable {
         let id: HostID
         var isLocal: Bool
+        /// It gets nothing new.
+        var isClosed = false
         var creditItems: Int
         var creditBytes: Int
         var sentItems = 0
@@ -22,7 +24,7 @@ struct HostTable: Sendable {
         var freeBytes: Int { max(creditBytes - sentBytes, 0) }
 
         /// An item larger than the whole credit may go to a host that holds nothing, else it would wait for ever.
-        func takes(itemOf bytes: Int) -> Bool { freeItems > 0 && (bytes <= freeBytes || sentItems == 0) }
+        func takes(itemOf bytes: Int) -> Bool { !isClosed && freeItems > 0 && (bytes <= freeBytes || sentItems == 0) }
     }
 
     private var hosts: [Host] = []
@@ -46,6 +48,7 @@ struct HostTable: Sendable {
             hosts[slot].creditItems = items
             hosts[slot].creditBytes = bytes
             hosts[slot].isLocal = isLocal
+            hosts[slot].isClosed = false
         } else {
             let host = Host(id: id, isLocal: isLocal, creditItems: items, creditBytes: bytes)
             if let slot = free.popLast() {
@@ -57,6 +60,10 @@ struct HostTable: Sendable {
             }
         }
         regroup()
+    }
+
+    mutating func close(_ id: HostID) {
+        if let slot = slots[id] { hosts[slot].isClosed = true }
     }
 
     mutating func down(_ id: HostID) {
@@ -134,6 +141,13 @@ struct HostTable: Sendable {
         hosts[slot].sentItems += items
         hosts[slot].sentBytes += charged
         return charged
+    }
+
+    /// Charges what the host has anyhow, free or not. Returns the bytes.
+    mutating func charge(_ slot: Int, items: Int, bytes: Int) -> Int {
+        hosts[slot].sentItems += items
+        hosts[slot].sentBytes += bytes
+        return bytes
     }
 
     mutating func give(_ slot: Int, items: Int, bytes: Int) {

@@ -51,6 +51,7 @@ public enum PartitionDirective: Sendable {
     case accepted(reply: UInt64, through: UInt64)
     /// Answers `submit`: no sequence of the run from `from` on was accepted (those before it, if any, were).
     ///
+    /// `unavailable` and `moved` say that this replica does not know: they may have been accepted before.
     /// `overloaded` and a retry after `retryAfter` may help; `tooLarge` and `invalidInput` never will: submit less at
     /// once or cancel; `expired` says that these sequences were acknowledged long ago.
     indirect case refused(reply: UInt64, from: UInt64, error: FlockError)
@@ -61,10 +62,28 @@ public enum PartitionDirective: Sendable {
     /// Outcomes for a subscriber, at most `limits.runsPerFrame` runs and about a quarter of `limits.frameBytes` (a
     /// single run may be larger).
     case deliver(subscriber: UInt64, session: SessionID, runs: [OutcomeRun])
-    /// Answers any call: it had no effect.
+    /// Answers any call: it had no effect. With `unavailable` or `moved` that is not known, as this replica is not, or
+    /// no longer, the primary: a retry with the same ids is safe and will find out.
     indirect case failed(reply: UInt64, error: FlockError)
     /// Answers `cancel`, `attach`, `ack` and `close` that gave a `reply`.
     case done(reply: UInt64)
     /// The session is gone, by `close` or by idleness.
     case sessionClosed(SessionID)
+    /// So many executions of these open requests have begun, and the log says so: they may be dispatched again.
+    case attempted(RequestRun, attempts: Int)
+    /// To another replica of this partition. May be lost, doubled and overtaken.
+    case send(MemberNumber, ReplicationMessage)
+    /// For the voters.
+    case report(PartitionReport)
+    /// Durable groups: write these entries, the first of which is at `first`, over whatever was written there and
+    /// after it; then say `persisted`.
+    case persist(first: UInt64, [LogEntry])
+    /// Durable groups: the log begins anew with this state; then say `persisted` with its index.
+    case persistSnapshot([SnapshotPart])
+    /// This replica is the primary now and has committed the entry of its epoch: `openRuns` are to be dispatched.
+    case serving
+    /// This replica is no longer the primary: its runs are to be taken out of dispatchers.
+    case demoted
+    /// Another replica is in this later epoch: the view that is installed here is old.
+    case behind(epoch: UInt64)
 }

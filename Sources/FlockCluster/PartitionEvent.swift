@@ -68,11 +68,19 @@ public enum PartitionEvent: Sendable {
         session: SessionID, secret: SessionSecret, runs: [SequenceRun], lowestOpen: UInt64, reply: UInt64? = nil)
     /// The client is done with the session: what is open is revoked, everything is given back.
     case close(session: SessionID, secret: SessionSecret, reply: UInt64? = nil)
-    /// Outcomes from a stage, from whomever and whenever: the first one of a sequence counts.
+    /// Outcomes from a stage, from whomever and whenever: the first one of a sequence counts. Goes to the primary;
+    /// elsewhere it changes nothing.
     case completed(session: SessionID, runs: [OutcomeRun])
     /// A host that held these sequences went down; `attempts` executions have begun so far. Logged before they are
     /// dispatched again, so that a new primary knows the count.
     case attempted(session: SessionID, sequences: SequenceRun, attempts: Int)
+    /// The installed view's seats of this partition; nil (or seats without this member) if it has none here, and the
+    /// copy is dropped. Seats of an earlier epoch than the installed one change nothing.
+    case seats(PartitionSeats?, minimumInSync: Int)
+    /// Another replica of this partition says something.
+    case replication(from: MemberNumber, ReplicationMessage)
+    /// Durable groups: what `persist` handed out is on the disk up to the entry at `through`, whose epoch is `epoch`.
+    case persisted(through: UInt64, epoch: UInt64)
     /// Time went by. Due at `nextDeadline`; earlier or later calls are harmless.
     case tick
 }

@@ -5,19 +5,60 @@
 internal import FlockWire
 
 extension PartitionReplica {
+    /// Whether a call can be proposed here and now; else it is answered.
+    mutating func mayCall(_ reply: UInt64?, out: inout [PartitionDirective]) -> Bool {
+        if isServing && log.last - log.committed <= UInt64(limits.uncommittedEntries) { return true }
+        if let reply { out.append(.failed(reply: reply, error: whyNot)) }
+        return false
+    }
+
+    /// The same for a submit, which keeps its stream.
+    mutating func mayCall(submitting first: UInt64, reply: UInt64, out: inout [PartitionDirective]) -> Bool {
+        if isServing && isSufficient && log.last - log.committed <= UInt64(limits.uncommittedEntries) { return true }
+        refuse(.refused(reply: reply, from: first, error: whyNot), out: &out)
+        return false
+    }
+
+    private var whyNot: FlockError {
+        if !isServing { return notServing }
+        return isSufficient ? overloaded("too much of the partition waits for its replicas", .uncommittedEntries) : tooFewReplicas
+    }
+
+    /// Why this replica does not know what became of anything.
+    var notServing: FlockError {
+        if let primary = seats.primary, primary != member {
+            return FlockError(.moved, "\(primary) is the primary of \(partition)", node: node)
+        }
+        if role == .none { return FlockError(.moved, "\(partition) is not here", node: node) }
+        return FlockError(
+            .unavailable, "\(partition) has no primary that serves yet", node: node, retryAfter: limits.retryAfter)
+    }
+
     /// The session's slot if the secret is right. A wrong secret is answered as an unknown session is.
+    ///
+    /// A primary that was replaced and does not know it yet has never heard of sessions that its successor opened. So
+    /// that a session is unknown is said only when an entry commits that was proposed after the question.
     mutating func find(
-        _ id: SessionID, _ secret: SessionSecret, reply: UInt64?, out: inout [PartitionDirective]
+        _ id: SessionID, _ secret: SessionSecret, reply: UInt64?, budget: inout ByteBudget,
+        out: inout [PartitionDirective]
     ) -> Int? {
         if let slot = sessions.slot(of: id), sessions[slot].secret == secret {
             sessions[slot].lastCall = now
             return slot
         }
         if let reply {
+            if isServing && !isAlone && rules.confirmsUnknown && id.generation >= generation
+                && sessions.slot(of: id) == nil
+            {
+                propose(
+                    .acked(id, [], lowestOpen: 0), local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
+                return nil
+            }
+            let isLost = isAlone ? id.generation != generation : id.generation < generation
             let error =
-                id.generation != generation
+                isLost
                 ? FlockError(.lost, "the partition lost its replicas, and with them this session", node: node)
-                : FlockError(.notFound, "no such session, or not its secret", node: node)
+                : isServing ? FlockError(.notFound, "no such session, or not its secret", node: node) : notServing
             out.append(.failed(reply: reply, error: error))
         }
         return nil
@@ -27,19 +68,22 @@ extension PartitionReplica {
         pipeline: UInt32, secret: SessionSecret, window: Int, reply: UInt64, budget: inout ByteBudget,
         out: inout [PartitionDirective]
     ) {
-        guard sessions.count < limits.sessionsPerPartition, nextSession < .max else {
+        guard mayCall(reply, out: &out) else { return }
+        let counter = max(nextSession, proposedSession)
+        guard sessions.count + proposedOpens < limits.sessionsPerPartition, counter < .max else {
             out.append(
                 .failed(
                     reply: reply,
                     error: overloaded("the partition has no room for another session", .sessionsPerPartition)))
             return
         }
-        guard inSync.count >= minimumInSync else {
+        guard isSufficient else {
             out.append(.failed(reply: reply, error: tooFewReplicas))
             return
         }
-        let id = SessionID(generation: generation, counter: nextSession)
-        nextSession += 1
+        let id = SessionID(generation: generation, counter: counter)
+        proposedSession = counter + 1
+        proposedOpens += 1
         let window = min(max(window, 1), limits.sessionWindow)
         propose(
             .openSession(id, pipeline: pipeline, secret: secret, window: window),
@@ -50,7 +94,7 @@ extension PartitionReplica {
         _ run: AcceptRun, slot: Int, reply: UInt64, budget: inout ByteBudget, out: inout [PartitionDirective]
     ) {
         let sequences = run.sequences
-        let next = sessions[slot].next
+        let next = sessions[slot].proposedNext
         func refused(from: UInt64, _ error: FlockError) -> PartitionDirective {
             .refused(reply: reply, from: from, error: error)
         }
@@ -65,7 +109,7 @@ extension PartitionReplica {
             return refuse(refused(from: sequences.first, error), out: &out)
         }
         guard sequences.end > next else {
-            return out.append(.accepted(reply: reply, through: sequences.end - 1))
+            return acceptedBefore(sequences, slot: slot, reply: reply, out: &out)
         }
         // An earlier run was refused, so this one must wait for it: the order of a session is never broken.
         guard sequences.first <= next else {
@@ -80,9 +124,28 @@ extension PartitionReplica {
         if let error = admit(tail, slot: slot, budget: budget) {
             return refuse(refused(from: next, error), out: &out)
         }
+        var local = PartitionLog.Local(reply: reply)
+        if !isAlone {
+            local.charge = tail.items.chargedBytes + tail.sequences.count * limits.reservedResultBytes
+            budget.propose(local.charge)
+            sessions[slot].proposedItems += tail.sequences.count
+            sessions[slot].proposedNext = tail.sequences.end
+        }
         propose(
-            .accept(sessions[slot].id, tail, timeToLive: timeToLive),
-            local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
+            .accept(sessions[slot].id, tail, timeToLive: timeToLive), local: local, budget: &budget, out: &out)
+    }
+
+    /// All of it was accepted or at least proposed before. What is only proposed is answered once it is committed: by
+    /// an entry that changes nothing, after those.
+    private mutating func acceptedBefore(
+        _ sequences: SequenceRun, slot: Int, reply: UInt64, out: inout [PartitionDirective]
+    ) {
+        guard sequences.end > sessions[slot].next else {
+            return out.append(.accepted(reply: reply, through: sequences.end - 1))
+        }
+        let again = SequenceRun(first: sequences.end - 1, count: 1)
+        log.append(
+            .failed(sessions[slot].id, again, attempts: 0), time: now, local: PartitionLog.Local(reply: reply))
     }
 
     mutating func refuse(_ answer: PartitionDirective, out: inout [PartitionDirective]) {
@@ -95,7 +158,6 @@ extension PartitionReplica {
         let count = run.sequences.count
         let reserved = count * limits.reservedResultBytes
         let bytes = run.items.chargedBytes + reserved
-        if inSync.count < minimumInSync { return tooFewReplicas }
         if count > sessions[slot].window {
             return FlockError(
                 .tooLarge, "a run of \(count) in a window of \(sessions[slot].window): submit less at once",
@@ -107,10 +169,10 @@ extension PartitionReplica {
                 ? .openBytes : reserved > budget.unreadLimit ? .unreadResultBytes : .sessionResultBytes
             return FlockError(.tooLarge, "a run of \(bytes) bytes never fits: submit less at once", limit: limit)
         }
-        if Int(sessions[slot].next - sessions[slot].base) + count > sessions[slot].window {
+        if Int(sessions[slot].proposedNext - sessions[slot].base) + count > sessions[slot].window {
             return overloaded("the session's window is full: acknowledge outcomes", .sessionWindow)
         }
-        if sessions[slot].unreadBytes + sessions[slot].reservedBytes + reserved > limits.sessionResultBytes {
+        if sessions[slot].unreadBytes + sessions[slot].promisedBytes + reserved > limits.sessionResultBytes {
             return overloaded("the session has too many outcomes that were not acknowledged", .sessionResultBytes)
         }
         if let limit = budget.limit(against: bytes, reserved: reserved) {
@@ -125,7 +187,7 @@ extension PartitionReplica {
 
     var tooFewReplicas: FlockError {
         FlockError(
-            .unavailable, "\(inSync.count) replicas in sync, \(minimumInSync) needed", node: node,
+            .unavailable, "\(seats.inSync.count) replicas in sync, \(minimumInSync) needed", node: node,
             retryAfter: limits.retryAfter)
     }
 
@@ -133,10 +195,11 @@ extension PartitionReplica {
         _ run: SequenceRun, slot: Int, reply: UInt64?, budget: inout ByteBudget, out: inout [PartitionDirective]
     ) {
         let id = sessions[slot].id
-        let next = sessions[slot].next
+        let accepted = sessions[slot].next
+        let next = sessions[slot].proposedNext
         if run.end > next {
             let room = sessions[slot].window - Int(next - sessions[slot].base)
-            guard run.first <= next, run.end - next <= UInt64(room) else {
+            guard run.first <= next, run.end - next <= UInt64(max(room, 0)) else {
                 let why = run.first > next ? "sequence \(next) comes first" : "the session's window is full"
                 let limit: Limit? = run.first > next ? nil : .sessionWindow
                 if let reply { out.append(.failed(reply: reply, error: overloaded(why, limit))) }
@@ -145,6 +208,11 @@ extension PartitionReplica {
         }
         var open = takeScratch()
         sessions[slot].appendOpen(in: run, to: &open)
+        // Those proposed will be open when this is applied; those not proposed yet are skipped.
+        let first = max(run.first, accepted)
+        if run.end > first && first < next {
+            open.appendMerged(SequenceRun(first: first, count: Int(min(run.end, next) - first)))
+        }
         let local = PartitionLog.Local(revokes: true)
         for part in open {
             let outcome = OutcomeRun(sequences: part, outcome: .failed(.requestCancelled))
@@ -154,10 +222,17 @@ extension PartitionReplica {
         if run.end > next {
             let tail = SequenceRun(first: next, count: Int(run.end - next))
             let outcome = OutcomeRun(sequences: tail, outcome: .failed(.requestCancelled))
+            sessions[slot].proposedNext = tail.end
             propose(.completed(id, outcome), budget: &budget, out: &out)
         }
-        flushDeliveries(slot, out: &out)
-        if let reply { out.append(.done(reply: reply)) }
+        flushDeliveries(out: &out)
+        guard let reply else { return }
+        guard isAlone else {
+            return log.append(
+                .failed(id, SequenceRun(first: run.first, count: 0), attempts: 0), time: now,
+                local: PartitionLog.Local(reply: reply))
+        }
+        out.append(.done(reply: reply))
     }
 
     mutating func attach(_ subscriber: UInt64, slot: Int, out: inout [PartitionDirective]) {
@@ -166,7 +241,7 @@ extension PartitionReplica {
         session.forEachHeld { sequences, held in
             deliver(OutcomeRun(sequences: sequences, outcome: held.outcome), slot: slot, out: &out)
         }
-        flushDeliveries(slot, out: &out)
+        flushDeliveries(out: &out)
     }
 
     mutating func detach(_ subscriber: UInt64) {

@@ -8,6 +8,7 @@ extension PartitionReplica {
     mutating func complete(
         _ session: SessionID, _ runs: [OutcomeRun], budget: inout ByteBudget, out: inout [PartitionDirective]
     ) {
+        guard isServing else { return completeLater(session, runs, budget: &budget, out: &out) }
         guard let slot = sessions.slot(of: session) else {
             counters.duplicates += runs.reduce(0) { $0 + $1.sequences.count }
             return
@@ -16,7 +17,8 @@ extension PartitionReplica {
             var open = takeScratch()
             sessions[slot].appendOpen(in: run.sequences, to: &open)
             var fresh = 0
-            if open.count == 1 && open[0] == run.sequences {
+            let isWhole = open.count == 1 && open[0] == run.sequences
+            if isWhole || !(rules.dedupsOutcomes && rules.dedupsAfterPrimaryChange) {
                 fresh = run.sequences.count
                 proposeBounded(run, session, budget: &budget, out: &out)
             } else {
@@ -30,7 +32,17 @@ extension PartitionReplica {
             counters.duplicates += run.sequences.count - fresh
             scratch = open
         }
-        flushDeliveries(slot, out: &out)
+        flushDeliveries(out: &out)
+    }
+
+    /// A new primary does not know yet what is open: the entry changes what is when it is applied.
+    private mutating func completeLater(
+        _ session: SessionID, _ runs: [OutcomeRun], budget: inout ByteBudget, out: inout [PartitionDirective]
+    ) {
+        guard role == .primary else { return }
+        for run in runs where run.sequences.count > 0 {
+            proposeBounded(run, session, budget: &budget, out: &out)
+        }
     }
 
     /// The outcome, or `badBatch` when it has another number of values than the run has sequences.
@@ -79,8 +91,9 @@ extension PartitionReplica {
     }
 
     mutating func tick(budget: inout ByteBudget, out: inout [PartitionDirective]) {
-        guard nextDeadline <= now else { return }
-        nextDeadline = .never
+        if role == .primary && !isAlone { tickPeers(out: &out) }
+        guard isServing, sessionsDue <= now else { return }
+        sessionsDue = .never
         var place = 0
         while place < sessions.count {
             let slot = sessions.slot(at: place)
@@ -102,19 +115,21 @@ extension PartitionReplica {
             let outcome = OutcomeRun(sequences: run, outcome: .failed(.pastDeadline))
             propose(.completed(id, outcome), local: PartitionLog.Local(revokes: true), budget: &budget, out: &out)
         }
-        flushDeliveries(slot, out: &out)
+        flushDeliveries(out: &out)
         runs.removeAll(keepingCapacity: true)
         sessions[slot].takeExpired(now: now, into: &runs)
         for run in runs { propose(.expired(id, run), budget: &budget, out: &out) }
         scratch = runs
         if sessions[slot].idleEnd(idleTime) <= now {
             counters.idleSessions += 1
+            sessions[slot].isClosing = true
             propose(.closeSession(id), budget: &budget, out: &out)
         }
     }
 
     mutating func noteWake(_ slot: Int) {
-        nextDeadline = min(nextDeadline, sessions[slot].wake(idleTime: idleTime))
+        guard isServing else { return }
+        sessionsDue = min(sessionsDue, sessions[slot].wake(idleTime: idleTime))
     }
 
     mutating func takeScratch() -> [SequenceRun] {
@@ -127,14 +142,18 @@ extension PartitionReplica {
     mutating func deliver(_ run: OutcomeRun, slot: Int, out: inout [PartitionDirective]) {
         let bytes = run.outcome.byteCount
         let isFull = delivering.count >= limits.runsPerFrame || deliveringBytes + bytes > limits.frameBytes / 4
-        if isFull { flushDeliveries(slot, out: &out) }
+        if isFull || slot != deliveringSlot { flushDeliveries(out: &out) }
+        deliveringSlot = slot
         delivering.append(run)
         deliveringBytes += bytes
     }
 
-    mutating func flushDeliveries(_ slot: Int, out: inout [PartitionDirective]) {
-        guard !delivering.isEmpty, let subscriber = sessions[slot].subscriber else { return }
-        out.append(.deliver(subscriber: subscriber, session: sessions[slot].id, runs: delivering))
+    mutating func flushDeliveries(out: inout [PartitionDirective]) {
+        guard !delivering.isEmpty else { return }
+        if let subscriber = sessions[deliveringSlot].subscriber {
+            out.append(
+                .deliver(subscriber: subscriber, session: sessions[deliveringSlot].id, runs: delivering))
+        }
         delivering = []
         deliveringBytes = 0
     }

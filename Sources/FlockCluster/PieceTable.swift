@@ -166,6 +166,15 @@ struct PieceTable: Sendable {
         }
     }
 
+    /// What is held of a partition, in the order of ids.
+    func slots(of partition: PartitionID) -> [Int] {
+        pieces.indices.filter { pieces[$0].serial != 0 && pieces[$0].run.requests.partition == partition }
+            .sorted { left, right in
+                let (a, b) = (pieces[left].run.requests, pieces[right].run.requests)
+                return (a.session, a.sequences.first) < (b.session, b.sequences.first)
+            }
+    }
+
     /// What a host has, in the order of ids.
     func slots(of host: Int) -> [Int] {
         pieces.indices.filter { pieces[$0].serial != 0 && pieces[$0].host == host }

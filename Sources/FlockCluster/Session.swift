@@ -21,6 +21,12 @@ struct Session: Sendable {
     private(set) var base: UInt64 = 0
     /// The sequence that is accepted next.
     private(set) var next: UInt64 = 0
+    /// The sequence that is proposed next: `next`, or more while entries wait for the in-sync set. Primary only.
+    var proposedNext: UInt64 = 0
+    /// Items proposed and not yet accepted. Primary only.
+    var proposedItems = 0
+    /// It was proposed to close it. Primary only.
+    var isClosing = false
     private(set) var openItems = 0
     /// Payload bytes that open runs pin.
     private(set) var payloadBytes = 0
@@ -45,13 +51,62 @@ struct Session: Sendable {
         lastCall = now
     }
 
+    /// A session as another replica had it, from the first of its parts.
+    init(_ snapshot: SessionSnapshot, reserve: Int, now: Tick) {
+        self.init(
+            id: snapshot.id, pipeline: snapshot.pipeline, secret: snapshot.secret, window: snapshot.window,
+            reserve: reserve, now: now)
+        base = snapshot.base
+        next = snapshot.next
+        proposedNext = next
+    }
+
+    /// Adds the runs of a snapshot, in order, with what they count.
+    mutating func restore(_ runs: [SessionEntry], budget: inout ByteBudget) {
+        for entry in runs {
+            let items = entry.openCount
+            let bytes = entry.items?.chargedBytes ?? 0
+            var unread = 0
+            entry.forEachHeld { _, held in
+                unread += held.bytes
+                note(held.expires)
+            }
+            openItems += items
+            payloadBytes += bytes
+            unreadBytes += unread
+            if items > 0 { earliestDeadline = min(earliestDeadline, entry.deadline) }
+            budget.takeOpen(bytes + items * reserve)
+            budget.takeUnread(unread)
+            entries.append(entry)
+        }
+    }
+
+    /// A new primary takes it over: nothing is proposed, all timers are looked at again, nobody called yet.
+    mutating func takeOver(now: Tick) {
+        proposedNext = next
+        proposedItems = 0
+        isClosing = false
+        lastCall = now
+        earliestDeadline = .never
+        earliestExpiry = .never
+        for entry in entries {
+            if entry.items != nil { earliestDeadline = min(earliestDeadline, entry.deadline) }
+            entry.forEachHeld { _, held in note(held.expires) }
+        }
+    }
+
     /// Result bytes that open items reserve.
     var reservedBytes: Int { openItems * reserve }
+    /// Result bytes that open items and proposed ones reserve.
+    var promisedBytes: Int { (openItems + proposedItems) * reserve }
     /// All sequences that are held.
     var held: SequenceRun { SequenceRun(first: base, count: Int(next - base)) }
 
+    // Where a method is `mutating` and changes nothing, that is so that it works in place: reading through a subscript
+    // would copy the whole value first, with a retain for each reference in it.
+
     /// When this session needs a tick, given how long an idle one is kept.
-    func wake(idleTime: UInt64) -> Tick {
+    mutating func wake(idleTime: UInt64) -> Tick {
         min(
             openItems > 0 ? earliestDeadline : .never, unreadBytes > 0 || !entries.isEmpty ? earliestExpiry : .never,
             idleEnd(idleTime))
@@ -59,7 +114,7 @@ struct Session: Sendable {
 
     /// When it may be closed as idle: nobody listens or called, nothing is open, no outcome can be fetched any more.
     func idleEnd(_ idleTime: UInt64) -> Tick {
-        guard subscriber == nil && openItems == 0 else { return .never }
+        guard subscriber == nil && openItems + proposedItems == 0 && !isClosing else { return .never }
         return entries.isEmpty ? lastCall + idleTime : max(lastCall + idleTime, latestExpiry)
     }
 
@@ -83,11 +138,11 @@ struct Session: Sendable {
     }
 
     /// Appends the open parts of `run`.
-    func appendOpen(in run: SequenceRun, to runs: inout [SequenceRun]) {
+    mutating func appendOpen(in run: SequenceRun, to runs: inout [SequenceRun]) {
         guard let part = clip(run) else { return }
         var index = index(of: part.first)
         while index < entries.count && entries[index].sequences.first < part.end {
-            entries[index].appendOpen(in: part, to: &runs)
+            entries[index].appendOpenInPlace(in: part, to: &runs)
             index += 1
         }
     }
@@ -101,6 +156,7 @@ struct Session: Sendable {
                 sequences: run.sequences, deadline: deadline, trace: run.trace, timeToLive: timeToLive,
                 body: .open(run.items)))
         next = run.sequences.end
+        proposedNext = max(proposedNext, next)
         openItems += run.sequences.count
         payloadBytes += bytes
         earliestDeadline = min(earliestDeadline, deadline)
@@ -116,6 +172,7 @@ struct Session: Sendable {
             SessionEntry(
                 sequences: run, deadline: .never, trace: nil, timeToLive: timeToLive, body: .done(held)))
         next = run.end
+        proposedNext = max(proposedNext, next)
         note(held.expires)
     }
 

@@ -40,14 +40,15 @@ struct SessionEntry: Sendable {
 
     /// The first sequence that is open or not acknowledged; the end if there is none.
     var firstKept: UInt64 {
-        switch body {
-        case .open, .done: return sequences.first
-        case .freed: return sequences.end
-        case .split(let split):
-            guard let piece = split.pieces.first, piece.held == nil, piece.sequences.first == sequences.first else {
-                return sequences.first
+        mutating get {
+            switch body {
+            case .open, .done: return sequences.first
+            case .freed: return sequences.end
+            case .split(let split):
+                guard let piece = split.pieces.first, piece.held == nil, piece.sequences.first == sequences.first
+                else { return sequences.first }
+                return piece.sequences.end
             }
-            return piece.sequences.end
         }
     }
 
@@ -58,6 +59,20 @@ struct SessionEntry: Sendable {
         case .split(let split): split.items
         case .done, .freed: nil
         }
+    }
+
+    /// Sequences without an outcome.
+    var openCount: Int {
+        switch body {
+        case .open: sequences.count
+        case .split(let split): split.open
+        case .done, .freed: 0
+        }
+    }
+
+    /// The same as `appendOpen`, without a copy of the entry: see `Session.wake`.
+    mutating func appendOpenInPlace(in range: SequenceRun, to runs: inout [SequenceRun]) {
+        appendOpen(in: range, to: &runs)
     }
 
     /// Appends the open parts of `range` (which overlaps this entry), merged with the last of `runs` if they touch.

@@ -15,11 +15,15 @@ public enum Limit: String, CaseIterable, Sendable, Codable {
     case sessionWindow, sessionsPerPartition, openBytes, sessionResultBytes, reservedResultBytes, unreadResultBytes
     case outcomeTimeToLive, sessionIdleTime
 
+    case uncommittedEntries
+
     case creditItems, creditBytes, batchItems, batchBytes, bisectionCalls, attemptTime, attempts, drainTime
 
     /// Properties of `Limits` that nothing reaches: sizes and pauses that are what they are.
     public static let settings = [
         "readBufferBytes", "writeLowWaterBytes", "reconnectMinimum", "reconnectMaximum", "partitions", "retryAfter",
+        "replicationWindowBytes", "replicationMessageBytes", "replicationLogBytes", "resendMinimum", "resendMaximum",
+        "laggingTime", "commitNoticeTime",
     ]
 
     /// The bound that made something fail, if it was one.

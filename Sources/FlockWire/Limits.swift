@@ -90,6 +90,24 @@ public struct Limits: Sendable, Equatable {
     /// Result bytes of all sessions of a node that wait for their acknowledgement; above it nothing new is accepted.
     public var unreadResultBytes = 1 << 30
 
+    // MARK: Replication
+
+    /// Log bytes sent to one replica of a partition and not yet acknowledged.
+    public var replicationWindowBytes = 4 << 20
+    /// Log bytes of one message, unless a single entry is larger.
+    public var replicationMessageBytes = 1 << 20
+    /// Log bytes kept for replicas that do not count yet; one that needs older ones starts again with a snapshot.
+    public var replicationLogBytes = 64 << 20
+    /// Entries of a partition that wait for its in-sync set; above it calls are refused as `overloaded`.
+    public var uncommittedEntries = 65_536
+    /// First and last pause before entries that were not acknowledged are sent again.
+    public var resendMinimum = Duration.milliseconds(50)
+    public var resendMaximum = Duration.milliseconds(500)
+    /// A replica in sync that is so far behind is reported.
+    public var laggingTime = Duration.milliseconds(500)
+    /// Backups hear of a commit with the next entries, or after this time without any.
+    public var commitNoticeTime = Duration.milliseconds(100)
+
     // MARK: Stages
 
     /// Items sent to one stage host and not yet answered, per dispatcher.

@@ -29,6 +29,7 @@ struct DispatcherTests {
                 "\(host): " + runs.map { "\($0.requests.sequences)#\($0.attempt)" }.joined(separator: " ")
             case .giveUp(_, _, let run): "give up \(run.sequences) \(run.outcome.text)"
             case .revoke(let host, let run): "revoke \(host) \(run.sequences)"
+            case .lost(let run): "lost \(run.requests.sequences)#\(run.attempt)"
             }
         }
     }

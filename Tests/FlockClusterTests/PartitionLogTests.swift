@@ -12,7 +12,7 @@ struct PartitionLogTests {
     @Test("entries have an epoch and an index without gaps, and are handed out once, in order, when committed")
     func order() {
         var log = PartitionLog(epoch: 4)
-        log.passThrough()
+        log.passThrough(time: .zero)
         for attempts in 1...3 {
             let operation = PartitionOperation.failed(session, sequences(0, 1), attempts: attempts)
             log.append(operation, time: milliseconds(UInt64(attempts)), local: PartitionLog.Local(reply: 7))

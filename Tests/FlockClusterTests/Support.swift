@@ -112,6 +112,28 @@ extension PartitionDirective {
         case .failed(_, let error): "failed \(error.code)"
         case .done: "done"
         case .sessionClosed: "closed"
+        case .attempted(let run, let attempts): "attempted \(run.sequences) \(attempts)"
+        case .send(let member, let message): "send \(member) \(message.text)"
+        case .report(let report): "report \(report)"
+        case .persist(let first, let entries): "persist \(first)+\(entries.count)"
+        case .persistSnapshot(let parts): "persist snapshot \(parts[0].index)"
+        case .serving: "serving"
+        case .demoted: "demoted"
+        case .behind(let epoch): "behind \(epoch)"
+        }
+    }
+}
+
+extension ReplicationMessage {
+    var text: String {
+        switch self {
+        case .append(let append):
+            "append e\(append.epoch) \(append.previousIndex)+\(append.entries.count) commit \(append.commit)"
+        case .appended(let epoch, let through, let committed): "appended e\(epoch) \(through) commit \(committed)"
+        case .mismatch(let epoch, let committed, let last, _): "mismatch e\(epoch) \(last) commit \(committed)"
+        case .snapshot(let part): "snapshot e\(part.epoch) \(part.index) \(part.number)/\(part.count)"
+        case .received(let epoch, let index, let parts): "received e\(epoch) \(index) \(parts)"
+        case .stale(let epoch): "stale e\(epoch)"
         }
     }
 }

@@ -41,13 +41,21 @@ public struct Member: Sendable, Hashable {
     public var weight: Int
     /// Copies of a partition go to different zones where there are several; empty for none.
     public var zone: String
+    /// The disk that its durable replicas are on; 0 for a process that has only its memory.
+    public var disk: UInt64
+    /// The newest version of the protocol that it speaks.
+    public var protocolVersion: UInt16
     /// Where it stands.
     public var phase: Phase
+    /// A majority of the voters cannot reach it. It is still a member, and its copies count until it is dead: nobody
+    /// gives it anything new, and its partitions go to others as far as rule R4 allows.
+    public var isSuspected: Bool
 
     /// A member as admitted.
     public init(
         number: MemberNumber, node: NodeID, incarnation: UInt64, host: String = "", port: Int = 0, weight: Int = 1,
-        zone: String = "", phase: Phase = .joining
+        zone: String = "", disk: UInt64 = 0, protocolVersion: UInt16 = 1, phase: Phase = .joining,
+        isSuspected: Bool = false
     ) {
         self.number = number
         self.node = node
@@ -56,6 +64,55 @@ public struct Member: Sendable, Hashable {
         self.port = port
         self.weight = weight
         self.zone = zone
+        self.disk = disk
+        self.protocolVersion = protocolVersion
         self.phase = phase
+        self.isSuspected = isSuspected
+    }
+
+    /// Whether it may be given partitions and stages.
+    public var takesWork: Bool { !isSuspected && phase != .leaving }
+}
+
+/// A process that asks to be admitted.
+public struct Candidate: Sendable, Hashable {
+    /// The node's stable name.
+    public var node: NodeID
+    /// Drawn at random when the process started; never used twice by one node.
+    public var incarnation: UInt64
+    /// Where it listens.
+    public var host: String
+    /// The port that it listens on.
+    public var port: Int
+    /// Share of the partitions relative to other members, 1 to 64.
+    public var weight: Int
+    /// Copies of a partition go to different zones where there are several; empty for none.
+    public var zone: String
+    /// The disk that its durable replicas are on; 0 for a process that has only its memory.
+    public var disk: UInt64
+    /// The newest version of the protocol that it speaks.
+    public var protocolVersion: UInt16
+
+    /// A process as its configuration describes it.
+    public init(
+        node: NodeID, incarnation: UInt64, host: String = "", port: Int = 0, weight: Int = 1, zone: String = "",
+        disk: UInt64 = 0, protocolVersion: UInt16 = 1
+    ) {
+        precondition((1...64).contains(weight), "weight \(weight) of \(node)")
+        self.node = node
+        self.incarnation = incarnation
+        self.host = host
+        self.port = port
+        self.weight = weight
+        self.zone = zone
+        self.disk = disk
+        self.protocolVersion = protocolVersion
+    }
+
+    /// The member that it becomes.
+    func admitted(as number: MemberNumber) -> Member {
+        Member(
+            number: number, node: node, incarnation: incarnation, host: host, port: port, weight: weight, zone: zone,
+            disk: disk, protocolVersion: protocolVersion)
     }
 }

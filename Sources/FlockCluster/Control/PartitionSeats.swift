@@ -12,18 +12,23 @@ public struct PartitionSeats: Sendable, Hashable {
     public var inSync: [MemberNumber]
     /// Members that copy the partition and do not count yet, ascending.
     public var learners: [MemberNumber]
+    /// Of those in sync: the ones that restarted with their disk and did not say yet what is on it. None of them
+    /// becomes
+    /// primary before that. Ascending.
+    public var recovering: [MemberNumber]
     /// How often everything in the partition was lost; session ids carry it.
     public var generation: UInt16
 
     /// Seats in an epoch.
     public init(
         epoch: UInt64, primary: MemberNumber?, inSync: [MemberNumber], learners: [MemberNumber] = [],
-        generation: UInt16 = 0
+        generation: UInt16 = 0, recovering: [MemberNumber] = []
     ) {
         self.epoch = epoch
         self.primary = primary
         self.inSync = inSync
         self.learners = learners
+        self.recovering = recovering
         self.generation = generation
     }
 

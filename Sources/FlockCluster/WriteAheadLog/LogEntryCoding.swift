@@ -56,11 +56,12 @@ extension LogEntry {
     }
 
     /// Reads what `write(to:limits:)` wrote. An accepted run's items do not pin a storage much larger than they are.
-    public init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
+    public convenience init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
         try reader.align(to: 8)
-        epoch = try reader.read()
-        index = try reader.read()
-        time = Tick(nanoseconds: try reader.read())
+        let epoch: UInt64 = try reader.read()
+        let index: UInt64 = try reader.read()
+        let time = Tick(nanoseconds: try reader.read())
+        let operation: PartitionOperation
         guard let kind = Kind(rawValue: UInt8(truncatingIfNeeded: try reader.read(UInt64.self))) else {
             throw .malformed("kind of a log entry")
         }
@@ -90,6 +91,7 @@ extension LogEntry {
         case .expired: operation = .expired(id, try SequenceRun(from: &reader, limits: limits))
         }
         try reader.align(to: 8)
+        self.init(epoch: epoch, index: index, time: time, operation: operation)
     }
 }
 

@@ -108,6 +108,10 @@ extension InboxActor {
         case .send(let host, let runs): send(runs, to: host, pipeline: index)
         case .giveUp(let partition, let session, let outcome):
             step(partition, .completed(session: session, runs: [outcome]))
+        case .lost(var run):
+            // With one copy of a partition there is no other whose count of attempts could differ.
+            run.attempt += 1
+            feed(index, .enqueue(run))
         case .revoke(let host, let run):
             guard pipelines[index].hosts[host] == actorSystem.node, let runner = pipelines[index].runners[0] else {
                 return

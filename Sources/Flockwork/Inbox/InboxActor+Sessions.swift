@@ -252,6 +252,8 @@ extension InboxActor {
             if let number = streamOfSession[SessionPlace(partition: partition, session: session)] {
                 endStream(number, FlockError(.expired, "The session was closed."))
             }
+        // A node's replicas are alone until it follows views: nobody to send to, no epoch but the first.
+        case .attempted, .send, .report, .persist, .persistSnapshot, .serving, .demoted, .behind: return
         }
     }
 

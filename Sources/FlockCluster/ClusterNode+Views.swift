@@ -1,0 +1,81 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// What a new view means for this node: copies come and go, members join the hosts of its dispatchers or are lost.
+
+internal import FlockWire
+
+extension ClusterNode {
+    mutating func installAll(out: inout [NodeDirective]) {
+        install(replicas.indices.map { PartitionID($0) }, out: &out)
+    }
+
+    /// Seats of these partitions have changed, and members may have.
+    mutating func install(_ changed: [PartitionID], out: inout [NodeDirective]) {
+        guard let view = control.view, let member else { return }
+        installMembers(view, member, out: &out)
+        for partition in changed {
+            let number = Int(partition.rawValue)
+            guard number < replicas.count, number < view.partitions.count else { continue }
+            let new = view.partitions[number]
+            guard seats[number] != new else { continue }
+            let before = seats[number]
+            seats[number] = new
+            if new.holds(member) && replicas[number] == nil {
+                replicas[number] = PartitionReplica(
+                    partition: partition, node: node, member: member, limits: limits, isDurable: false, rules: rules,
+                    history: history)
+            }
+            if replicas[number] != nil {
+                stepReplica(partition, .seats(new, minimumInSync: view.minimumInSync), out: &out)
+            }
+            if !new.holds(member) { replicas[number] = nil }
+            if before?.primary != new.primary { primaryChanged(partition) }
+        }
+    }
+
+    private mutating func installMembers(_ view: ControlState, _ member: MemberNumber, out: inout [NodeDirective]) {
+        var place = 0
+        while place < links.count {
+            let peer = links[place].peer
+            guard !view.members.contains(where: { $0.number == peer }) else {
+                place += 1
+                continue
+            }
+            links.remove(at: place)
+            inquiryLost(peer, out: &out)
+            for lane in dispatchers.indices {
+                stepDispatcher(lane, .hostLost(HostID(rawValue: UInt64(peer.rawValue))), out: &out)
+            }
+            dispatcherIsDue = true
+        }
+        for other in view.members where other.number != member {
+            guard self.place(of: other.number) == nil else { continue }
+            let link = WorkLink(peer: other.number, node: other.node)
+            links.insert(link, at: links.firstIndex { $0.peer > other.number } ?? links.count)
+            hostUp(other.number, out: &out)
+        }
+        for other in view.members where other.phase == .leaving {
+            let id = HostID(rawValue: UInt64(other.number.rawValue))
+            for lane in dispatchers.indices { stepDispatcher(lane, .hostClosing(id), out: &out) }
+        }
+        if !isHostItself {
+            isHostItself = true
+            hostUp(member, out: &out)
+        }
+    }
+
+    mutating func hostUp(_ number: MemberNumber, out: inout [NodeDirective]) {
+        let id = HostID(rawValue: UInt64(number.rawValue))
+        for lane in dispatchers.indices {
+            stepDispatcher(
+                lane,
+                .hostUp(
+                    id, isLocal: number == member, creditItems: limits.creditItems, creditBytes: limits.creditBytes),
+                out: &out)
+        }
+        dispatcherIsDue = true
+    }
+
+    /// The place of a member's link; few members, so a search by halves would not be faster.
+    func place(of member: MemberNumber) -> Int? { links.firstIndex { $0.peer == member } }
+}

@@ -1,0 +1,370 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// Runs go from the dispatcher of their partition's primary to the stages of some member, and outcomes from there to
+// whoever is primary by then. Nothing of it is durable: what is lost is dispatched again.
+
+internal import FlockWire
+
+/// A new primary's question to all members, which of its runs they have.
+struct Inquiry: Sendable {
+    let partition: PartitionID
+    let epoch: UInt64
+    /// Open when the primary took over, in the order of ids.
+    var runs: [RequestRun]
+    /// Who did not answer yet.
+    var waiting: [MemberNumber]
+    var held: [(member: MemberNumber, run: LaneRun)] = []
+    /// Their outcomes came meanwhile; they need not be committed yet.
+    var answered: [RequestRun] = []
+    /// When the rest is dispatched whoever has not answered.
+    let until: Tick
+}
+
+extension ClusterNode {
+    static let inquiryTime = Duration.milliseconds(250)
+    static let recordTime = Duration.milliseconds(500)
+    static let stallTime = Duration.milliseconds(1000)
+
+    mutating func send(_ message: WorkMessage, to peer: MemberNumber) {
+        if peer == member { return local.append(message) }
+        guard let place = place(of: peer) else { return }
+        links[place].enqueue(message)
+    }
+
+    // MARK: The primary's side
+
+    mutating func enqueue(_ run: OpenRun, out: inout [NodeDirective]) {
+        // A lane that this program does not have: an outcome, so that nobody waits for it.
+        guard Int(run.pipeline) < dispatchers.count else {
+            let error = FlockError(.notFound, "no such pipeline", node: node)
+            let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
+            stepReplica(
+                run.requests.partition, .completed(session: run.requests.session, runs: [outcome]), out: &out)
+            return
+        }
+        stepDispatcher(Int(run.pipeline), .enqueue(run), out: &out)
+        dispatcherIsDue = true
+    }
+
+    mutating func stepDispatcher(_ lane: Int, _ event: DispatcherEvent, out: inout [NodeDirective]) {
+        var directives: [DispatcherDirective] = []
+        swap(&directives, &dispatcherDirectives)
+        dispatchers[lane].step(event, now: now, out: &directives)
+        for directive in directives { carryOut(directive, lane: UInt32(lane), out: &out) }
+        directives.removeAll(keepingCapacity: true)
+        swap(&directives, &dispatcherDirectives)
+    }
+
+    private mutating func carryOut(_ directive: DispatcherDirective, lane: UInt32, out: inout [NodeDirective]) {
+        switch directive {
+        case .send(let host, let runs):
+            let assigned = runs.map { run in
+                var run = run
+                run.deadline = run.deadline.map { Tick(nanoseconds: ($0 - now).clampedNanoseconds) }
+                return AssignedRun(epoch: seats[Int(run.requests.partition.rawValue)]?.epoch ?? 0, run: run)
+            }
+            send(.runs(lane: lane, assigned), to: MemberNumber(rawValue: UInt32(host.rawValue)))
+        case .giveUp(let partition, let session, let outcome):
+            stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
+        case .lost(let run): lost(run, out: &out)
+        case .revoke(let host, let run):
+            send(.revoke(lane: lane, run), to: MemberNumber(rawValue: UInt32(host.rawValue)))
+        }
+    }
+
+    /// A process died with the run: the log counts that before the run is executed again.
+    private mutating func lost(_ run: OpenRun, out: inout [NodeDirective]) {
+        let (partition, session) = (run.requests.partition, run.requests.session)
+        if run.attempt >= limits.attempts {
+            let error = FlockError(.poison, "every host that held the request was lost", node: node)
+            let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
+            stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
+        } else {
+            stepReplica(
+                partition, .attempted(session: session, sequences: run.requests.sequences, attempts: run.attempt),
+                out: &out)
+        }
+    }
+
+    /// The log knows the attempt: the next one may begin.
+    mutating func attempted(_ run: RequestRun, attempts: Int, out: inout [NodeDirective]) {
+        guard let replica = replicas[Int(run.partition.rawValue)] else { return }
+        for open in replica.openRuns(of: run) { enqueue(open, out: &out) }
+    }
+
+    // MARK: After a primary change
+
+    /// This node's copy has committed its epoch: what is open is either with some stage, or dispatched again.
+    mutating func serving(_ partition: PartitionID, out: inout [NodeDirective]) {
+        let number = Int(partition.rawValue)
+        guard let replica = replicas[number], let epoch = seats[number]?.epoch, let member else { return }
+        inquiries.removeAll { $0.partition == partition }
+        for lane in dispatchers.indices { stepDispatcher(lane, .forget(partition), out: &out) }
+        let runs = replica.openRuns().map(\.requests)
+        guard !runs.isEmpty else { return }
+        let peers = links.filter { !$0.isStalled }.map(\.peer)
+        inquiries.append(
+            Inquiry(
+                partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime))
+        workDeadline = min(workDeadline, now + Self.inquiryTime)
+        for peer in peers { send(.holding(partition, epoch: epoch), to: peer) }
+        held(partition, epoch: epoch, heldHere(partition, epoch: epoch, for: member), by: member, out: &out)
+        sendOutcomes(of: partition)
+    }
+
+    /// This node's stages have these; what becomes of them goes to the one who asks. That is said before any outcome,
+    /// so that the outcome finds the run with this node.
+    private mutating func heldHere(_ partition: PartitionID, epoch: UInt64, for asker: MemberNumber) -> [LaneRun] {
+        var runs: [LaneRun] = []
+        for place in jobs.jobs.indices where jobs[place].requests.partition == partition {
+            guard jobs[place].epoch <= epoch else { continue }
+            jobs[place].dispatcher = asker
+            jobs[place].epoch = epoch
+            jobs[place].target = nil
+            guard let outcomes = jobs[place].outcomes else {
+                runs.append(LaneRun(lane: jobs[place].lane, requests: jobs[place].requests))
+                continue
+            }
+            // The rest of the run failed or was returned, to whoever had sent it.
+            for outcome in outcomes {
+                var requests = jobs[place].requests
+                requests.sequences = outcome.sequences
+                runs.append(LaneRun(lane: jobs[place].lane, requests: requests))
+            }
+        }
+        return runs
+    }
+
+    private mutating func sendOutcomes(of partition: PartitionID) {
+        for place in jobs.jobs.indices where jobs[place].requests.partition == partition && jobs[place].target == nil {
+            sendOutcomes(place)
+        }
+    }
+
+    private mutating func held(
+        _ partition: PartitionID, epoch: UInt64, _ runs: [LaneRun], by peer: MemberNumber, out: inout [NodeDirective]
+    ) {
+        guard let place = inquiries.firstIndex(where: { $0.partition == partition && $0.epoch == epoch }) else { return }
+        inquiries[place].waiting.removeAll { $0 == peer }
+        for run in runs { inquiries[place].held.append((peer, run)) }
+        if inquiries[place].waiting.isEmpty { resolve(place, out: &out) }
+    }
+
+    mutating func inquiryLost(_ peer: MemberNumber, out: inout [NodeDirective]) {
+        for place in inquiries.indices.reversed() {
+            inquiries[place].waiting.removeAll { $0 == peer }
+            inquiries[place].held.removeAll { $0.member == peer }
+            if inquiries[place].waiting.isEmpty { resolve(place, out: &out) }
+        }
+    }
+
+    /// What is still open and nobody holds is dispatched; the rest is taken for sent.
+    private mutating func resolve(_ place: Int, out: inout [NodeDirective]) {
+        let inquiry = inquiries.remove(at: place)
+        guard let replica = replicas[Int(inquiry.partition.rawValue)] else { return }
+        for run in inquiry.runs {
+            for part in replica.openRuns(of: run) { share(part, inquiry, out: &out) }
+        }
+        dispatcherIsDue = true
+    }
+
+    /// Runs that a member said it holds, and holds no longer before the others have answered.
+    private mutating func letGo(_ runs: [RequestRun], by peer: MemberNumber) {
+        for place in inquiries.indices {
+            for run in runs where run.partition == inquiries[place].partition {
+                inquiries[place].held = inquiries[place].held.flatMap { holder, held in
+                    guard holder == peer, held.requests.session == run.session else { return [(holder, held)] }
+                    return held.requests.sequences.outside(run.sequences).map { sequences in
+                        var rest = held
+                        rest.requests.sequences = sequences
+                        return (holder, rest)
+                    }
+                }
+            }
+        }
+    }
+
+    private mutating func share(_ run: OpenRun, _ inquiry: Inquiry, out: inout [NodeDirective]) {
+        var rest = [run]
+        for requests in inquiry.answered { rest = rest.flatMap { $0.cut(requests).outside } }
+        for (holder, other) in inquiry.held where other.lane == run.pipeline {
+            let host = HostID(rawValue: UInt64(holder.rawValue))
+            var next: [OpenRun] = []
+            for part in rest {
+                let (inside, outside) = part.cut(other.requests)
+                if let inside { stepDispatcher(Int(run.pipeline), .adopt(inside, host), out: &out) }
+                next += outside
+            }
+            rest = next
+        }
+        for part in rest { enqueue(part, out: &out) }
+    }
+
+    // MARK: Both sides
+
+    mutating func handle(_ message: WorkMessage, from peer: MemberNumber, out: inout [NodeDirective]) {
+        let host = HostID(rawValue: UInt64(peer.rawValue))
+        switch message {
+        case .runs(let lane, let runs): take(runs, lane: lane, from: peer, out: &out)
+        case .revoke(let lane, let run): revoked(run, lane: lane, out: &out)
+        case .done(let job, let lane, let partition, let session, let runs):
+            let number = Int(partition.rawValue)
+            guard number < replicas.count, replicas[number]?.isServing == true, Int(lane) < dispatchers.count else {
+                return
+            }
+            let requests = runs.map { RequestRun(partition: partition, session: session, sequences: $0.sequences) }
+            if rules.returnsCredits { stepDispatcher(Int(lane), .finished(host, runs: requests), out: &out) }
+            stepReplica(partition, .completed(session: session, runs: runs), out: &out)
+            dispatcherIsDue = true
+            for place in inquiries.indices where inquiries[place].partition == partition {
+                inquiries[place].answered += requests
+            }
+            send(.recorded(job: job), to: peer)
+        case .recorded(let job):
+            guard let place = jobs.place(of: job), jobs[place].target == peer else { return }
+            jobs.remove(at: place)
+        case .failed(let lane, let runs):
+            guard Int(lane) < dispatchers.count else { return }
+            letGo(runs, by: peer)
+            stepDispatcher(Int(lane), .failed(host, runs: runs), out: &out)
+            dispatcherIsDue = true
+        case .returned(let lane, let runs):
+            guard Int(lane) < dispatchers.count else { return }
+            letGo(runs, by: peer)
+            stepDispatcher(Int(lane), .returned(host, runs: runs), out: &out)
+            dispatcherIsDue = true
+        case .holding(let partition, let epoch):
+            let runs = heldHere(partition, epoch: epoch, for: peer)
+            send(.held(partition, epoch: epoch, runs), to: peer)
+            sendOutcomes(of: partition)
+        case .held(let partition, let epoch, let runs): held(partition, epoch: epoch, runs, by: peer, out: &out)
+        }
+    }
+
+    // MARK: The stages' side
+
+    private mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective]) {
+        for assigned in runs {
+            var run = assigned.run
+            run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
+            let job = jobs.insert(lane: lane, requests: run.requests, dispatcher: peer, epoch: assigned.epoch)
+            out.append(.execute(job: job, lane: lane, run))
+        }
+    }
+
+    private func revoked(_ run: RequestRun, lane: UInt32, out: inout [NodeDirective]) {
+        for job in jobs.jobs where job.outcomes == nil && job.lane == lane && job.requests.session == run.session {
+            guard job.requests.partition == run.partition,
+                let part = job.requests.sequences.inside(run.sequences)
+            else { continue }
+            out.append(.revoke(job: job.id, part))
+        }
+    }
+
+    mutating func executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun]) {
+        guard let place = jobs.place(of: job) else { return }
+        let (lane, requests, dispatcher) = (jobs[place].lane, jobs[place].requests, jobs[place].dispatcher)
+        func parts(_ runs: [SequenceRun]) -> [RequestRun] {
+            runs.map { RequestRun(partition: requests.partition, session: requests.session, sequences: $0) }
+        }
+        if !failed.isEmpty { send(.failed(lane: lane, parts(failed)), to: dispatcher) }
+        if !returned.isEmpty { send(.returned(lane: lane, parts(returned)), to: dispatcher) }
+        guard !outcomes.isEmpty else { return jobs.remove(at: place) }
+        jobs[place].outcomes = outcomes
+        sendOutcomes(place)
+    }
+
+    /// Sends a job's outcomes to whoever is primary, as far as is known here, and again later if need be.
+    private mutating func sendOutcomes(_ place: Int) {
+        let job = jobs[place]
+        guard let outcomes = job.outcomes else { return }
+        jobs[place].resendAt = now + Self.recordTime
+        workDeadline = min(workDeadline, now + Self.recordTime)
+        let (partition, session) = (job.requests.partition, job.requests.session)
+        let target = primary(of: job)
+        jobs[place].target = target
+        if let link = self.place(of: target), links[link].isStalled { return }
+        send(.done(job: job.id, lane: job.lane, partition, session, outcomes), to: target)
+    }
+
+    private func primary(of job: JobTable.Job) -> MemberNumber {
+        let place = Int(job.requests.partition.rawValue)
+        guard let view = control.view, place < view.partitions.count, view.partitions[place].epoch > job.epoch else {
+            return job.dispatcher
+        }
+        return view.partitions[place].primary ?? job.dispatcher
+    }
+
+    mutating func primaryChanged(_ partition: PartitionID) {
+        for place in jobs.jobs.indices where jobs[place].requests.partition == partition { sendOutcomes(place) }
+    }
+
+    /// The mutant of `Rules.agreesOnOwnership`: the next member in sync makes itself the primary.
+    mutating func seize(from silent: MemberNumber, out: inout [NodeDirective]) {
+        for number in seats.indices {
+            guard var own = seats[number], own.primary == silent else { continue }
+            own.inSync.removeAll { $0 == silent }
+            guard own.inSync.first == member else { continue }
+            own.epoch += 1
+            own.primary = member
+            seats[number] = own
+            stepReplica(PartitionID(number), .seats(own, minimumInSync: 1), out: &out)
+        }
+    }
+
+    // MARK: Time
+
+    mutating func tickWork(out: inout [NodeDirective]) {
+        workDeadline = .never
+        for place in links.indices {
+            links[place].tick(now: now)
+            if let since = links[place].waitingSince, since + Self.stallTime <= now, !links[place].isStalled {
+                links[place].isStalled = true
+                                let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
+                for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
+                dispatcherIsDue = true
+            }
+        }
+        for place in inquiries.indices.reversed() {
+            if inquiries[place].until <= now {
+                resolve(place, out: &out)
+            } else {
+                workDeadline = min(workDeadline, inquiries[place].until)
+            }
+        }
+        for place in jobs.jobs.indices {
+            if jobs[place].resendAt <= now { sendOutcomes(place) }
+            workDeadline = min(workDeadline, jobs[place].resendAt)
+        }
+    }
+}
+
+extension SequenceRun {
+    /// The sequences of both; nil if there are none.
+    func inside(_ other: SequenceRun) -> SequenceRun? {
+        let start = max(first, other.first)
+        let end = min(end, other.end)
+        return start < end ? SequenceRun(first: start, count: Int(end - start)) : nil
+    }
+
+    /// The parts that are not in the other.
+    func outside(_ other: SequenceRun) -> [SequenceRun] {
+        guard let inside = inside(other) else { return [self] }
+        var parts: [SequenceRun] = []
+        if first < inside.first { parts.append(SequenceRun(first: first, count: Int(inside.first - first))) }
+        if inside.end < end { parts.append(SequenceRun(first: inside.end, count: Int(end - inside.end))) }
+        return parts
+    }
+}
+
+extension OpenRun {
+    /// The part that is among `requests`, and what is not.
+    func cut(_ requests: RequestRun) -> (inside: OpenRun?, outside: [OpenRun]) {
+        let mine = self.requests.sequences
+        guard self.requests.session == requests.session, let inside = mine.inside(requests.sequences) else {
+            return (nil, [self])
+        }
+        func part(_ run: SequenceRun) -> OpenRun { slice(from: Int(run.first - mine.first), count: run.count) }
+        return (part(inside), mine.outside(requests.sequences).map(part))
+    }
+}

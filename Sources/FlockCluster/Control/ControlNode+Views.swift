@@ -1,0 +1,152 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import FlockWire
+
+extension ControlNode {
+    /// Versions of which the differences are kept for those who missed them.
+    private static let historyCount = 32
+
+    // MARK: Publishing
+
+    /// A state was chosen in a turn of this process: install it and tell all whom it concerns, those who are no longer
+    /// members too, so that they know.
+    mutating func publish(_ state: ControlState, _ now: Tick, _ out: inout [ControlDirective]) {
+        guard state.version > view?.version ?? 0 else { return arm(now) }
+        let old = view
+        lead = own
+        let delta = old.map { ControlDelta(from: $0, to: state) }
+        install(state, deltas: delta.map { [$0] } ?? [], now, &out)
+        var told = [own]
+        for member in state.members where !told.contains(member.node) {
+            told.append(member.node)
+            let isNew = member.number.rawValue >= old?.nextMember ?? 0
+            send(member.node, delta.flatMap { isNew ? nil : .deltas([$0]) } ?? .view(state), &out)
+        }
+        let rest = Electorate(state).all + (old?.members.map(\.node) ?? [])
+        for node in rest where !told.contains(node) {
+            told.append(node)
+            send(node, delta.map { .deltas([$0]) } ?? .view(state), &out)
+        }
+    }
+
+    /// What a process with that version is missing; nil for nothing.
+    func news(since version: UInt64) -> ControlMessage? {
+        guard let view, view.version > version else { return nil }
+        if let place = history.firstIndex(where: { $0.base == version }) { return .deltas(Array(history[place...])) }
+        return .view(view)
+    }
+
+    // MARK: Installing
+
+    /// A whole agreed state.
+    mutating func receiveView(_ state: ControlState, from node: NodeID, _ now: Tick, _ out: inout [ControlDirective]) {
+        guard isOurs(state.clusterID), state.version > view?.version ?? 0 else { return }
+        if let view, view.partitions.count != state.partitions.count { return }
+        if state.voters.contains(node) { lead = node }
+        install(state, deltas: view.map { [ControlDelta(from: $0, to: state)] } ?? [], now, &out)
+    }
+
+    /// Agreed changes; those that do not follow on what is here are asked for.
+    mutating func receiveDeltas(
+        _ deltas: [ControlDelta], from node: NodeID, _ now: Tick, _ out: inout [ControlDirective]
+    ) {
+        guard let last = deltas.last, last.version > view?.version ?? 0 else { return }
+        if var state = view {
+            var applied: [ControlDelta] = []
+            for delta in deltas where delta.base == state.version && delta.version > delta.base {
+                guard delta.apply(to: &state) else { break }
+                applied.append(delta)
+            }
+            if !applied.isEmpty, isOurs(state.clusterID) {
+                if state.voters.contains(node) { lead = node }
+                install(state, deltas: applied, now, &out)
+            }
+        }
+        hint(last.version, from: node, now, &out)
+    }
+
+    private func isOurs(_ cluster: UInt64) -> Bool {
+        configuration.clusterID == 0 || configuration.clusterID == cluster
+    }
+
+    /// Somebody has that version: a newer one is worth asking for.
+    mutating func hint(_ version: UInt64, from node: NodeID, _ now: Tick, _ out: inout [ControlDirective]) {
+        guard version > view?.version ?? 0, now >= pullAfter else { return }
+        pullAfter = now + .milliseconds(20)
+        send(node, .pull(have: view?.version ?? 0), &out)
+    }
+
+    /// A process that no voter probes may have been evicted without hearing of it.
+    mutating func askForNews(_ now: Tick, _ out: inout [ControlDirective]) {
+        orphanAt = .never
+        guard member != nil, !isOut else { return }
+        orphanAt = now + times.orphanInterval
+        let voters = electorate.all.filter { $0 != own }
+        guard !voters.isEmpty else { return }
+        let place = Int(randomNumber() % UInt64(voters.count))
+        send(voters[place], .pull(have: view?.version ?? 0), &out)
+    }
+
+    /// The one place where a view changes: upwards.
+    private mutating func install(
+        _ state: ControlState, deltas: [ControlDelta], _ now: Tick, _ out: inout [ControlDirective]
+    ) {
+        precondition(state.version > view?.version ?? 0, "version \(state.version) after \(view?.version ?? 0)")
+        let old = view
+        view = state
+        history += deltas
+        if history.count > Self.historyCount { history.removeFirst(history.count - Self.historyCount) }
+        settleMembership(state, &out)
+        var changed = deltas.count == 1 ? deltas[0].partitions : []
+        if deltas.count != 1 {
+            for index in state.partitions.indices {
+                guard state.partitions[index].epoch > old?.partitions[index].epoch ?? 0 else { continue }
+                changed.append(PartitionID(index))
+            }
+        }
+        out.append(.install(changed: changed))
+        if let old {
+            let lost = changed.filter { state.seats($0).generation != old.seats($0).generation }
+            if !lost.isEmpty { out.append(.lost(lost)) }
+        }
+        outgoing.prune(state)
+        outgoing.resets = []
+        enrol(now, &out)
+        guard isVoter, !isOut else {
+            detector.stop()
+            proposeAt = .never
+            placeAt = .never
+            return
+        }
+        detector.watch(state, now: now)
+        if !isUnplaced(state) {
+            placeAt = .never
+        } else if old == nil {
+            placeAt = now + times.bootstrapGrace
+        }
+        proposeAt = .never
+        arm(now)
+    }
+
+    /// Whether partitions were never given to anybody.
+    func isUnplaced(_ state: ControlState) -> Bool { state.partitions.contains { $0.epoch == 0 } }
+
+    private mutating func settleMembership(_ state: ControlState, _ out: inout [ControlDirective]) {
+        guard !isOut else { return }
+        let candidate = configuration.candidate
+        if let member {
+            guard state.member(member) == nil else { return }
+            isOut = true
+            out.append(outgoing.isLeaving ? .left : .evicted)
+        } else if let found = state.member(on: own), found.incarnation == candidate.incarnation {
+            member = found.number
+            orphanAt = .zero
+            out.append(.admitted(found.number))
+        } else if state.isRetired(own, incarnation: candidate.incarnation) {
+            isOut = true
+            out.append(.evicted)
+        } else {
+            outgoing.resendAt = .zero  // It may be a member in place of an earlier process, which it now can name.
+        }
+    }
+}

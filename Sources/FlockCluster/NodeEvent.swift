@@ -1,0 +1,49 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+public import FlockWire
+
+/// What happens to a node.
+public enum NodeEvent: Sendable {
+    /// A process of that node said something.
+    case message(from: NodeID, NodeMessage)
+    /// A voter's record is on disk.
+    case persisted(UInt64)
+    /// A voter's record could not be written.
+    case persistFailed
+    /// The connection to a process of that node was reset or refused: it may be gone.
+    case connectionReset(NodeID)
+    /// A client called. `number` comes back with the answer.
+    case call(connection: UInt64, number: UInt64, ClientCall)
+    /// A client's connection ended.
+    case clientGone(UInt64)
+    /// The stages are done with a job: every one of its sequences is in exactly one of the three.
+    case executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun])
+    /// Hand over what is here, then go.
+    case leave
+    /// Time went by. Due at `nextDeadline`; earlier or later calls are harmless.
+    case tick
+}
+
+/// What the shell does for a node, in order.
+public enum NodeDirective: Sendable {
+    /// To the process that the node of that name is now.
+    case send(NodeID, NodeMessage)
+    /// Write the voter's record, sync it, and say `persisted(token)`.
+    case persist(VoterRecord, token: UInt64)
+    /// To a client. A connection that is gone gets nothing.
+    case answer(connection: UInt64, number: UInt64, ClientAnswer)
+    /// Outcomes for a session that the client attached.
+    case push(connection: UInt64, PartitionID, SessionID, [OutcomeRun])
+    /// Let the lane's stages have the run; say `executed` once, whatever happens.
+    case execute(job: UInt64, lane: UInt32, OpenRun)
+    /// Nobody waits for this part of a job; what has not been started may be returned at once.
+    case revoke(job: UInt64, SequenceRun)
+    /// This process is a member now.
+    case admitted(MemberNumber)
+    /// This process is out for good: its copies count nowhere. It has to start again.
+    case evicted
+    /// Everything was handed over; the process may end.
+    case left
+    /// All copies of these partitions are gone, and what was accepted there with them.
+    case lost([PartitionID])
+}

@@ -1,0 +1,76 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// What is going to happen, by virtual time and then by the order in which it was decided: two events at one time have
+// an order, so a run can be repeated.
+
+/// Events in the order of (time, serial). A binary heap of small keys; events lie still in a slab.
+package struct EventQueue<Event> {
+    private struct Key {
+        var time: UInt64
+        var serial: UInt64
+        var slot: Int
+
+        @inline(__always)
+        func isBefore(_ other: Key) -> Bool {
+            time != other.time ? time < other.time : serial < other.serial
+        }
+    }
+
+    private var heap: [Key] = []
+    private var slab: [Event?] = []
+    private var free: [Int] = []
+    private var nextSerial: UInt64 = 0
+
+    package init() {}
+
+    /// Events that wait.
+    package var count: Int { heap.count }
+    /// When the next one is due.
+    package var nextTime: UInt64? { heap.first?.time }
+
+    /// Adds an event.
+    package mutating func push(_ event: Event, at time: UInt64) {
+        let slot: Int
+        if let reused = free.popLast() {
+            slot = reused
+            slab[slot] = event
+        } else {
+            slot = slab.count
+            slab.append(event)
+        }
+        let key = Key(time: time, serial: nextSerial, slot: slot)
+        nextSerial += 1
+        heap.append(key)
+        var child = heap.count - 1
+        while child > 0 {
+            let parent = (child - 1) / 2
+            guard key.isBefore(heap[parent]) else { break }
+            heap[child] = heap[parent]
+            child = parent
+        }
+        heap[child] = key
+    }
+
+    /// The next event and when it happens.
+    package mutating func pop() -> (time: UInt64, event: Event)? {
+        guard let first = heap.first, let last = heap.popLast() else { return nil }
+        if !heap.isEmpty {
+            var parent = 0
+            while true {
+                var child = 2 * parent + 1
+                guard child < heap.count else { break }
+                if child + 1 < heap.count && heap[child + 1].isBefore(heap[child]) { child += 1 }
+                guard heap[child].isBefore(last) else { break }
+                heap[parent] = heap[child]
+                parent = child
+            }
+            heap[parent] = last
+        }
+        // Moved out, not copied: events are large.
+        var taken: Event?
+        swap(&taken, &slab[first.slot])
+        guard let event = taken else { preconditionFailure("event \(first.serial) was taken twice") }
+        free.append(first.slot)
+        return (first.time, event)
+    }
+}

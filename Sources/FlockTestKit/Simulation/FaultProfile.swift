@@ -1,0 +1,138 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+package import FlockCluster
+
+/// What a run is made of: how large, how busy, and how unlucky. Times are virtual nanoseconds.
+package struct FaultProfile: Sendable {
+    /// Nodes at the start, the first `voters` of them voters.
+    package var nodes = 5
+    package var voters = 3
+    package var partitions = 16
+    package var clients = 6
+    /// Sessions of each client.
+    package var sessions = 3
+    /// Items of a run at most.
+    package var itemsPerRun = 8
+    /// Between two runs of a session, on average.
+    package var thinkTime = 150 * Virtual.millisecond
+
+    /// When faults begin, when all are healed, when the run ends.
+    package var faultsBegin = 2 * Virtual.second
+    package var faultsEnd = 11 * Virtual.second
+    package var end = 20 * Virtual.second
+    /// Between two faults, on average; faults of different kinds overlap.
+    package var faultInterval = 350 * Virtual.millisecond
+
+    /// How often each kind of fault is drawn, relative to the others; 0 for never.
+    package var crash = 4
+    package var pause = 3
+    package var cut = 3
+    package var oneWayCut = 3
+    package var isolation = 2
+    package var clientCut = 2
+    package var badWeather = 4
+    package var slow = 2
+    package var join = 0
+    package var leave = 1
+    package var burst = 1
+    package var stageDeath = 1
+    /// A voter restarts without its record, which a majority of voters must outlive.
+    package var voterLoss = 0
+    /// Connections of a live process break.
+    package var reset = 1
+
+    /// The longest pause of a process.
+    package var longestPause = 2500 * Virtual.millisecond
+    /// Copies of a partition that are destroyed beyond what is promised to be survived.
+    package var beyond = 0
+    /// The shortest and the longest time that a process stays down.
+    package var shortestDown = 100 * Virtual.millisecond
+    package var longestDown = 3 * Virtual.second
+    /// The longest time of a cut, of bad weather, of slowness.
+    package var longestCut = 3 * Virtual.second
+    package var lossPerMille = 250
+    package var doublePerMille = 150
+    package var longestDelay = 400 * Virtual.millisecond
+    /// How far a clock's speed is from true, in parts per million, either way.
+    package var driftPartsPerMillion = 2000
+    /// Of 1,000 crashes, so many are seen by the others as a reset connection.
+    package var resetPerMille = 500
+    /// Whether voters' disks say "synced" when nothing is.
+    package var diskLies = false
+    /// Requests that no stage survives, and requests with a deadline, per mille.
+    package var poisonPerMille = 3
+    package var deadlinePerMille = 100
+    package var cancelPerMille = 20
+    /// Nanoseconds for which an outcome is kept.
+    package var timeToLive = 600 * Virtual.second
+
+    /// Whether the states of copies are compared, which costs more than all the rest.
+    package var comparesStates = false
+    /// How often, of 1,000 times that it could, a client closes a session and opens another.
+    package var closePerMille = 5
+    /// The detector's and the register's.
+    package var times = ControlTimes()
+
+    package init() {}
+
+    /// Nothing keeps a running process from answering: no cut, no pause, no weather.
+    var isConnected: Bool {
+        pause == 0 && cut == 0 && oneWayCut == 0 && isolation == 0 && badWeather == 0 && slow == 0
+    }
+
+    /// Everything at once, as a fresh seed meets it.
+    package static let all: FaultProfile = {
+        var profile = FaultProfile()
+        profile.join = 1
+        return profile
+    }()
+
+    /// Nothing goes wrong.
+    package static let calm: FaultProfile = {
+        var profile = FaultProfile.none
+        profile.driftPartsPerMillion = 0
+        return profile
+    }()
+
+    /// Processes die and come back; nothing else goes wrong, and nobody is told.
+    package static let crashes: FaultProfile = {
+        var profile = FaultProfile.none
+        profile.crash = 1
+        profile.faultInterval = 2500 * Virtual.millisecond
+        profile.resetPerMille = 0
+        return profile
+    }()
+
+    /// No fault is ever drawn.
+    package static let none: FaultProfile = {
+        var profile = FaultProfile()
+        for kind in FaultKind.allCases { profile[keyPath: kind.weight] = 0 }
+        profile.poisonPerMille = 0
+        return profile
+    }()
+}
+
+/// What can go wrong.
+package enum FaultKind: CaseIterable, Sendable {
+    case crash, pause, cut, oneWayCut, isolation, clientCut, badWeather, slow, join, leave, burst, stageDeath
+    case voterLoss, reset
+
+    package var weight: WritableKeyPath<FaultProfile, Int> {
+        switch self {
+        case .crash: \.crash
+        case .pause: \.pause
+        case .cut: \.cut
+        case .oneWayCut: \.oneWayCut
+        case .isolation: \.isolation
+        case .clientCut: \.clientCut
+        case .badWeather: \.badWeather
+        case .slow: \.slow
+        case .join: \.join
+        case .leave: \.leave
+        case .burst: \.burst
+        case .stageDeath: \.stageDeath
+        case .voterLoss: \.voterLoss
+        case .reset: \.reset
+        }
+    }
+}

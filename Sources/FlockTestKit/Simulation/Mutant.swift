@@ -1,0 +1,181 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// A checker that never objects proves nothing. Each mutant is the protocol without one of its rules; each has faults
+// under which the rule is missed often, and a number of seeds within which that must be seen.
+
+package import FlockCluster
+internal import FlockWire
+
+/// The protocol without one rule.
+package struct Mutant: Sendable, CustomStringConvertible {
+    /// The field of `Rules` that is turned off.
+    package let name: String
+    /// Seeds within which a run must fail.
+    package let budget: Int
+    /// The invariants of which one is broken.
+    package let breaks: [String]
+    package let rules: Rules
+    package let profile: FaultProfile
+
+    package var description: String { name }
+
+    private init(
+        _ name: String, _ rule: WritableKeyPath<Rules, Bool>, budget: Int, breaks: [String],
+        _ change: (inout FaultProfile) -> Void
+    ) {
+        self.name = name
+        self.budget = budget
+        self.breaks = breaks
+        var rules = Rules.all
+        rules[keyPath: rule] = false
+        self.rules = rules
+        var profile = FaultProfile.small
+        change(&profile)
+        self.profile = profile
+    }
+
+    /// All of them.
+    package static let all: [Mutant] = [
+        Mutant("awaitsInSync", \.awaitsInSync, budget: 20, breaks: ["P2", "P3", "S1", "S2"]) {
+            $0.crash = 3
+            $0.isolation = 1
+        },
+        Mutant("agreesOnOwnership", \.agreesOnOwnership, budget: 20, breaks: ["P1", "P2", "P3", "S2"]) {
+            $0.reset = 2
+            $0.oneWayCut = 1
+        },
+        Mutant("checksEpoch", \.checksEpoch, budget: 20, breaks: ["E1", "P1", "P2", "P3"]) {
+            $0.pause = 2
+            $0.badWeather = 2
+        },
+        Mutant("publishesCommittedOnly", \.publishesCommittedOnly, budget: 40, breaks: ["S2", "S1"]) {
+            $0.crash = 2
+            $0.isolation = 2
+        },
+        Mutant("dedupsOutcomes", \.dedupsOutcomes, budget: 20, breaks: ["S2"]) {
+            $0.cut = 2
+            $0.isolation = 2
+            $0.crash = 1
+        },
+        Mutant("dedupsAfterPrimaryChange", \.dedupsAfterPrimaryChange, budget: 40, breaks: ["S2"]) {
+            $0.isolation = 2
+            $0.crash = 1
+            $0.cut = 1
+        },
+        Mutant("waitsForReportedLearner", \.waitsForReportedLearner, budget: 60, breaks: ["P2", "P3"]) {
+            $0.crash = 2
+            $0.badWeather = 2
+            $0.slow = 1
+        },
+        Mutant("refusesBelowMinimum", \.refusesBelowMinimum, budget: 20, breaks: ["S6"]) {
+            $0.crash = 2
+            $0.beyond = 1
+            $0.nodes = 3
+            $0.shortestDown = Virtual.second
+        },
+        Mutant("servesAfterEpochEntry", \.servesAfterEpochEntry, budget: 60, breaks: ["S1", "S2", "P2", "P3"]) {
+            $0.crash = 2
+            $0.resetPerMille = 1000
+            $0.thinkTime = 40 * Virtual.millisecond
+            $0.closePerMille = 100
+        },
+        Mutant("usesPartitionTime", \.usesPartitionTime, budget: 20, breaks: ["P3"]) {
+            $0.crash = 1
+            $0.comparesStates = true
+        },
+        Mutant("confirmsUnknown", \.confirmsUnknown, budget: 60, breaks: ["S1"]) {
+            $0.isolation = 2
+            $0.oneWayCut = 2
+            $0.closePerMille = 100
+        },
+        Mutant("persistsPromise", \.persistsPromise, budget: 60, breaks: ["C1"]) {
+            $0.nodes = 6
+            $0.partitions = 1
+            $0.clients = 1
+            $0.crash = 8
+            $0.badWeather = 3
+            $0.cut = 1
+            $0.shortestDown = Virtual.millisecond
+            $0.longestDown = 20 * Virtual.millisecond
+            $0.faultInterval = 40 * Virtual.millisecond
+            $0.longestCut = 800 * Virtual.millisecond
+            $0.times.proposerDelay = .milliseconds(1)
+            $0.times.roundTime = .milliseconds(400)
+        },
+        Mutant("installsAgreedOnly", \.installsAgreedOnly, budget: 20, breaks: ["C1"]) {
+            $0.crash = 2
+            $0.isolation = 2
+        },
+        Mutant("keepsMinimumInSync", \.keepsMinimumInSync, budget: 40, breaks: ["S1", "P2", "S6"]) {
+            $0.nodes = 4
+            $0.voters = 1
+            $0.crash = 2
+            $0.isolation = 3
+            $0.pause = 3
+            $0.faultInterval = 150 * Virtual.millisecond
+        },
+        Mutant("movesOneAtATime", \.movesOneAtATime, budget: 40, breaks: ["S1", "P2", "P3"]) {
+            $0.crash = 2
+            $0.join = 2
+            $0.leave = 1
+        },
+        Mutant("handsOverBeforeLeaving", \.handsOverBeforeLeaving, budget: 20, breaks: ["L5", "S1", "P2"]) {
+            $0.leave = 2
+        },
+        Mutant("resetIsNotDeath", \.resetIsNotDeath, budget: 20, breaks: ["L4", "S1", "P2"]) {
+            $0.reset = 2
+        },
+        Mutant("bumpsEpochForLearners", \.bumpsEpochForLearners, budget: 60, breaks: ["P2", "P3"]) {
+            $0.isolation = 1
+            $0.crash = 2
+            $0.pause = 6
+            $0.slow = 2
+            $0.longestPause = 500 * Virtual.millisecond
+            $0.longestCut = 600 * Virtual.millisecond
+            $0.shortestDown = 10 * Virtual.millisecond
+            $0.longestDown = 100 * Virtual.millisecond
+            $0.faultInterval = 80 * Virtual.millisecond
+            $0.times.suspectAfterMinimum = .milliseconds(150)
+            $0.times.suspectAfterMaximum = .milliseconds(150)
+        },
+        Mutant("returnsCredits", \.returnsCredits, budget: 20, breaks: ["S1", "L2", "L3"]) {
+            $0.burst = 1
+        },
+    ]
+}
+
+/// What became of the search for a mutant.
+package struct MutantHunt: Sendable {
+    /// Seeds that were run.
+    package var seeds: Int
+    /// What gave it away; nil if nothing did.
+    package var violation: Violation?
+}
+
+extension Mutant {
+    /// Runs seeds from 1 on until one breaks an invariant that this rule keeps, or the budget is spent.
+    package func hunt() -> MutantHunt {
+        for seed in 1...UInt64(budget) {
+            let report = Simulation(seed: seed, mutant: self).run()
+            if let violation = report.violations.first(where: { breaks.contains($0.rule) }) {
+                return MutantHunt(seeds: Int(seed), violation: violation)
+            }
+        }
+        return MutantHunt(seeds: budget, violation: nil)
+    }
+}
+
+extension FaultProfile {
+    /// A small cluster for a short time, for one kind of fault or a few.
+    static let small: FaultProfile = {
+        var profile = FaultProfile.none
+        profile.partitions = 6
+        profile.clients = 3
+        profile.sessions = 3
+        profile.faultInterval = 300 * Virtual.millisecond
+        profile.faultsBegin = 1600 * Virtual.millisecond
+        profile.faultsEnd = 8 * Virtual.second
+        profile.end = 15 * Virtual.second
+        return profile
+    }()
+}

@@ -1,0 +1,61 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockCluster
+internal import FlockWire
+
+/// A voter's disk. A write is on it when it is synced; what is under way at a crash may or may not be.
+struct VoterDisk {
+    var record: VoterRecord?
+    /// What the disk would come back with if it lied about the last syncs.
+    var stale: VoterRecord?
+    var underWay: VoterRecord?
+    /// When the last write is synced.
+    var busyUntil: UInt64 = 0
+}
+
+/// A node's logic in a box, since copying it for each look at it would take longer than running it.
+final class RunningNode {
+    var core: ClusterNode
+
+    init(_ core: ClusterNode) { self.core = core }
+
+    // Kept beside it: a getter of the core would copy it.
+    private(set) var member: MemberNumber?
+    private(set) var viewVersion: UInt64 = 0
+    private(set) var nextDeadline = Tick.never
+
+    var view: ControlState? { core.view }
+    var work: String { core.work }
+
+    func step(_ event: NodeEvent, now: Tick, out: inout [NodeDirective]) {
+        core.step(event, now: now, out: &out)
+        let state = core.state()
+        (member, viewVersion, nextDeadline) = (state.member, state.viewVersion, state.nextDeadline)
+    }
+
+    func touched() -> [PartitionID] { core.lastTouched() }
+    func mark(of partition: PartitionID) -> ReplicaMark? { core.mark(of: partition) }
+    func digest(of partition: PartitionID) -> UInt64? { core.digest(of: partition) }
+    func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? { core.entry(index, of: partition) }
+}
+
+/// One node: its process while it runs, and what outlives the process.
+struct SimulatedProcess {
+    let name: NodeID
+    var node: RunningNode?
+    var disk = VoterDisk()
+    var clock: SimulatedClock
+    /// Counts starts, so that what was meant for an earlier process is told apart.
+    var run: UInt32 = 0
+    /// Nothing happens in the process before that.
+    var pausedUntil: UInt64 = 0
+    /// The wake-up that is scheduled; later ones are void.
+    var wakeAt = UInt64.max
+    var isLeaving = false
+    /// Left for good, or not there yet.
+    var isGone = false
+    /// It is a voter whose disk was lost.
+    var isWithoutRecord = false
+
+    var isUp: Bool { node != nil }
+}

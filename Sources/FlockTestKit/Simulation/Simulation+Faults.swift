@@ -1,0 +1,258 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockCluster
+internal import FlockWire
+
+// Faults happen to processes and to the network, and end again.
+
+extension Simulation {
+    func scheduleFaults() {
+        queue.push(.fault(.next), at: profile.faultsBegin)
+        queue.push(.fault(.heal), at: profile.faultsEnd)
+        queue.push(.fault(.check(.end)), at: profile.end)
+    }
+
+    func handle(_ event: FaultEvent) {
+        switch event {
+        case .start(let place): start(place)
+        case .next:
+            guard !isHealed else { return }
+            if let kind = faults.draw(profile) { begin(kind) }
+            let pause = faults.random.between(profile.faultInterval / 4, profile.faultInterval * 7 / 4)
+            queue.push(.fault(.next), at: now + pause)
+        case .mend(let ways):
+            guard !isHealed else { return }
+            for way in ways { network.mend(from: way.from, to: way.to) }
+        case .fair: network.weather = .fair
+        case .notSlow(let end): network.slowness[end] = 0
+        case .burstOver: break
+        case .heal: heal()
+        case .check(let what): check(what)
+        }
+    }
+
+    private func begin(_ kind: FaultKind) {
+        let duration = faults.random.between(100 * Virtual.millisecond, profile.longestCut)
+        let nodes = processes.indices.filter { processes[$0].isUp }
+        guard !nodes.isEmpty else { return }
+        let node = nodes[faults.random.below(nodes.count)]
+        let other = nodes[faults.random.below(nodes.count)]
+        trace?("\(now) fault \(kind) n\(node) n\(other)")
+        switch kind {
+        case .crash: crash(node)
+        case .voterLoss: loseVoter(node)
+        case .pause:
+            let time = faults.random.between(50 * Virtual.millisecond, profile.longestPause)
+            processes[node].pausedUntil = max(processes[node].pausedUntil, now + time)
+            report.pauses += 1
+        case .cut: if node != other { cut([(node, other), (other, node)], for: duration) }
+        case .oneWayCut: if node != other { cut([(node, other)], for: duration) }
+        case .isolation:
+            let ways = nodes.filter { $0 != node }.flatMap { [(node, $0), ($0, node)] }
+            cut(ways, for: duration)
+        case .clientCut:
+            let client = processes.count + faults.random.below(profile.clients)
+            cut([(node, client), (client, node)], for: duration)
+        case .badWeather:
+            network.weather = SimulatedNetwork.Weather(
+                lossPerMille: faults.random.below(profile.lossPerMille + 1),
+                doublePerMille: faults.random.below(profile.doublePerMille + 1),
+                latePerMille: faults.random.below(300), longDelay: profile.longestDelay)
+            queue.push(.fault(.fair), at: now + duration)
+        case .slow:
+            network.slowness[node] = faults.random.between(5 * Virtual.millisecond, 80 * Virtual.millisecond)
+            queue.push(.fault(.notSlow(node)), at: now + duration)
+        case .join:
+            guard let fresh = processes.indices.first(where: { processes[$0].isGone && !processes[$0].isUp }) else {
+                return
+            }
+            processes[fresh].isGone = false
+            report.joins += 1
+            start(fresh)
+        case .leave: leave(node)
+        case .burst: faults.burstUntil = now + duration
+        case .stageDeath: faults.stagesDieUntil = now + duration
+        case .reset:
+            for peer in nodes where peer != node { reset(peer, of: node) }
+        }
+    }
+
+    private func cut(_ ways: [(from: Int, to: Int)], for duration: UInt64) {
+        for way in ways { network.cut(from: way.from, to: way.to) }
+        report.cuts += 1
+        queue.push(.fault(.mend(ways)), at: now + duration)
+    }
+
+    private func reset(_ place: Int, of peer: Int) {
+        let time = faults.random.between(Virtual.millisecond, 8 * Virtual.millisecond)
+        guard !network.isCut(from: peer, to: place) else { return }
+        queue.push(.reset(place, run: processes[place].run, peer: peer), at: now + time)
+    }
+
+    // MARK: Processes
+
+    /// Kills a process, if no partition loses more copies by it than it may.
+    private func crash(_ place: Int) {
+        faults.recount(god, processes)
+        let disks = processes.map(\.disk)
+        let member = processes[place].node?.member
+        let exposed = member.map { faults.exposed($0, god, disks) } ?? []
+        let bearable = faults.bearable(god) + profile.beyond
+        guard exposed.allSatisfy({ faults.destroyed[$0] < bearable }) else { return }
+        for number in exposed { faults.destroyed[number] += 1 }
+        if let member { god.crashed(member, now: now) }
+        report.crashes += 1
+        let down = faults.random.between(profile.shortestDown, profile.longestDown)
+        stop(place, restartAfter: down)
+        guard faults.random.chance(profile.resetPerMille) else { return }
+        for peer in processes.indices where processes[peer].isUp { reset(peer, of: place) }
+    }
+
+    /// Ends a process. Its memory is gone; its disk has what was synced, and perhaps what was being written.
+    func stop(_ place: Int, restartAfter pause: UInt64?) {
+        processes[place].node = nil
+        processes[place].pausedUntil = 0
+        processes[place].wakeAt = .max
+        processes[place].isLeaving = false
+        if let underWay = processes[place].disk.underWay, faults.random.chance(500) {
+            processes[place].disk.record = underWay
+        }
+        processes[place].disk.underWay = nil
+        if profile.diskLies, let stale = processes[place].disk.stale { processes[place].disk.record = stale }
+        guard let pause else { return }
+        queue.push(.fault(.start(place)), at: isHealed ? now + 50 * Virtual.millisecond : now + pause)
+    }
+
+    private func loseVoter(_ place: Int) {
+        guard place < profile.voters, faults.lostVoters < (profile.voters - 1) / 2 else { return }
+        crash(place)
+        guard !processes[place].isUp else { return }
+        faults.lostVoters += 1
+        processes[place].disk = VoterDisk()
+        processes[place].isWithoutRecord = true
+    }
+
+    func start(_ place: Int) {
+        guard !processes[place].isUp, !processes[place].isGone else { return }
+        processes[place].run += 1
+        processes[place].clock = makeClock(at: now)
+        let voters = (0..<profile.voters).map { NodeID("n\($0)") }
+        var configuration = ControlConfiguration(
+            candidate: Candidate(node: processes[place].name, incarnation: random.next()), voters: voters,
+            isBootstrap: !processes[place].isWithoutRecord, partitions: profile.partitions)
+        configuration.times = profile.times
+        processes[place].node = RunningNode(
+            ClusterNode(
+                configuration: configuration, record: processes[place].disk.record, lanes: 1, limits: limits,
+                seed: random.next(), rules: rules, now: Tick(nanoseconds: processes[place].clock.local(now))))
+        trace?("\(now) n\(place) starts, run \(processes[place].run)")
+        step(place, .tick)
+    }
+
+    private func leave(_ place: Int) {
+        // Enough nodes must stay, and voters do.
+        let staying = processes.filter { $0.isUp && !$0.isLeaving }.count
+        guard place >= profile.voters, staying > profile.voters, !processes[place].isLeaving else { return }
+        processes[place].isLeaving = true
+        report.leaves += 1
+        step(place, .leave)
+    }
+
+    func left(_ place: Int) {
+        stop(place, restartAfter: nil)
+        processes[place].isGone = true
+    }
+
+    // MARK: After the faults
+
+    private func heal() {
+        trace?("\(now) heal")
+        isHealed = true
+        network.heal()
+        faults.burstUntil = 0
+        faults.stagesDieUntil = 0
+        for place in processes.indices {
+            processes[place].pausedUntil = min(processes[place].pausedUntil, now)
+            if !processes[place].isUp && !processes[place].isGone { start(place) }
+        }
+        healedAt = now
+        let times: [(Liveness, UInt64)] = [
+            (.primaries, 1500), (.acceptRate, 3000), (.stop, 3500), (.members, 5000), (.recollect, 6000),
+        ]
+        for (what, milliseconds) in times {
+            queue.push(.fault(.check(what)), at: now + milliseconds * Virtual.millisecond)
+        }
+    }
+
+    private func check(_ what: Liveness) {
+        if let trace { describe(trace) }
+        switch what {
+        case .primaries: checkPrimaries()
+        case .acceptRate: checkAcceptRate()
+        case .stop: isLoaded = false
+        case .members: checkMembers()
+        case .recollect: recollect()
+        case .end: history.finish(time: now)
+        }
+    }
+
+    /// Where everything stands, for a person.
+    private func describe(_ trace: (String) -> Void) {
+        for client in clients {
+            for session in client.sessions {
+                trace(
+                    "  c\(client.id) \(session.partition) \(session.phase) \(session.id) base \(session.base) "
+                        + "next \(session.next) held \(session.isDone.count) missing \(session.missing) pending "
+                        + "\(session.pending.map { "\($0.first)+\($0.payloads.count)\($0.isCancelled ? "c" : "")" }) "
+                        + "guess n\(session.guess) attached \(session.attachedTo ?? -1) lazy \(session.isLazy)")
+            }
+        }
+        for (place, process) in processes.enumerated() {
+            guard let node = process.node else { continue }
+            trace("  n\(place) \(node.member?.description ?? "-") view \(node.viewVersion) \(node.work)")
+        }
+        for number in 0..<profile.partitions {
+            for process in processes {
+                guard let node = process.node, node.mark(of: PartitionID(number)) != nil else { continue }
+                trace("  p\(number) \(process.name) \(node.core.describe(PartitionID(number)))")
+            }
+        }
+        guard let latest = god.latest else { return }
+        for (number, seats) in latest.partitions.enumerated() { trace("  p\(number) \(seats)") }
+    }
+
+    /// L1: every partition has a primary that commits.
+    private func checkPrimaries() {
+        for number in 0..<profile.partitions where god.lastCommit(of: number) < healedAt {
+            let isServed = processes.contains { $0.node?.mark(of: PartitionID(number))?.isServing == true }
+            if !isServed { violated("L1", "p\(number) has no primary that commits 1.5 s after all was healed") }
+        }
+    }
+
+    /// L2: clients get their answers at nine tenths of the rate that they had before.
+    private func checkAcceptRate() {
+        let window = Virtual.second
+        let before = god.accepts.count { $0 >= profile.faultsBegin - window && $0 < profile.faultsBegin }
+        let after = god.accepts.count { $0 > now - window }
+        if after * 100 < before * 85 { violated("L2", "\(after) runs a second accepted after the faults, \(before) before") }
+    }
+
+    /// L4: the members are the processes that run.
+    private func checkMembers() {
+        for process in processes where process.isUp && process.isLeaving {
+            violated("L5", "\(process.name) wants to leave, and is not let go 5 s after all was healed")
+        }
+        guard let latest = god.latest else { return violated("L4", "no view after all was healed") }
+        let running = processes.compactMap { $0.node?.member?.rawValue }.sorted()
+        let members = latest.members.map(\.number.rawValue).sorted()
+        let admitted = processes.filter { $0.isUp && $0.node?.member == nil }.count
+        if running != members || admitted > 0 {
+            violated("L4", "members \(members), running \(running) and \(admitted) not admitted")
+        }
+        for process in processes where process.isUp && !process.isLeaving {
+            if process.node?.viewVersion != god.latestVersion {
+                violated("L4", "\(process.name) has view \(process.node?.viewVersion ?? 0) of \(god.latestVersion)")
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockCluster
+internal import FlockWire
+
+// Stages that cost time, fail for some payloads, kill their process for others, and never compute the same bytes
+// twice: two executions of one request can be told apart by their results.
+
+/// What the payload of an item makes of it.
+enum PayloadKind {
+    case value, filtered, throwing, poison
+
+    init(_ payload: UInt64, poisonPerMille: Int) {
+        switch Int(payload % 1000) {
+        case 0..<poisonPerMille: self = .poison
+        case 900..<910: self = .filtered
+        case 910..<915: self = .throwing
+        default: self = .value
+        }
+    }
+}
+
+extension Simulation {
+    static func payloads(_ words: [UInt64]) -> ItemBuffer {
+        let bytes = Bytes(count: words.count * 8) { raw in
+            for (index, word) in words.enumerated() { raw.storeBytes(of: word, toByteOffset: index * 8, as: UInt64.self) }
+        }
+        return ItemBuffer(fixed: bytes, stride: 8, count: words.count)
+    }
+
+    static func word(_ items: ItemBuffer, _ index: Int, _ offset: Int = 0) -> UInt64 {
+        items[index].withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
+    }
+
+    func execute(_ place: Int, _ job: UInt64, _ open: OpenRun, dies: Bool) {
+        var outcomes: [OutcomeRun] = []
+        var failed: [SequenceRun] = []
+        let sequences = open.requests.sequences
+        if dies {
+            step(place, .executed(job: job, outcomes: [], failed: [sequences], returned: []))
+            return
+        }
+        report.executed += open.items.count
+        var start = 0
+        while start < open.items.count {
+            let kind = PayloadKind(Self.word(open.items, start), poisonPerMille: profile.poisonPerMille)
+            var end = start + 1
+            while end < open.items.count,
+                PayloadKind(Self.word(open.items, end), poisonPerMille: profile.poisonPerMille) == kind
+            {
+                end += 1
+            }
+            let part = SequenceRun(first: sequences.first + UInt64(start), count: end - start)
+            switch kind {
+            case .value: outcomes.append(OutcomeRun(sequences: part, outcome: values(open.items, start, end)))
+            case .filtered: outcomes.append(OutcomeRun(sequences: part, outcome: .filtered))
+            case .throwing:
+                outcomes.append(OutcomeRun(sequences: part, outcome: .failed(FlockError(.stageFailed, "it throws"))))
+            case .poison: failed.append(part)
+            }
+            start = end
+        }
+        step(place, .executed(job: job, outcomes: outcomes, failed: failed, returned: []))
+    }
+
+    /// The payload and a word that no other execution has.
+    private func values(_ items: ItemBuffer, _ start: Int, _ end: Int) -> RunOutcome {
+        let bytes = Bytes(count: (end - start) * 16) { raw in
+            for index in start..<end {
+                raw.storeBytes(of: Self.word(items, index), toByteOffset: (index - start) * 16, as: UInt64.self)
+                raw.storeBytes(of: stageRandom.next(), toByteOffset: (index - start) * 16 + 8, as: UInt64.self)
+            }
+        }
+        return .values(ItemBuffer(fixed: bytes, stride: 16, count: end - start), filtered: nil)
+    }
+}

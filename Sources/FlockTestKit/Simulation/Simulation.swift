@@ -1,0 +1,310 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// A whole cluster in one thread: real nodes' logic, virtual time, a network and processes that fail as a seed says.
+// After every step the checker looks at all of it at once. Nothing here may depend on anything but the seed.
+
+package import FlockCluster
+internal import FlockWire
+
+/// What happens in a simulation.
+enum SimulationEvent {
+    case message(to: Int, run: UInt32, from: Int, NodeMessage)
+    case wake(Int, run: UInt32)
+    case persisted(Int, run: UInt32, VoterRecord, token: UInt64)
+    case reset(Int, run: UInt32, peer: Int)
+    case executed(Int, run: UInt32, job: UInt64, OpenRun, dies: Bool)
+    case call(to: Int, client: Int, number: UInt64, ClientCall)
+    case answer(client: Int, from: Int, number: UInt64, ClientAnswer)
+    case push(client: Int, from: Int, PartitionID, SessionID, [OutcomeRun])
+    case refused(client: Int, number: UInt64)
+    case client(Int, session: Int)
+    case nudge(Int, session: Int)
+    case fault(FaultEvent)
+}
+
+/// What the fault scheduler does at a time.
+enum FaultEvent {
+    case start(Int)
+    case next
+    case mend([(from: Int, to: Int)])
+    case fair
+    case notSlow(Int)
+    case burstOver
+    case heal
+    case check(Liveness)
+}
+
+/// Times after the last fault at which something must be true.
+enum Liveness { case primaries, acceptRate, members, stop, recollect, end }
+
+/// One run of a simulated cluster.
+package final class Simulation {
+    package let seed: UInt64
+    package let profile: FaultProfile
+    package let rules: Rules
+    var queue = EventQueue<SimulationEvent>()
+    var random: SimulatedRandom
+    var networkRandom: SimulatedRandom
+    var stageRandom: SimulatedRandom
+    var network: SimulatedNetwork
+    var processes: [SimulatedProcess] = []
+    var clients: [SimulatedClient] = []
+    var god: GodView
+    var history = HistoryChecker()
+    var now: UInt64 = 0
+    var hash = EventHash()
+    package internal(set) var report: SimulationReport
+    /// Says what happens, if somebody wants to read it.
+    package var trace: ((String) -> Void)? {
+        didSet { god.trace = trace }
+    }
+    /// Gets every line of every client.
+    package var historySink: ((HistoryLine) -> Void)?
+    var limits = Limits()
+    var directives: [NodeDirective] = []
+    var faults: FaultScheduler
+    var isLoaded = true
+    /// Messages between two nodes arrive in order, as over one connection; in every other run they do not.
+    let isOrdered: Bool
+    var isHealed = false
+    var healedAt: UInt64 = 0
+
+    /// A run that is ready to begin.
+    package init(seed: UInt64, profile: FaultProfile, rules: Rules = .all) {
+        self.seed = seed
+        self.profile = profile
+        self.rules = rules
+        random = SimulatedRandom(seed: seed)
+        networkRandom = random.split()
+        isOrdered = random.chance(500)
+        stageRandom = random.split()
+        let slots = profile.nodes + (profile.join > 0 ? 2 : 0)
+        network = SimulatedNetwork(
+            ends: slots + profile.clients, shortest: 200 * Virtual.microsecond, longest: 2 * Virtual.millisecond)
+        god = GodView(
+            nodes: slots, partitions: profile.partitions,
+            comparesStates: profile.comparesStates || seed % 16 == 0)
+        faults = FaultScheduler(random: random.split(), partitions: profile.partitions)
+        report = SimulationReport(seed: seed)
+        limits.outcomeTimeToLive = .nanoseconds(Int64(profile.timeToLive))
+        limits.attemptTime = .seconds(5)
+        limits.creditItems = 64
+        limits.sessionWindow = 512
+        for place in 0..<slots { processes.append(makeProcess(place)) }
+        for id in 0..<profile.clients { clients.append(makeClient(id)) }
+    }
+
+    /// A run of a mutant under its own faults.
+    package convenience init(seed: UInt64, mutant: Mutant) {
+        self.init(seed: seed, profile: mutant.profile, rules: mutant.rules)
+    }
+
+    private func makeProcess(_ place: Int) -> SimulatedProcess {
+        var process = SimulatedProcess(name: NodeID("n\(place)"), clock: makeClock(at: 0))
+        process.isGone = place >= profile.nodes
+        return process
+    }
+
+    func makeClock(at time: UInt64) -> SimulatedClock {
+        let drift = profile.driftPartsPerMillion
+        return SimulatedClock(
+            start: time, offset: random.between(1, 100) * Virtual.second,
+            driftPartsPerMillion: drift == 0 ? 0 : random.below(2 * drift + 1) - drift)
+    }
+
+    private func makeClient(_ id: Int) -> SimulatedClient {
+        var own = random.split()
+        let sessions = (0..<profile.sessions).map { number in
+            ClientSession(
+                partition: PartitionID((id * profile.sessions + number) % profile.partitions),
+                secret: SessionSecret(own.next(), own.next()), guess: own.below(profile.nodes),
+                isLazy: own.chance(200))
+        }
+        return SimulatedClient(id: id, random: own, sessions: sessions)
+    }
+
+    // MARK: Running
+
+    /// Runs to the end, or to the first violation.
+    @discardableResult
+    package func run() -> SimulationReport {
+        for place in 0..<profile.nodes {
+            queue.push(.fault(.start(place)), at: random.below(200 * Virtual.millisecond))
+        }
+        for (place, client) in clients.enumerated() {
+            for session in client.sessions.indices {
+                queue.push(.client(place, session: session), at: Virtual.second + random.below(Virtual.second / 4))
+            }
+        }
+        scheduleFaults()
+        while let (time, event) = queue.pop() {
+            now = time
+            report.events += 1
+            handle(event)
+            if !god.violations.isEmpty || !history.violations.isEmpty { break }
+            if case .fault(.check(.end)) = event { break }
+        }
+        report.hash = hash
+        report.virtualTime = now
+        report.violations = god.violations + history.violations
+        report.accepted = history.accepted
+        report.completed = history.completed
+        report.views = god.latestVersion
+        report.messages = network.sent
+        report.acceptGaps = god.acceptGaps
+        report.serveGaps = god.serveGaps
+        return report
+    }
+
+    private func handle(_ event: SimulationEvent) {
+        hash.combine(now)
+        switch event {
+        case .message(let to, let run, let from, let message):
+            hash.combine(UInt64(to) << 8 | UInt64(from))
+            guard isThere(to, run) else { return }
+            guard !postpone(event, to) else { return }
+            god.before(message, at: processes[to].node)
+            step(to, .message(from: processes[from].name, message))
+        case .wake(let place, let run):
+            guard isThere(place, run), processes[place].wakeAt == now else { return }
+            guard !postpone(event, place) else { return }
+            processes[place].wakeAt = .max
+            step(place, .tick)
+        case .persisted(let place, let run, let record, let token):
+            guard isThere(place, run) else { return }
+            if processes[place].disk.record != record {
+                processes[place].disk.stale = processes[place].disk.record
+                processes[place].disk.record = record
+            }
+            guard !postpone(event, place) else { return }
+            step(place, .persisted(token))
+        case .reset(let place, let run, let peer):
+            guard isThere(place, run), !postpone(event, place) else { return }
+            step(place, .connectionReset(processes[peer].name))
+        case .executed(let place, let run, let job, let open, let dies):
+            guard isThere(place, run), !postpone(event, place) else { return }
+            execute(place, job, open, dies: dies)
+        case .call(let to, let client, let number, let call):
+            hash.combine(number)
+            guard processes[to].isUp else {
+                queue.push(.refused(client: client, number: number), at: now + Virtual.millisecond)
+                return
+            }
+            guard !postpone(event, to) else { return }
+            step(to, .call(connection: UInt64(client), number: number, call))
+        case .answer(let client, let from, let number, let answer):
+            hash.combine(number)
+            answered(client, from: from, number, answer)
+        case .push(let client, let from, let partition, let session, let runs):
+            hash.combine(UInt64(partition.rawValue))
+            pushed(client, from: from, partition, session, runs)
+        case .refused(let client, let number): refused(client, number)
+        case .client(let client, let session): wakeClient(client, session)
+        case .nudge(let client, let session): act(client, session)
+        case .fault(let fault): handle(fault)
+        }
+    }
+
+    private func isThere(_ place: Int, _ run: UInt32) -> Bool {
+        processes[place].run == run && processes[place].isUp
+    }
+
+    /// A process that is paused meets everything when it wakes up, in order.
+    private func postpone(_ event: SimulationEvent, _ place: Int) -> Bool {
+        guard processes[place].pausedUntil > now else { return false }
+        if case .wake = event { processes[place].wakeAt = processes[place].pausedUntil }
+        queue.push(event, at: processes[place].pausedUntil)
+        return true
+    }
+
+    // MARK: Nodes
+
+    func step(_ place: Int, _ event: NodeEvent) {
+        directives.removeAll(keepingCapacity: true)
+        let local = Tick(nanoseconds: processes[place].clock.local(now))
+        processes[place].node?.step(event, now: local, out: &directives)
+        check(place)
+        var out: [NodeDirective] = []
+        swap(&out, &directives)
+        for directive in out { carryOut(directive, place) }
+        swap(&out, &directives)
+        schedule(place)
+    }
+
+    private func check(_ place: Int) {
+        guard let node = processes[place].node else { return }
+        hash.combine(UInt64(place))
+        god.after(node, at: place, now: now, processes: processes, hash: &hash)
+    }
+
+    func schedule(_ place: Int) {
+        guard let deadline = processes[place].node?.nextDeadline, deadline != .never else { return }
+        let due = max(processes[place].clock.global(deadline.nanoseconds), now + 1)
+        guard due < processes[place].wakeAt else { return }
+        processes[place].wakeAt = due
+        queue.push(.wake(place, run: processes[place].run), at: due)
+    }
+
+    private func carryOut(_ directive: NodeDirective, _ place: Int) {
+        let run = processes[place].run
+        switch directive {
+        case .send(let name, let message):
+            guard let to = processes.firstIndex(where: { $0.name == name }) else { return }
+            send(message, from: place, to: to)
+        case .persist(let record, let token):
+            processes[place].disk.underWay = record
+            let time = random.between(100 * Virtual.microsecond, 2 * Virtual.millisecond)
+            // One after another: a later record never lies under an earlier one.
+            let done = max(now, processes[place].disk.busyUntil) + time
+            processes[place].disk.busyUntil = done
+            queue.push(.persisted(place, run: run, record, token: token), at: done)
+        case .answer(let connection, let number, let answer):
+            if case .accepted = answer { noteAccepted(place, client: Int(connection), number) }
+            guard let arrival = arrival(from: place, to: processes.count + Int(connection)) else { return }
+            queue.push(.answer(client: Int(connection), from: place, number: number, answer), at: arrival)
+        case .push(let connection, let partition, let session, let runs):
+            guard let arrival = arrival(from: place, to: processes.count + Int(connection)) else { return }
+            queue.push(.push(client: Int(connection), from: place, partition, session, runs), at: arrival)
+        case .execute(let job, _, let open):
+            let each = 100 * Virtual.microsecond * UInt64(open.items.count)
+            let time = stageRandom.between(Virtual.millisecond, 15 * Virtual.millisecond) + each
+            let dies = faults.stagesDieUntil > now && stageRandom.chance(100)
+            queue.push(
+                .executed(place, run: run, job: job, open, dies: dies), at: now + time + network.slowness[place])
+        case .revoke: break
+        case .admitted(let member): trace?("\(now) n\(place) is \(member)")
+        case .evicted:
+            report.evictions += 1
+            trace?("\(now) n\(place) evicted")
+            if profile.isConnected { violated("L4", "n\(place) was evicted, though it ran and answered") }
+            stop(place, restartAfter: 50 * Virtual.millisecond)
+        case .left:
+            trace?("\(now) n\(place) left")
+            left(place)
+        case .lost(let partitions):
+            god.lost(partitions, now: now)
+        }
+    }
+
+    /// When a message of a connection between a client and a node arrives: in order; never if it is lost.
+    func arrival(from sender: Int, to receiver: Int) -> UInt64? {
+        let (delay, _) = network.send(from: sender, to: receiver, random: &networkRandom)
+        return delay.map { network.inOrder(now + $0, from: sender, to: receiver) }
+    }
+
+    func send(_ message: NodeMessage, from place: Int, to: Int) {
+        let run = processes[to].run
+        let (arrives, second) = network.send(from: place, to: to, random: &networkRandom)
+        guard processes[to].isUp, let delay = arrives else { return }
+        let first = isOrdered ? network.inOrder(now + delay, from: place, to: to) - now : delay
+        queue.push(.message(to: to, run: run, from: place, message), at: now + first)
+        if let again = second { queue.push(.message(to: to, run: run, from: place, message), at: now + again) }
+    }
+
+    /// A node says `accepted`: it may not, with too few copies.
+    private func noteAccepted(_ place: Int, client: Int, _ number: UInt64) {
+        guard let call = clients[client].call(number), let node = processes[place].node else { return }
+        let partition = clients[client].sessions[call.session].partition
+        god.accepted(partition, by: node, now: now)
+    }
+}

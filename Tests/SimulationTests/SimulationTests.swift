@@ -1,0 +1,72 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import FlockCluster
+import FlockTestKit
+import Testing
+
+@Suite("simulation")
+struct SimulationTests {
+    @Test("one seed gives one run: the same hash twice, and another one for another seed")
+    func repeatable() {
+        let hashes = [7, 7, 8].map { Simulation(seed: $0, profile: .brief).run().hash }
+        #expect(hashes[0] == hashes[1])
+        #expect(hashes[0] != hashes[2])
+    }
+
+    @Test("a pinned seed run twice has equal hashes and no violation", arguments: PinnedSeed.all.suffix(1).map(\.seed))
+    func pinned(seed: UInt64) {
+        let reports = (0..<2).map { _ in Simulation(seed: seed, profile: .all).run() }
+        #expect(reports[0].hash == reports[1].hash)
+        #expect(reports[0].violations == [], "seed \(seed)")
+    }
+
+    @Test("without faults every request is accepted and completed, and executed once", arguments: [1, 2] as [UInt64])
+    func calm(seed: UInt64) {
+        let report = Simulation(seed: seed, profile: .calm).run()
+        #expect(report.violations == [], "seed \(seed)")
+        #expect(report.requests > 1000, "seed \(seed)")
+        #expect(report.completed == report.requests, "seed \(seed)")
+        #expect(report.executed <= report.requests, "seed \(seed)")
+        #expect(report.crashes == 0)
+    }
+
+    @Test("processes die, and nothing that was accepted is lost", arguments: 1...3 as ClosedRange<UInt64>)
+    func crashes(seed: UInt64) {
+        let report = Simulation(seed: seed, profile: .crashes).run()
+        #expect(report.violations == [], "seed \(seed)")
+        #expect(report.accepted > 1000, "seed \(seed)")
+    }
+
+    @Test("a fresh seed with all faults on breaks nothing")
+    func fresh() {
+        let seed = UInt64.random(in: 0..<1_000_000_000)
+        let report = Simulation(seed: seed, profile: .all).run()
+        #expect(report.violations == [], "make sim SEED=\(seed) TRACE=1")
+    }
+
+    // The others take release builds: `make sim` runs them all.
+    static let quick = Mutant.all.filter { ["awaitsInSync", "dedupsOutcomes", "checksEpoch"].contains($0.name) }
+
+    @Test("a rule that is left out is missed within its budget of seeds", arguments: quick)
+    func mutant(mutant: Mutant) {
+        let hunt = mutant.hunt()
+        #expect(hunt.violation != nil, "\(mutant) passed \(hunt.seeds) seeds")
+    }
+
+    @Test("each rule that can be left out has a mutant, but for the one of disks")
+    func everyRule() {
+        let fields = Mirror(reflecting: Rules.all).children.compactMap(\.label)
+        let missing = Set(fields).subtracting(Mutant.all.map(\.name))
+        #expect(missing == ["syncsBeforeAck"], "durable groups are simulated with their log")
+    }
+}
+
+extension FaultProfile {
+    /// All faults for a short time.
+    static var brief: FaultProfile {
+        var profile = FaultProfile.all
+        profile.faultsEnd = 4_000_000_000
+        profile.end = 5_000_000_000
+        return profile
+    }
+}
