@@ -52,6 +52,7 @@ package struct FaultProfile: Sendable {
     package var longestCut = 3 * Virtual.second
     package var lossPerMille = 250
     package var doublePerMille = 150
+    package var latePerMille = 300
     package var longestDelay = 400 * Virtual.millisecond
     /// How far a clock's speed is from true, in parts per million, either way.
     package var driftPartsPerMillion = 2000

@@ -35,6 +35,7 @@ struct GodView {
     private var states: [UInt64: ControlState] = [:]
     private var previous: (partition: PartitionID, epoch: UInt64, mark: ReplicaMark)?
     private(set) var latestVersion: UInt64 = 0
+    private(set) var latestAt: UInt64 = 0
      var violations: [Violation] = []
     private(set) var acceptGaps: [UInt64] = []
     private(set) var serveGaps: [UInt64] = []
@@ -109,6 +110,7 @@ struct GodView {
         guard view.version > latestVersion else { return }
         let old = states[latestVersion]
         latestVersion = view.version
+        latestAt = now
         if let old, old.version + 1 == view.version { checkLeavers(old, view, now: now, processes: processes) }
         for number in partitions.indices where number < view.partitions.count {
             guard old == nil || old?.partitions[number] != view.partitions[number] else { continue }

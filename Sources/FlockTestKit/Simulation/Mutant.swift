@@ -88,19 +88,20 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.oneWayCut = 2
             $0.closePerMille = 100
         },
-        Mutant("persistsPromise", \.persistsPromise, budget: 60, breaks: ["C1"]) {
-            $0.nodes = 6
+        // A voter's disk that does not sync comes back with what was on it when the process began.
+        Mutant("persistsPromise", \.persistsPromise, budget: 60, breaks: ["C1", "C2"]) {
+            $0.nodes = 5
             $0.partitions = 1
             $0.clients = 1
-            $0.crash = 8
-            $0.badWeather = 3
-            $0.cut = 1
+            $0.crash = 5
+            $0.isolation = 2
+            $0.cut = 3
+            $0.badWeather = 1
+            $0.diskLies = true
             $0.shortestDown = Virtual.millisecond
-            $0.longestDown = 20 * Virtual.millisecond
-            $0.faultInterval = 40 * Virtual.millisecond
-            $0.longestCut = 800 * Virtual.millisecond
-            $0.times.proposerDelay = .milliseconds(1)
-            $0.times.roundTime = .milliseconds(400)
+            $0.longestDown = 50 * Virtual.millisecond
+            $0.longestCut = Virtual.second
+            $0.faultInterval = 60 * Virtual.millisecond
         },
         Mutant("installsAgreedOnly", \.installsAgreedOnly, budget: 20, breaks: ["C1"]) {
             $0.crash = 2

@@ -6,7 +6,7 @@ internal import FlockWire
 /// A voter's disk. A write is on it when it is synced; what is under way at a crash may or may not be.
 struct VoterDisk {
     var record: VoterRecord?
-    /// What the disk would come back with if it lied about the last syncs.
+    /// What was on it when the process began: all that there is after a crash if the disk lies about syncing.
     var stale: VoterRecord?
     var underWay: VoterRecord?
     /// When the last write is synced.

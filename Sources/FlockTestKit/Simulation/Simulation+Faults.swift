@@ -57,7 +57,7 @@ extension Simulation {
             network.weather = SimulatedNetwork.Weather(
                 lossPerMille: faults.random.below(profile.lossPerMille + 1),
                 doublePerMille: faults.random.below(profile.doublePerMille + 1),
-                latePerMille: faults.random.below(300), longDelay: profile.longestDelay)
+                latePerMille: faults.random.below(max(profile.latePerMille, 1)), longDelay: profile.longestDelay)
             queue.push(.fault(.fair), at: now + duration)
         case .slow:
             network.slowness[node] = faults.random.between(5 * Virtual.millisecond, 80 * Virtual.millisecond)
@@ -135,6 +135,7 @@ extension Simulation {
     func start(_ place: Int) {
         guard !processes[place].isUp, !processes[place].isGone else { return }
         processes[place].run += 1
+        processes[place].disk.stale = processes[place].disk.record
         processes[place].clock = makeClock(at: now)
         let voters = (0..<profile.voters).map { NodeID("n\($0)") }
         var configuration = ControlConfiguration(
@@ -249,6 +250,8 @@ extension Simulation {
         if running != members || admitted > 0 {
             violated("L4", "members \(members), running \(running) and \(admitted) not admitted")
         }
+        // A view of this moment is still on its way.
+        guard god.latestAt + 500 * Virtual.millisecond < now else { return }
         for process in processes where process.isUp && !process.isLeaving {
             if process.node?.viewVersion != god.latestVersion {
                 violated("L4", "\(process.name) has view \(process.node?.viewVersion ?? 0) of \(god.latestVersion)")

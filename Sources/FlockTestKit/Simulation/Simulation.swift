@@ -172,10 +172,7 @@ package final class Simulation {
             step(place, .tick)
         case .persisted(let place, let run, let record, let token):
             guard isThere(place, run) else { return }
-            if processes[place].disk.record != record {
-                processes[place].disk.stale = processes[place].disk.record
-                processes[place].disk.record = record
-            }
+            processes[place].disk.record = record
             guard !postpone(event, place) else { return }
             step(place, .persisted(token))
         case .reset(let place, let run, let peer):
