@@ -21,7 +21,8 @@ extension PartitionReplica {
 
     private var whyNot: FlockError {
         if !isServing { return notServing }
-        return isSufficient ? overloaded("too much of the partition waits for its replicas", .uncommittedEntries) : tooFewReplicas
+        return isSufficient
+            ? overloaded("too much of the partition waits for its replicas", .uncommittedEntries) : tooFewReplicas
     }
 
     /// Why this replica does not know what became of anything.

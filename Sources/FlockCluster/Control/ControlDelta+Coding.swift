@@ -27,16 +27,23 @@ extension ControlDelta {
         let base = try reader.readVarint()
         let step = try reader.readVarint()
         var members: [Member] = []
-        for _ in 0..<(try reader.readCount(of: "members", limit: ControlLimits.members, named: .codingElements, minimumSize: 16)) {
+        for _
+            in 0..<(try reader.readCount(
+                of: "members", limit: ControlLimits.members, named: .codingElements, minimumSize: 16))
+        {
             members.append(try Member(from: &reader))
         }
         let gone = try reader.readNumbers()
         var retired: [UInt64] = []
-        let marks = try reader.readCount(of: "retired", limit: ControlState.retiredCount, named: .codingElements, minimumSize: 8)
+        let marks = try reader.readCount(
+            of: "retired", limit: ControlState.retiredCount, named: .codingElements, minimumSize: 8)
         for _ in 0..<marks { retired.append(try reader.read()) }
         let nextMember = UInt32(try reader.readSmall(of: "member", limit: Int(UInt32.max)))
         var seats: [Seat] = []
-        for _ in 0..<(try reader.readCount(of: "seats", limit: ControlLimits.partitions, named: .codingElements, minimumSize: 7)) {
+        for _
+            in 0..<(try reader.readCount(
+                of: "seats", limit: ControlLimits.partitions, named: .codingElements, minimumSize: 7))
+        {
             let partition = try reader.readSmall(of: "partition", limit: ControlLimits.partitions - 1)
             seats.append(Seat(partition: PartitionID(partition), seats: try PartitionSeats(from: &reader)))
         }
@@ -86,10 +93,12 @@ extension ControlDelta.Rest {
                 leaving: try NodeID(from: &reader), joining: try NodeID(from: &reader), member: member)
         }
         commands = []
-        let count = try reader.readCount(of: "commands", limit: ControlState.commandCount, named: .codingElements, minimumSize: 8)
+        let count = try reader.readCount(
+            of: "commands", limit: ControlState.commandCount, named: .codingElements, minimumSize: 8)
         for _ in 0..<count { commands.append(try reader.read()) }
         deployments = []
-        let pipelines = try reader.readCount(of: "deployments", limit: ControlLimits.deployments, named: .codingElements, minimumSize: 11)
+        let pipelines = try reader.readCount(
+            of: "deployments", limit: ControlLimits.deployments, named: .codingElements, minimumSize: 11)
         for _ in 0..<pipelines { deployments.append(try Deployment(from: &reader)) }
     }
 }

@@ -129,7 +129,10 @@ extension ControlMessage {
         case .view: self = .view(try ControlState(from: &reader))
         case .deltas:
             var deltas: [ControlDelta] = []
-            for _ in 0..<(try reader.readCount(of: "deltas", limit: ControlLimits.deltas, named: .codingElements, minimumSize: 6)) {
+            for _
+                in 0..<(try reader.readCount(
+                    of: "deltas", limit: ControlLimits.deltas, named: .codingElements, minimumSize: 6))
+            {
                 deltas.append(try ControlDelta(from: &reader))
             }
             self = .deltas(deltas)
@@ -248,7 +251,8 @@ extension OperatorCommand {
         case 3: self = .forceNewControl
         case 4: self = .deploy(try Deployment(from: &reader))
         case 5:
-            self = .withdraw(pipeline: try reader.readText(of: "pipeline", limit: ControlLimits.text, named: .nameBytes))
+            self = .withdraw(
+                pipeline: try reader.readText(of: "pipeline", limit: ControlLimits.text, named: .nameBytes))
         default: throw .malformed("command \(kind)")
         }
     }

@@ -37,17 +37,26 @@ extension ControlState {
         let nextMember = UInt32(try reader.readSmall(of: "member", limit: Int(UInt32.max)))
         let rest = try ControlDelta.Rest(from: &reader)
         var members: [Member] = []
-        for _ in 0..<(try reader.readCount(of: "members", limit: ControlLimits.members, named: .codingElements, minimumSize: 16)) {
+        for _
+            in 0..<(try reader.readCount(
+                of: "members", limit: ControlLimits.members, named: .codingElements, minimumSize: 16))
+        {
             let member = try Member(from: &reader)
             if let last = members.last, last.number >= member.number { throw .malformed("members out of order") }
             members.append(member)
         }
         var retired: [UInt64] = []
-        for _ in 0..<(try reader.readCount(of: "retired", limit: Self.retiredCount, named: .codingElements, minimumSize: 8)) {
+        for _
+            in 0..<(try reader.readCount(
+                of: "retired", limit: Self.retiredCount, named: .codingElements, minimumSize: 8))
+        {
             retired.append(try reader.read())
         }
         var partitions: [PartitionSeats] = []
-        for _ in 0..<(try reader.readCount(of: "partitions", limit: ControlLimits.partitions, named: .codingElements, minimumSize: 6)) {
+        for _
+            in 0..<(try reader.readCount(
+                of: "partitions", limit: ControlLimits.partitions, named: .codingElements, minimumSize: 6))
+        {
             partitions.append(try PartitionSeats(from: &reader))
         }
         self.init(

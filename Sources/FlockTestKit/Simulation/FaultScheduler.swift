@@ -26,7 +26,8 @@ struct FaultScheduler {
     /// voter has accepted since, which may be agreed although nobody has installed it.
     func exposed(_ member: MemberNumber, _ god: GodView, _ disks: [VoterDisk]) -> [Int] {
         guard let latest = god.latest else { return [] }
-        let newer = disks.compactMap { $0.underWay?.state }.filter { $0.version > latest.version }
+        let newer =
+            disks.compactMap { $0.underWay?.state }.filter { $0.version > latest.version }
             + disks.compactMap { $0.record?.state }.filter { $0.version > latest.version }
         return destroyed.indices.filter { number in
             latest.partitions[number].holds(member) || newer.contains { $0.partitions[number].holds(member) }
