@@ -144,7 +144,9 @@ extension ClusterNode {
     private mutating func held(
         _ partition: PartitionID, epoch: UInt64, _ runs: [LaneRun], by peer: MemberNumber, out: inout [NodeDirective]
     ) {
-        guard let place = inquiries.firstIndex(where: { $0.partition == partition && $0.epoch == epoch }) else { return }
+        guard let place = inquiries.firstIndex(where: { $0.partition == partition && $0.epoch == epoch }) else {
+            return
+        }
         inquiries[place].waiting.removeAll { $0 == peer }
         for run in runs { inquiries[place].held.append((peer, run)) }
         if inquiries[place].waiting.isEmpty { resolve(place, out: &out) }
@@ -243,7 +245,8 @@ extension ClusterNode {
 
     // MARK: The stages' side
 
-    private mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective]) {
+    private mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective])
+    {
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
@@ -320,7 +323,7 @@ extension ClusterNode {
             links[place].tick(now: now)
             if let since = links[place].waitingSince, since + Self.stallTime <= now, !links[place].isStalled {
                 links[place].isStalled = true
-                                let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
+                let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
                 for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
                 dispatcherIsDue = true
             }

@@ -85,7 +85,9 @@ public struct ClusterNode: Sendable {
         case .persisted(let token): stepControl(.persisted(token), out: &out)
         case .persistFailed: stepControl(.persistFailed, out: &out)
         case .connectionReset(let node):
-            if !rules.agreesOnOwnership, let peer = control.view?.member(on: node) { seize(from: peer.number, out: &out) }
+            if !rules.agreesOnOwnership, let peer = control.view?.member(on: node) {
+                seize(from: peer.number, out: &out)
+            }
             stepControl(.connectionReset(node), out: &out)
         case .call(let connection, let number, let call):
             handle(call, connection: connection, number: number, out: &out)

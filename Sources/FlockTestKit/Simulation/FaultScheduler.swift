@@ -21,12 +21,13 @@ struct FaultScheduler {
         destroyed = Array(repeating: 0, count: partitions)
     }
 
-    /// The partitions of which `member` has, or may have, a copy that counts. A learner may have been reported as caught
-    /// up: the next view may count it and let another go (seed 300115). By the newest view, and by whatever a
+    /// The partitions of which `member` has, or may have, a copy that counts. A learner may have been reported as
+    /// caught up: the next view may count it and let another go (seed 300115). By the newest view, and by whatever a
     /// voter has accepted since, which may be agreed although nobody has installed it.
     func exposed(_ member: MemberNumber, _ god: GodView, _ disks: [SimulatedDisk]) -> [Int] {
         guard let latest = god.latest else { return [] }
-        let newer = disks.compactMap { $0.underWay?.state }.filter { $0.version > latest.version }
+        let newer =
+            disks.compactMap { $0.underWay?.state }.filter { $0.version > latest.version }
             + disks.compactMap { $0.record?.state }.filter { $0.version > latest.version }
         return destroyed.indices.filter { number in
             latest.partitions[number].holds(member) || newer.contains { $0.partitions[number].holds(member) }

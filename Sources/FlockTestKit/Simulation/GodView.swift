@@ -36,7 +36,7 @@ struct GodView {
     private var previous: (partition: PartitionID, epoch: UInt64, mark: ReplicaMark)?
     private(set) var latestVersion: UInt64 = 0
     private(set) var latestAt: UInt64 = 0
-     var violations: [Violation] = []
+    var violations: [Violation] = []
     private(set) var acceptGaps: [UInt64] = []
     private(set) var serveGaps: [UInt64] = []
     private(set) var accepts: [UInt64] = []
@@ -75,8 +75,9 @@ struct GodView {
     mutating func after(
         _ node: RunningNode, at place: Int, now: UInt64, processes: [SimulatedProcess], hash: inout EventHash
     ) {
-        if let previous, let mark = node.mark(of: previous.partition), mark.last != previous.mark.last
-            || mark.committed != previous.mark.committed
+        if let previous, let mark = node.mark(of: previous.partition),
+            mark.last != previous.mark.last
+                || mark.committed != previous.mark.committed
         {
             violated(
                 "E1", now,
@@ -102,7 +103,8 @@ struct GodView {
         versions[place].version = view.version
         if let known = states[view.version] {
             if known != view {
-                violated("C1", now, "two states of version \(view.version), on n\(place): \(Self.difference(known, view))")
+                violated(
+                    "C1", now, "two states of version \(view.version), on n\(place): \(Self.difference(known, view))")
             }
             return
         }
@@ -125,7 +127,9 @@ struct GodView {
         for number in left.partitions.indices where left.partitions[number] != right.partitions[number] {
             text += "p\(number): \(left.partitions[number]) and \(right.partitions[number]); "
         }
-        if left.retired != right.retired { text += "retired \(left.retired.suffix(3)) and \(right.retired.suffix(3)); " }
+        if left.retired != right.retired {
+            text += "retired \(left.retired.suffix(3)) and \(right.retired.suffix(3)); "
+        }
         if left.nextMember != right.nextMember { text += "next \(left.nextMember) and \(right.nextMember)" }
         return text.isEmpty ? "something else" : text
     }
@@ -214,7 +218,9 @@ struct GodView {
         guard let digest = node.digest(of: partition) else { return }
         let number = Int(partition.rawValue)
         if let known = partitions[number].digests[index] {
-            if known != digest { violated("P3", now, "n\(place) made another state of \(index) entries of \(partition)") }
+            if known != digest {
+                violated("P3", now, "n\(place) made another state of \(index) entries of \(partition)")
+            }
         } else {
             partitions[number].digests[index] = digest
         }

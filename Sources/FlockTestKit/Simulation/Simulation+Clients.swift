@@ -259,7 +259,10 @@ extension Simulation {
 
     /// The node says that there is no such session. While no more than f copies are lost, that must not be.
     private func lost(_ client: Int, _ call: PendingCall, _ error: FlockError) {
-        violated("S1", "c\(client) \(call.kind) of p\(clients[client].sessions[call.session].partition.rawValue) on n\(call.node): \(error)")
+        violated(
+            "S1",
+            "c\(client) \(call.kind) of \(clients[client].sessions[call.session].partition) on n\(call.node): \(error)"
+        )
     }
 
     func violated(_ rule: String, _ text: String) { god.violations.append(Violation(rule, time: now, text)) }

@@ -235,7 +235,9 @@ extension Simulation {
         let window = Virtual.second
         let before = god.accepts.count { $0 >= profile.faultsBegin - window && $0 < profile.faultsBegin }
         let after = god.accepts.count { $0 > now - window }
-        if after * 100 < before * 85 { violated("L2", "\(after) runs a second accepted after the faults, \(before) before") }
+        if after * 100 < before * 85 {
+            violated("L2", "\(after) runs a second accepted after the faults, \(before) before")
+        }
     }
 
     /// L4: the members are the processes that run.

@@ -23,7 +23,9 @@ enum PayloadKind {
 extension Simulation {
     static func payloads(_ words: [UInt64]) -> ItemBuffer {
         let bytes = Bytes(count: words.count * 8) { raw in
-            for (index, word) in words.enumerated() { raw.storeBytes(of: word, toByteOffset: index * 8, as: UInt64.self) }
+            for (index, word) in words.enumerated() {
+                raw.storeBytes(of: word, toByteOffset: index * 8, as: UInt64.self)
+            }
         }
         return ItemBuffer(fixed: bytes, stride: 8, count: words.count)
     }
