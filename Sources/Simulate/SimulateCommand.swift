@@ -24,7 +24,9 @@ struct SimulateCommand: Sendable {
         let began = ContinuousClock.now
         let sum = await run(first..<(first + UInt64(count)), for: options.seconds)
         let seconds = (ContinuousClock.now - began) / .seconds(1)
-        print("seeds \(first) ..< \(first + UInt64(sum.seeds)) and \(pinned.seeds) pinned, \(options.profile.nodes) nodes")
+        print(
+            "seeds \(first) ..< \(first + UInt64(sum.seeds)) and \(pinned.seeds) pinned, \(options.profile.nodes) nodes"
+        )
         print(sum.description)
         let mutants = isPlain && options.mutants ? Mutant.all : []
         let caught = await run(mutants)

@@ -28,6 +28,7 @@ struct DispatcherTests {
             case .send(let host, let runs):
                 "\(host): " + runs.map { "\($0.requests.sequences)#\($0.attempt)" }.joined(separator: " ")
             case .giveUp(_, _, let run): "give up \(run.sequences) \(run.outcome.text)"
+            case .lost(let run): "lost \(run.requests.sequences)#\(run.attempt)"
             case .revoke(let host, let run): "revoke \(host) \(run.sequences)"
             case .lost(let run): "lost \(run.requests.sequences)#\(run.attempt)"
             }

@@ -21,8 +21,8 @@ struct FaultScheduler {
         destroyed = Array(repeating: 0, count: partitions)
     }
 
-    /// The partitions of which `member` has, or may have, a copy that counts. A learner may have been reported as caught
-    /// up: the next view may count it and let another go (seed 300115). By the newest view, and by whatever a
+    /// The partitions of which `member` has, or may have, a copy that counts. A learner may have been reported as
+    /// caught up: the next view may count it and let another go (seed 300115). By the newest view, and by whatever a
     /// voter has accepted since, which may be agreed although nobody has installed it.
     func exposed(_ member: MemberNumber, _ god: GodView, _ disks: [VoterDisk]) -> [Int] {
         guard let latest = god.latest else { return [] }

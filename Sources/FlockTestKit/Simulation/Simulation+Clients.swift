@@ -261,7 +261,7 @@ extension Simulation {
     private func lost(_ client: Int, _ call: PendingCall, _ error: FlockError) {
         violated(
             "S1",
-            "c\(client) \(call.kind) of p\(clients[client].sessions[call.session].partition.rawValue) on n\(call.node): \(error)"
+            "c\(client) \(call.kind) of \(clients[client].sessions[call.session].partition) on n\(call.node): \(error)"
         )
     }
 

@@ -73,7 +73,7 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
             \(evictions) evictions; \(accepted) accepted, \(completed) completed
             after the death of a primary, ms: next accepted p50 \(accept), p99 \(accept99) of \(acceptGaps.count); \
             next committed p50 \(serve), p99 \(serve99)
-            hash of all: \(String(hash, radix: 16)); failed: \(failed.prefix(20).map(String.init).joined(separator: " "))
+            hash of all: \(String(hash, radix: 16)); failed: \(failed.prefix(20).map { "\($0)" }.joined(separator: " "))
             """
     }
 
