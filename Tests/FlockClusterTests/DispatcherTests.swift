@@ -30,7 +30,6 @@ struct DispatcherTests {
             case .giveUp(_, _, let run): "give up \(run.sequences) \(run.outcome.text)"
             case .lost(let run): "lost \(run.requests.sequences)#\(run.attempt)"
             case .revoke(let host, let run): "revoke \(host) \(run.sequences)"
-            case .lost(let run): "lost \(run.requests.sequences)#\(run.attempt)"
             }
         }
     }
