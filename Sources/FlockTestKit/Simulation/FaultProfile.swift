@@ -14,7 +14,7 @@ package struct FaultProfile: Sendable {
     /// Items of a run at most.
     package var itemsPerRun = 8
     /// Between two runs of a session, on average.
-    package var thinkTime = 150 * Virtual.millisecond
+    package var thinkTime = 250 * Virtual.millisecond
 
     /// When faults begin, when all are healed, when the run ends.
     package var faultsBegin = 2 * Virtual.second

@@ -173,6 +173,7 @@ extension FaultProfile {
         profile.partitions = 6
         profile.clients = 3
         profile.sessions = 3
+        profile.thinkTime = 150 * Virtual.millisecond
         profile.faultInterval = 300 * Virtual.millisecond
         profile.faultsBegin = 1600 * Virtual.millisecond
         profile.faultsEnd = 8 * Virtual.second
