@@ -44,7 +44,7 @@ public enum WorkMessage: Sendable {
     case revoke(lane: UInt32, RequestRun)
     /// Outcomes of a job, for whoever is the partition's primary now. It is repeated until it is `recorded`.
     case done(job: UInt64, lane: UInt32, PartitionID, SessionID, [OutcomeRun])
-    /// The primary has the outcomes of that job.
+    /// The primary has proposed the outcomes of that job; they need not be committed.
     case recorded(job: UInt64)
     /// An execution of these began and gave no outcome.
     case failed(lane: UInt32, [RequestRun])

@@ -100,7 +100,7 @@ struct ControlRules: Sendable {
         return successors
     }
 
-    /// A member that is in sync with something, or that nothing is wanted from, has joined.
+    /// A member that is in sync with something has joined.
     private func settleMembers(in state: inout ControlState) {
         guard state.members.contains(where: { $0.phase == .joining }) else { return }
         for place in state.members.indices where state.members[place].phase == .joining {

@@ -9,7 +9,7 @@ public import FlockWire
 public struct ControlState: Sendable, Equatable {
     /// Grows by one with every change; one state per version, ever (invariant C1).
     public internal(set) var version: UInt64
-    /// Drawn at bootstrap. A state of another cluster is never installed.
+    /// As the bootstrap voters were configured. A state of another cluster is never installed.
     public internal(set) var clusterID: UInt64
     /// No member that speaks only older versions is admitted.
     public internal(set) var minimumProtocol: UInt16
@@ -89,9 +89,9 @@ public struct ControlState: Sendable, Equatable {
 }
 
 /// A voter is exchanged for another in three views. The first names the coming one, which then begins an empty record
-/// on
-/// its disk and says so. From the second on, majorities of the old and of the new voters are needed: nobody who knows
-/// only one set can miss what the other decides. The third, only made from an agreed second, has the new voters alone.
+/// on its disk and says so. From the second on, majorities of the old and of the new voters are needed: nobody who
+/// knows only one set can miss what the other decides. The third, only made from an agreed second, has the new voters
+/// alone.
 public struct VoterExchange: Sendable, Hashable {
     /// The voter that goes.
     public var leaving: NodeID

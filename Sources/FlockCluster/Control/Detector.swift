@@ -99,7 +99,7 @@ struct Detector: Sendable {
 
     // MARK: Probes
 
-    /// The probe to send now, and to whom.
+    /// The number of the next probe, sent now.
     private mutating func newSequence(_ now: Tick) -> UInt32 {
         sequence &+= 1
         sentAt[Int(sequence % 64)] = now

@@ -13,8 +13,7 @@ public struct PartitionSeats: Sendable, Hashable {
     /// Members that copy the partition and do not count yet, ascending.
     public var learners: [MemberNumber]
     /// Of those in sync: the ones that restarted with their disk and did not say yet what is on it. None of them
-    /// becomes
-    /// primary before that. Ascending.
+    /// becomes primary before that. Ascending.
     public var recovering: [MemberNumber]
     /// How often everything in the partition was lost; session ids carry it.
     public var generation: UInt16

@@ -3,8 +3,7 @@
 // The proposing half of the register, CASPaxos: read the newest accepted state from a majority, change it, have a
 // majority accept the change. Who is a voter is part of the state, so a turn first reads with the voters that it knows,
 // and reads again with those that it finds as well. As well, not instead: the state that it found may not be chosen
-// yet,
-// and its voters alone may not have it.
+// yet, and its voters alone may not have it.
 
 import FlockWire
 
