@@ -41,6 +41,8 @@ let package = Package(
         .systemLibrary(name: "CLibuv", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "CFlockRuntime"),
+        // No pkg-config: for gRPC it adds thousands of flags, of which these two are needed.
+        .target(name: "CGRPC", linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
 
         // Pure: no I/O.
         .target(name: "FlockWire", swiftSettings: settings),
@@ -51,6 +53,7 @@ let package = Package(
         .target(
             name: "FlockTransport", dependencies: ["FlockWire", "CLibuv", "COpenSSL", "CFlockRuntime", log],
             swiftSettings: settings),
+        .target(name: "FlockGRPC", dependencies: ["FlockWire", "CGRPC", "CFlockRuntime", deque], swiftSettings: settings),
         .target(
             name: "FlockActors", dependencies: ["FlockTransport", "FlockWire", "CFlockRuntime", log],
             swiftSettings: settings),
@@ -92,6 +95,8 @@ let package = Package(
         .testTarget(
             name: "FlockTransportTests", dependencies: ["FlockTransport", "FlockWire", "FlockTestKit", log],
             swiftSettings: settings),
+        .testTarget(
+            name: "FlockGRPCTests", dependencies: ["FlockGRPC", "FlockWire", "FlockTestKit"], swiftSettings: settings),
         .testTarget(
             name: "FlockActorsTests",
             dependencies: ["FlockActors", "FlockTransport", "FlockWire", "FlockTestKit", log],
