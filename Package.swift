@@ -22,6 +22,8 @@ let package = Package(
     products: [
         .library(name: "Flockwork", targets: ["Flockwork"]),
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
+        // Loaded by the interpreter of a child process, never by a node.
+        .library(name: "flockpython", type: .dynamic, targets: ["flockpython"]),
         .executable(name: "launcher", targets: ["Launcher"]),
         .executable(name: "quickstart", targets: ["Quickstart"]),
     ],
@@ -42,6 +44,8 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "CFlockRuntime"),
         // No pkg-config: for gRPC it adds thousands of flags, of which these two are needed.
+        .systemLibrary(name: "CPython", pkgConfig: "python3", providers: [.apt(["libpython3-dev"])]),
+        .target(name: "CFlockProcess"),
         .target(name: "CGRPC", linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
 
         // Pure: no I/O.
@@ -54,6 +58,12 @@ let package = Package(
             name: "FlockTransport", dependencies: ["FlockWire", "CLibuv", "COpenSSL", "CFlockRuntime", log],
             swiftSettings: settings),
         .target(name: "FlockGRPC", dependencies: ["FlockWire", "CGRPC", "CFlockRuntime", deque], swiftSettings: settings),
+        .target(
+            name: "flockpython", dependencies: ["CPython"], exclude: ["bootstrap.py"],
+            linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
+        .target(
+            name: "FlockPython", dependencies: ["FlockGRPC", "FlockWire", "CFlockProcess", "CFlockRuntime", log],
+            swiftSettings: settings),
         .target(
             name: "FlockActors", dependencies: ["FlockTransport", "FlockWire", "CFlockRuntime", log],
             swiftSettings: settings),

@@ -33,3 +33,12 @@ public struct GRPCStream: Sendable {
     /// Ends the call; both sides see it as cancelled. From any thread, any number of times.
     public func cancel() { call.cancel() }
 }
+
+extension GRPCStream {
+    /// Sends after what was sent before, without waiting for the transport. For a caller with a window of its own, on the
+    /// queue's thread; elsewhere the order of two calls is not certain.
+    public func push(_ message: Bytes) {
+        let call = call
+        call.queue.execute { call.send(message) { _ in } }
+    }
+}
