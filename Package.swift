@@ -57,13 +57,14 @@ let package = Package(
         .target(
             name: "FlockTransport", dependencies: ["FlockWire", "CLibuv", "COpenSSL", "CFlockRuntime", log],
             swiftSettings: settings),
-        .target(name: "FlockGRPC", dependencies: ["FlockWire", "CGRPC", "CFlockRuntime", deque], swiftSettings: settings),
         .target(
-            name: "flockpython", dependencies: ["CPython"], exclude: ["bootstrap.py"],
+            name: "FlockGRPC", dependencies: ["FlockWire", "CGRPC", "CFlockRuntime", deque], swiftSettings: settings),
+        .target(
+            name: "flockpython", dependencies: ["CPython"],
             linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
         .target(
             name: "FlockPython", dependencies: ["FlockGRPC", "FlockWire", "CFlockProcess", "CFlockRuntime", log],
-            swiftSettings: settings),
+            resources: [.embedInCode("Resources/bootstrap.py")], swiftSettings: settings),
         .target(
             name: "FlockActors", dependencies: ["FlockTransport", "FlockWire", "CFlockRuntime", log],
             swiftSettings: settings),
@@ -107,6 +108,9 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "FlockGRPCTests", dependencies: ["FlockGRPC", "FlockWire", "FlockTestKit"], swiftSettings: settings),
+        .testTarget(
+            name: "FlockPythonTests", dependencies: ["FlockPython", "FlockGRPC", "FlockWire", "FlockTestKit"],
+            swiftSettings: settings),
         .testTarget(
             name: "FlockActorsTests",
             dependencies: ["FlockActors", "FlockTransport", "FlockWire", "FlockTestKit", log],

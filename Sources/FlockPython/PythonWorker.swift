@@ -13,8 +13,6 @@ struct WorkerProgram: Sendable {
     var interpreter: String
     /// `libflockpython.so`.
     var extensionPath: String
-    /// `bootstrap.py`.
-    var bootstrapPath: String
     /// Handler code and model files.
     var folder: String
     /// Module and function of the handler.
@@ -49,7 +47,10 @@ actor PythonWorker {
     ) async throws(FlockError) {
         let launch = Launch(
             executable: program.interpreter,
-            arguments: ["-u", program.bootstrapPath, program.extensionPath, program.module],
+            arguments: [
+                "-u", "-c", String(decoding: PackageResources.bootstrap_py, as: UTF8.self), program.extensionPath,
+                program.module,
+            ],
             environment: program.environment, folder: program.folder, limits: program.limits)
         process = try await ProcessThread.shared.launch(launch, onEvent: events)
         channel = GRPCChannel(overDescriptor: process.link, on: queue, limits: limits)

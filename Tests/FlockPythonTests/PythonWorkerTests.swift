@@ -94,8 +94,8 @@ struct PythonWorkerTests {
         fclose(file)
         let queue = try CompletionQueue(name: "python")
         let program = WorkerProgram(
-            interpreter: "/usr/bin/python3", extensionPath: "/tmp/flockpython.so",
-            bootstrapPath: "/work/wt/grpc/Sources/flockpython/bootstrap.py", folder: folder, module: "handler",
+            interpreter: "/usr/bin/python3", extensionPath: try PythonExtension.path(),
+            folder: folder, module: "handler",
             function: "score", form: form, environment: [("PATH", "/usr/bin:/bin"), ("PYTHONDONTWRITEBYTECODE", "1")],
             limits: ProcessLimits())
         let events = Events()
