@@ -21,6 +21,7 @@ let package = Package(
     name: "flockwork",
     products: [
         .library(name: "Flockwork", targets: ["Flockwork"]),
+        .library(name: "FlockPython", targets: ["FlockPython"]),
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
         // Loaded by the interpreter of a child process, never by a node.
         .library(name: "flockpython", type: .dynamic, targets: ["flockpython"]),
@@ -63,9 +64,6 @@ let package = Package(
             name: "flockpython", dependencies: ["CPython"],
             linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
         .target(
-            name: "FlockPython", dependencies: ["FlockGRPC", "FlockWire", "CFlockProcess", "CFlockRuntime", log],
-            resources: [.embedInCode("Resources/bootstrap.py")], swiftSettings: settings),
-        .target(
             name: "FlockActors", dependencies: ["FlockTransport", "FlockWire", "CFlockRuntime", log],
             swiftSettings: settings),
         .target(
@@ -75,6 +73,13 @@ let package = Package(
                 lifecycle, deque,
             ],
             swiftSettings: settings),
+        .target(
+            name: "FlockPython",
+            dependencies: [
+                "Flockwork", "FlockGRPC", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "CFlockProcess",
+                "CFlockRuntime", log, metrics, deque,
+            ],
+            resources: [.embedInCode("Resources/bootstrap.py")], swiftSettings: settings),
         .target(
             name: "FlockTestKit",
             dependencies: ["Flockwork", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire", log],
@@ -109,7 +114,11 @@ let package = Package(
         .testTarget(
             name: "FlockGRPCTests", dependencies: ["FlockGRPC", "FlockWire", "FlockTestKit"], swiftSettings: settings),
         .testTarget(
-            name: "FlockPythonTests", dependencies: ["FlockPython", "FlockGRPC", "FlockWire", "FlockTestKit"],
+            name: "FlockPythonTests",
+            dependencies: [
+                "FlockPython", "Flockwork", "FlockGRPC", "FlockTransport", "FlockCluster", "FlockWire", "FlockTestKit",
+                log,
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "FlockActorsTests",

@@ -98,7 +98,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
 
     /// Runs `work` on the queue's thread: at once if the caller is there. After the queue stopped it runs at once,
     /// serially, on the caller's thread, so that no task hangs.
-    func execute(_ work: @escaping @Sendable () -> Void) {
+    package func execute(_ work: @escaping @Sendable () -> Void) {
         if isCurrent { work() } else { submit(.call(work)) }
     }
 

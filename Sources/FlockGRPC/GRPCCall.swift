@@ -146,10 +146,14 @@ class GRPCCall: QueueResident, @unchecked Sendable {
             isAtEnd = true
             return deliverEnd()
         }
-        let message = Bytes(count: flock_grpc_received_bytes(slots)) {
-            flock_grpc_take_received(slots, $0.baseAddress)
+        // An array that ends the message, as those of Python workers do, is aligned to its elements if the end is.
+        let count = flock_grpc_received_bytes(slots)
+        let shift = (16 - count % 16) % 16
+        let storage = ByteStorage(capacity: shift + count)
+        storage.withMutableBytes { bytes in
+            flock_grpc_take_received(slots, bytes.baseAddress.map { $0 + shift })
         }
-        receiver.take()?(.success(message))
+        receiver.take()?(.success(Bytes(storage: storage, start: shift, count: count)))
     }
 
     /// Answers the receive that waits, if what comes after the last message is known.

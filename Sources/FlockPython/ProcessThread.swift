@@ -91,7 +91,9 @@ extension Launch {
         func sockets() -> (ours: Int32, theirs: Int32)? {
             pair { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, $0) }
         }
-        let null = fcntl(open("/dev/null", O_RDONLY | O_CLOEXEC), F_DUPFD_CLOEXEC, 10)
+        let low = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        let null = fcntl(low, F_DUPFD_CLOEXEC, 10)
+        if low >= 0 { Glibc.close(low) }
         if null >= 0 { opened.append(null) }
         guard null >= 0, let output = pair({ pipe($0) }), let errors = pair({ pipe($0) }),
             let link = sockets(), let control = sockets()

@@ -1,7 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// One worker process and the stream to it. It lives on the completion queue's thread, so that a batch costs no hop between
-// executors. What to do about a worker that fails is decided elsewhere; here every batch ends with an answer or an error.
+// One worker process and the stream to it. What to do about a worker that fails is decided elsewhere.
 
 internal import FlockGRPC
 internal import FlockWire
@@ -23,22 +22,16 @@ struct WorkerProgram: Sendable {
     var limits: ProcessLimits
 }
 
-/// A worker process that serves batches.
-actor PythonWorker {
+/// A worker process that serves batches. For an actor on the completion queue: there a batch costs no change of thread.
+struct PythonWorker: Sendable {
     /// What a worker tells of itself, in order, on the process thread.
     typealias Events = @Sendable (ProcessEvent) -> Void
 
-    private let queue: CompletionQueue
-    nonisolated var unownedExecutor: UnownedSerialExecutor { queue.asUnownedSerialExecutor() }
-    nonisolated let process: ChildProcess
+    let process: ChildProcess
+    private let stream: GRPCClientStream
+    // Keeps the connection.
     private let channel: GRPCChannel
     private let limits: Limits
-    private var stream: GRPCClientStream?
-    private var nextSequence: UInt64 = 0
-    private var waiting: [UInt64: CheckedContinuation<Result<PythonItems, any Error>, Never>] = [:]
-    private var failure: FlockError?
-    /// What it said when it was ready.
-    private(set) var ready: WorkerReady?
 
     /// Starts the process; `open` then loads the handler.
     /// - Throws: `system` when the interpreter cannot be started.
@@ -53,80 +46,60 @@ actor PythonWorker {
             ],
             environment: program.environment, folder: program.folder, limits: program.limits)
         process = try await ProcessThread.shared.launch(launch, onEvent: events)
-        channel = GRPCChannel(overDescriptor: process.link, on: queue, limits: limits)
-        self.queue = queue
         self.limits = limits
+        // The elements of a result are bounded; its head comes on top.
+        var frames = limits
+        frames.frameBytes = limits.pythonResultBytes + 64 << 10
+        channel = GRPCChannel(overDescriptor: process.link, on: queue, limits: frames)
+        do {
+            stream = try await channel.stream("/flockwork.python.v1.Worker/Run")
+        } catch {
+            process.signal(SIGKILL, group: true)
+            throw error
+        }
     }
 
     /// Loads the handler and returns when it is ready.
-    /// - Throws: `pythonFailed` with the traceback when the handler cannot be loaded or the process ends.
+    /// - Throws: `PythonException` when the handler cannot be loaded; else `FlockError`.
     func open(_ program: WorkerProgram) async throws -> WorkerReady {
-        let stream = try await channel.stream("/flockwork.python.v1.Worker/Run")
-        self.stream = stream
-        do throws(FlockError) {
-            try await stream.both.send(
-                WorkerRequest.open(
-                    folder: program.folder, module: program.module, function: program.function, form: program.form,
-                    resultLimit: limits.frameBytes))
-            guard let first = try await stream.both.receive() else { throw Self.gone }
-            switch Result(catching: { () throws(WireError) in try WorkerMessage(first, limits: limits) }) {
-            case .success(.ready(let ready)):
-                self.ready = ready
-                Task { await receive(from: stream.both) }
-                return ready
-            case .success(.failed(let exception)): throw exception.error(of: "cannot be loaded")
-            default: throw FlockError(.pythonFailed, "the worker said something else than that it is ready")
-            }
-        } catch {
-            throw error.code == .pythonFailed ? error : Self.gone
+        try await stream.both.send(
+            WorkerRequest.open(
+                folder: program.folder, module: program.module, function: program.function, form: program.form,
+                resultLimit: limits.pythonResultBytes))
+        guard let first = try await stream.both.receive() else { throw Self.gone }
+        switch try message(first) {
+        case .ready(let ready): return ready
+        case .failed(let exception): throw exception
+        case .result: throw FlockError(.pythonFailed, "the worker said something else than that it is ready")
         }
     }
 
-    private static let gone = FlockError(.pythonFailed, "the worker process ended before it was ready")
+    static let gone = FlockError(.pythonFailed, "the worker process ended before it was ready")
 
-    /// Has a batch worked on. Several may be under way; they are worked on in order.
-    /// - Throws: `PythonException` when the handler threw; `pythonFailed` when the process ended.
-    func process(_ items: PythonItems) async throws -> PythonItems {
-        if let failure { throw failure }
-        guard let stream else { preconditionFailure("a batch for a worker that is not open") }
-        let sequence = nextSequence
-        nextSequence += 1
-        let message = WorkerRequest.batch(sequence: sequence, items)
-        let result = await withCheckedContinuation { continuation in
-            waiting[sequence] = continuation
-            // In order, because this runs on the call's own thread.
-            stream.both.push(message)
+    /// Has a batch of `WorkerRequest.batch` worked on. Several may be under way; they are worked on in order. On the
+    /// queue's thread.
+    func send(_ batch: Bytes) { stream.both.push(batch) }
+
+    /// The next answer; nil after the last one of a worker that ends well.
+    func receive() async throws(FlockError) -> WorkerAnswer? {
+        guard let bytes = try await stream.both.receive() else { return nil }
+        guard case .result(let answer) = try message(bytes) else {
+            throw FlockError(.pythonFailed, "the worker said that it is ready, again")
         }
-        return try result.get()
+        return answer
     }
 
     /// No more batches come; the process ends after those that it has.
-    func finish() { stream?.finishSending() }
+    func finish() { stream.finishSending() }
 
-    private func receive(from stream: GRPCStream) async {
-        var ending = FlockError(.pythonFailed, "the worker process ended")
-        do throws(FlockError) {
-            while let bytes = try await stream.receive() {
-                let message = Result { () throws(WireError) in try WorkerMessage(bytes, limits: limits) }
-                guard case .success(.result(let sequence, _, let result)) = message else {
-                    throw FlockError(.pythonFailed, "the worker sent a message that cannot be read")
-                }
-                waiting.removeValue(forKey: sequence)?.resume(returning: result.mapError { $0 })
-            }
+    /// Nothing is read from it any more.
+    func cancel() { stream.both.cancel() }
+
+    private func message(_ bytes: Bytes) throws(FlockError) -> WorkerMessage {
+        do throws(WireError) {
+            return try WorkerMessage(bytes)
         } catch {
-            if error.code == .pythonFailed || error.code == .overloaded { ending = error }
-            stream.cancel()
+            throw FlockError(.pythonFailed, "the worker sent a message that cannot be read: \(error)")
         }
-        failure = ending
-        let left = waiting
-        waiting = [:]
-        for continuation in left.values { continuation.resume(returning: .failure(ending)) }
-    }
-}
-
-extension PythonException {
-    /// What callers see: the class and the message; the traceback is for the log.
-    func error(of what: String) -> FlockError {
-        FlockError(.pythonFailed, "the Python handler \(what): \(type): \(message)")
     }
 }

@@ -41,7 +41,20 @@ enum WorkerMessage: Sendable {
     /// The handler could not be loaded.
     case failed(PythonException)
     /// What became of a batch.
-    case result(sequence: UInt64, busyNanoseconds: UInt64, Result<PythonItems, PythonException>)
+    case result(WorkerAnswer)
+}
+
+/// What became of a batch; results are still as they came.
+struct WorkerAnswer: Sendable {
+    enum Content: Sendable {
+        case items(field: UInt64, Bytes)
+        case failed(PythonException)
+    }
+
+    var sequence: UInt64 = 0
+    /// Time in the handler.
+    var busyNanoseconds: UInt64 = 0
+    var content: Content
 }
 
 /// What a worker says of itself when its handler is loaded.
@@ -144,12 +157,12 @@ extension ByteWriter {
 
 extension WorkerMessage {
     /// Reads a `FromWorker`. A worker runs code that we did not write, so nothing in it is believed.
-    init(_ bytes: Bytes, limits: Limits) throws(WireError) {
+    init(_ bytes: Bytes) throws(WireError) {
         var message: WorkerMessage?
         try bytes.forEachField { field, value throws(WireError) in
             switch (field, value) {
             case (1, .block(let content)): message = .ready(try WorkerReady(content))
-            case (2, .block(let content)): message = try Self.result(content, limits: limits)
+            case (2, .block(let content)): message = .result(try WorkerAnswer(content))
             case (3, .block(let content)):
                 var error = PythonException()
                 try content.forEachField { field, value throws(WireError) in
@@ -162,40 +175,50 @@ extension WorkerMessage {
         guard let message else { throw .malformed("a worker's message") }
         self = message
     }
+}
 
-    private static func result(_ bytes: Bytes, limits: Limits) throws(WireError) -> WorkerMessage {
+extension WorkerAnswer {
+    fileprivate init(_ bytes: Bytes) throws(WireError) {
         var sequence: UInt64 = 0
         var busy: UInt64 = 0
-        var result: Result<PythonItems, PythonException>?
+        var content: Content?
         try bytes.forEachField { field, value throws(WireError) in
             switch (field, value) {
             case (1, .number(let number)): sequence = number
             case (2, .number(let number)): busy = number
-            case (3, .block(let list)):
-                var items: [String] = []
-                try list.forEachField { field, value throws(WireError) in
-                    guard case (1, .block(let item)) = (field, value), items.count < limits.batchItems else {
-                        throw .malformed("a list of results")
-                    }
-                    items.append(item.text)
-                }
-                result = .success(.strings(items))
-            case (4, .block(let list)):
-                var items: [Bytes] = []
-                try list.forEachField { field, value throws(WireError) in
-                    guard case (1, .block(let item)) = (field, value), items.count < limits.batchItems else {
-                        throw .malformed("a list of results")
-                    }
-                    items.append(item)
-                }
-                result = .success(.byteStrings(items))
-            case (5, .block(let array)): result = .success(.array(try tensor(array, limits: limits)))
-            case (6, .block(let error)): result = .failure(try PythonException(error))
+            case (3...5, .block(let items)): content = .items(field: field, items)
+            case (6, .block(let error)): content = .failed(try PythonException(error))
             default: break
             }
         }
-        guard let result else { throw .malformed("a result without items") }
-        return .result(sequence: sequence, busyNanoseconds: busy, result)
+        guard let content else { throw .malformed("a result without items") }
+        self.init(sequence: sequence, busyNanoseconds: busy, content: content)
+    }
+}
+
+extension PythonItems {
+    /// The items of an answer. Elements of an array stay where they are; `count` is how many there must be.
+    init(field: UInt64, _ bytes: Bytes, count: Int, limits: Limits) throws(WireError) {
+        switch field {
+        case 3: self = .strings(try Self.list(bytes, count: count) { $0.text })
+        case 4: self = .byteStrings(try Self.list(bytes, count: count) { $0 })
+        default: self = .array(try Self.tensor(bytes, limits: limits))
+        }
+        guard self.count == count else { throw .malformed("\(self.count) results for \(count) items") }
+    }
+
+    private static func list<Item>(
+        _ bytes: Bytes, count: Int, _ make: (Bytes) -> Item
+    ) throws(WireError) -> [Item] {
+        var items: [Item] = []
+        items.reserveCapacity(count)
+        try bytes.forEachField { field, value throws(WireError) in
+            guard case (1, .block(let item)) = (field, value), items.count < count else {
+                throw .malformed("a list of results")
+            }
+            items.append(make(item))
+        }
+        return items
     }
 
     private static func tensor(_ bytes: Bytes, limits: Limits) throws(WireError) -> Tensor {

@@ -64,11 +64,14 @@ final class LaneRunner: Sendable {
     }
 
     func start(_ step: @escaping EncodedStep, as instance: Int) {
-        let execution = BatchExecution(step: step, stage: name, limits: limits) { [weak self] in
+        let goesOn: @Sendable () -> Bool = { [weak self] in
             self?.state.withLock { $0.instances.callAgain(instance, at: EventLoop.now) } ?? false
         }
+        let execution = BatchExecution(step: step, stage: name, limits: limits, mayCallAgain: goesOn)
         state.withLock { state in
-            state.tasks[instance] = Task { await self.drain(instance, with: execution) }
+            state.tasks[instance] = Task {
+                await StepCall.$goesOn.withValue(goesOn) { await self.drain(instance, with: execution) }
+            }
         }
     }
 

@@ -15,6 +15,7 @@ struct RunningNode: Sendable {
     let inbox: InboxActor
     let port: Int
     private let runners: [LaneRunner]
+    private let context: NodeContext
     private let configuration: NodeConfiguration
 
     static func start(pipelines: [PipelineDefinition], configuration: NodeConfiguration) async throws -> RunningNode {
@@ -105,10 +106,13 @@ struct RunningNode: Sendable {
                 actorSystem: system)
         }
         var runners: [LaneRunner] = []
+        let context = NodeContext(
+            node: configuration.id, limits: limits, log: configuration.logger, cores: configuration.coreCount)
         do {
-            let hosted = try await host(pipelines, counts, view, configuration, inbox, runners: &runners)
+            let hosted = try await host(pipelines, counts, view, context, inbox, runners: &runners)
             let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: counts)
             await inbox.whenLocal { inbox in
+                inbox.context = context
                 inbox.start(hosted)
                 inbox.report(to: metrics)
             }
@@ -125,10 +129,12 @@ struct RunningNode: Sendable {
                     "survives": "0 node failures",
                 ])
             return RunningNode(
-                system: system, inbox: inbox, port: port, runners: runners, configuration: configuration)
+                system: system, inbox: inbox, port: port, runners: runners, context: context,
+                configuration: configuration)
         } catch {
             // Instances wait at their mailboxes for ever, and hold their models, unless they are told to end.
             for runner in runners { await runner.stop() }
+            await context.end()
             await inbox.whenLocal { $0.stop() }
             throw error
         }
@@ -138,12 +144,10 @@ struct RunningNode: Sendable {
     ///
     /// `runners` gets those that were started, also if a later one cannot be made.
     private static func host(
-        _ pipelines: [PipelineDefinition], _ counts: [[Int]], _ view: View, _ configuration: NodeConfiguration,
+        _ pipelines: [PipelineDefinition], _ counts: [[Int]], _ view: View, _ context: NodeContext,
         _ inbox: InboxActor, runners: inout [LaneRunner]
     ) async throws -> [HostedPipeline] {
         let system = inbox.actorSystem
-        let limits = configuration.limits
-        let context = InstanceContext(system: system, node: NodeContext(node: configuration.id))
         var hosted: [HostedPipeline] = []
         for (index, pipeline) in pipelines.enumerated() {
             var lanes: [LaneRunner?] = []
@@ -152,15 +156,18 @@ struct RunningNode: Sendable {
                     lanes.append(nil)
                     continue
                 }
+                let instance = InstanceContext(system: system, node: context, instances: counts[index][lane])
                 var steps: [EncodedStep] = []
-                for _ in 0..<counts[index][lane] { steps.append(try await definition.makeStep(context)) }
+                for _ in 0..<counts[index][lane] * definition.shape.window {
+                    steps.append(try await definition.makeStep(instance))
+                }
                 let runner = LaneRunner(
-                    definition.shape, instances: steps.count, limits: limits, loop: system.loop,
-                    log: configuration.logger, makeStep: { try await definition.makeStep(context) }
+                    definition.shape, instances: steps.count, limits: context.limits, loop: system.loop,
+                    log: context.log, makeStep: { try await definition.makeStep(instance) }
                 ) { batch in
                     system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
                 }
-                runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: configuration.id)
+                runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: context.node)
                 runner.start(steps)
                 lanes.append(runner)
                 runners.append(runner)
@@ -169,7 +176,7 @@ struct RunningNode: Sendable {
                 }
             }
             hosted.append(
-                HostedPipeline(pipeline, runners: lanes, seed: UInt64(index) &+ view.membersHash, limits: limits))
+                HostedPipeline(pipeline, runners: lanes, seed: UInt64(index) &+ view.membersHash, limits: context.limits))
         }
         return hosted
     }
@@ -195,6 +202,7 @@ struct RunningNode: Sendable {
             configuration.logger.warning("node stopped before all accepted requests had an outcome")
         }
         for runner in runners { await runner.stop() }
+        await context.end()
         await inbox.whenLocal { $0.stop() }
         await system.stop()
         await system.loop.stop()

@@ -3,7 +3,6 @@
 internal import FlockActors
 internal import FlockCluster
 public import FlockWire
-internal import Synchronization
 
 // A lane is a run of steps that share instances: each step awaits the next, so a batch crosses it without a queue, a
 // copy or a change of thread. A pipeline is a list of lanes; between two lanes, items are encoded and may change node.
@@ -34,33 +33,8 @@ typealias EncodedStep = @Sendable (LaneInput) async throws -> LaneOutput
 struct InstanceContext: Sendable {
     @usableFromInline let system: FlockSystem
     let node: NodeContext
-}
-
-/// What the stages of a node share. Given to the closure of `stage(sharing:)`.
-public final class NodeContext: Sendable {
-    /// The node's name.
-    public let node: NodeID
-    private let made = Mutex<[String: Task<any Sendable, any Error>]>([:])
-
-    init(node: NodeID) {
-        self.node = node
-    }
-
-    /// Makes a value once, however many instances ask for it at the same time.
-    func shared<Value: Sendable>(
-        _ key: String, make: @escaping @Sendable () async throws -> Value
-    ) async throws -> Value {
-        let task = made.withLock { made in
-            if let task = made[key] { return task }
-            let task = Task<any Sendable, any Error> { try await make() }
-            made[key] = task
-            return task
-        }
-        guard let value = try await task.value as? Value else {
-            preconditionFailure("two stages share the key \(key) for values of different types")
-        }
-        return value
-    }
+    /// Instances of the lane on this node.
+    let instances: Int
 }
 
 /// Where and how a lane runs, and how its instances are made.
@@ -76,6 +50,8 @@ struct LaneShape: Sendable {
     var stages: [String] = []
     var batch = BatchPolicy.drain
     var instances = Instances.perCore
+    /// Batches that one instance has under way at once; more than one where something outside works on them.
+    var window = 1
     /// No stage has said yet how it wants to be batched and placed.
     var isOpen = true
 

@@ -96,17 +96,21 @@ extension Pipeline {
     /// The lane in which a step with these wishes goes: this one, or a new one behind it.
     ///
     /// The first stage of a lane decides for the lane; a later one with wishes of its own begins another.
-    func lane(batch: BatchPolicy?, instances: Instances?, rowWidth: Int? = nil) -> Pipeline where Output: Codable {
-        if shape.isOpen || (batch == nil && (instances ?? shape.instances) == shape.instances) {
+    func lane(
+        batch: BatchPolicy?, instances: Instances?, window: Int = 1, rowWidth: Int? = nil
+    ) -> Pipeline where Output: Codable {
+        let agrees = batch == nil && (instances ?? shape.instances) == shape.instances && window == shape.window
+        if shape.isOpen || agrees {
             var pipeline = self
             pipeline.shape.batch = batch ?? shape.batch
             pipeline.shape.instances = instances ?? shape.instances
+            pipeline.shape.window = window
             pipeline.shape.isOpen = false
             return pipeline
         }
         let codec = ItemCodec<Output>(rowWidth: rowWidth)
         let shape = LaneShape(
-            batch: batch ?? .drain, instances: instances ?? .perCore, isOpen: false)
+            batch: batch ?? .drain, instances: instances ?? .perCore, window: window, isOpen: false)
         return Pipeline(
             name: name, closed: closed + [closing(with: ItemCodec<Output>())], shape: shape, types: types,
             inputWidth: inputWidth, check: { (items) throws(FlockError) in try codec.check(items) },
