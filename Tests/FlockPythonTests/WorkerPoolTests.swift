@@ -30,9 +30,9 @@ struct WorkerPoolTests {
             return last
         }
 
-        /// Starts everything that is wanted.
+        /// Starts everything that is wanted, if it has to be waited for.
         mutating func begin() {
-            step(.tick)
+            step(.tick, after: .milliseconds(400))
             while let starting = pool.workers.first(where: { $0.phase == .starting }) { step(.ready(starting.id)) }
         }
 

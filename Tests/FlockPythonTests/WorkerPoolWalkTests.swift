@@ -138,11 +138,11 @@ private struct World {
 
 @Suite("worker pool, walked")
 struct WorkerPoolWalkTests {
-    @Test("every batch ends in exactly one answer, and no worker gets what it must not", arguments: 1...60)
+    @Test("every batch ends in exactly one answer, and no worker gets what it must not", arguments: 1...32)
     func walk(seed: Int) {
         var world = World(seed: UInt64(seed))
         world.take(.tick)
-        for _ in 0..<4000 where world.problems.isEmpty { world.turn(faults: true) }
+        for _ in 0..<3000 where world.problems.isEmpty { world.turn(faults: true) }
         // Without more faults everything that waits is answered; nothing is forgotten.
         var turns = 0
         while !world.waiting.isEmpty, turns < 20_000, world.problems.isEmpty {

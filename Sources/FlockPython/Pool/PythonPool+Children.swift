@@ -80,6 +80,7 @@ extension PythonPool {
                 "a Python worker is ready",
                 metadata: tags(of: id).merging(["python": "\(ready.pythonVersion)"]) { $1 })
             take(.ready(id))
+            publish()
             if machine.wasFull { opening.take()?.resume(returning: .success(())) }
             while let answer = try await worker.receive() { answered(id, answer) }
         } catch let exception as PythonException {

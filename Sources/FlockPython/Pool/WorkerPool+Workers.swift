@@ -186,7 +186,9 @@ extension WorkerPool {
             case .dumping, .draining, .finishing, .dead: return false
             }
         }
-        let spares = wanted == version && wasFull ? settings.spares : 0
+        // A suspect needs a worker of its own, where there is no spare.
+        let hasSuspect = !suspects.isEmpty || workers.contains { $0.phase == .quarantine }
+        let spares = wanted == version && wasFull ? max(settings.spares, hasSuspect ? 1 : 0) : 0
         return max(0, settings.workers + spares - there)
     }
 
