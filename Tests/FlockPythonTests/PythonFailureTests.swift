@@ -117,7 +117,7 @@ struct PythonFailureTests {
         var options = HandlerFolder.options
         options.batchTime = .milliseconds(400)
         try await check("while True: time.sleep(0.01)", .poison, options: options, logs: logs)
-        #expect(logs.entries.contains { $0.message.contains("handler.py\", line 6 in transform_list") })
+        #expect(logs.entries.contains { $0.message.contains("handler.py\", line 5 in transform_list") })
     }
 
     @Test("a lock that is never released hangs no caller", .timeLimit(.minutes(1)))

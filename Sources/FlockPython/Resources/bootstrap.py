@@ -39,11 +39,18 @@ def unload(module):
         finish()
 
 
+def is_ours(file):
+    return file == "<string>" or file.startswith("<frozen importlib") or file == importlib.__file__
+
+
 def describe(error):
     """Type, message and traceback of an exception, without the frames of this file."""
     if error is None:
         return "Exception", "", ""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
     return type(error).__name__, str(error), text[-16384:]
 
 
