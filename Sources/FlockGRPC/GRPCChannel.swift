@@ -49,8 +49,8 @@ public final class GRPCChannel: @unchecked Sendable {
     }
 
     /// One message there, one back.
-    /// - Throws: `unavailable`, `deadlineExceeded`, `notFound` and others as the server's status says; `callFailed` for a
-    ///   server that answers without a message.
+    /// - Throws: `unavailable`, `deadlineExceeded`, `notFound` and others as the server's status says; `callFailed` for
+    /// a   server that answers without a message.
     public func unary(_ method: String, _ request: Bytes, timeout: Duration? = nil) async throws(FlockError) -> Bytes {
         let stream = try await stream(method, timeout: timeout)
         try await stream.both.send(request)

@@ -35,8 +35,8 @@ public struct GRPCStream: Sendable {
 }
 
 extension GRPCStream {
-    /// Sends after what was sent before, without waiting for the transport. For a caller with a window of its own, on the
-    /// queue's thread; elsewhere the order of two calls is not certain.
+    /// Sends after what was sent before, without waiting for the transport. For a caller with a window of its own, on
+    /// the queue's thread; elsewhere the order of two calls is not certain.
     public func push(_ message: Bytes) {
         let call = call
         call.queue.execute { call.send(message) { _ in } }

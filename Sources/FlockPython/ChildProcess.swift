@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// A child with its descriptors. All of it is touched by the process thread; signals may come from anywhere, and never hit
-// another process that got the same number, since they stop when the child is reaped.
+// A child with its descriptors. All of it is touched by the process thread; signals may come from anywhere, and never
+// hit another process that got the same number, since they stop when the child is reaped.
 
 internal import CFlockProcess
 internal import FlockWire

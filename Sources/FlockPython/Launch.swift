@@ -2,7 +2,8 @@
 
 /// What a child process may use. The kernel holds it to that.
 public struct ProcessLimits: Sendable, Hashable {
-    /// Bytes of address space; nil for no limit, which accelerator libraries need, since they reserve far more than they use.
+    /// Bytes of address space; nil for no limit, which accelerator libraries need, since they reserve far more than
+    /// they use.
     public var addressSpaceBytes: Int? = nil
     /// Bytes of a file that it writes.
     public var fileBytes = 4 << 30

@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Steps of a pipeline that a Python function takes. An instance is a worker process; it has `window` batches at once, so
-// that the next one is there when it has done one.
+// Steps of a pipeline that a Python function takes. An instance is a worker process; it has `window` batches at once,
+// so that the next one is there when it has done one.
 
 public import FlockWire
 public import Flockwork
@@ -107,7 +107,8 @@ extension PythonItems {
         guard tensor.count == count * width, tensor.shape.dropFirst().allSatisfy({ $0 == 1 || $0 == width }) else {
             throw FlockError(
                 .badBatch,
-                "The Python handler returned an array of shape \(tensor.shape); the pipeline expects [\(count), \(width)].",
+                "The Python handler returned an array of shape \(tensor.shape); "
+                    + "the pipeline expects [\(count), \(width)].",
                 stage: model.name)
         }
         switch tensor.dataType {

@@ -1,7 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// One thread for the life of the process that starts children, reads what they print and waits for their end. It must
-// never end: the kernel kills a child (PR_SET_PDEATHSIG) when the thread ends that started it, though the process lives.
+// One thread for the life of the process that starts children, reads what they print and waits for their end. It
+// must never end: the kernel kills a child (PR_SET_PDEATHSIG) when the thread ends that started it, though the process
+// lives.
 
 internal import CFlockProcess
 internal import CFlockRuntime

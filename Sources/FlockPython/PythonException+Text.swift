@@ -13,7 +13,7 @@ extension PythonException {
     func error(limits: Limits, stage: String) -> FlockError {
         FlockError(
             .pythonFailed,
-            "The Python handler raised \(lastLine.withoutPaths.cut(to: limits.pythonErrorBytes))", stage: stage)
+            "The Python handler raised \(lastLine.withoutPaths.cut(to: limits.errorTextBytes / 2))", stage: stage)
     }
 
     /// For whoever starts the node: everything.
@@ -50,9 +50,10 @@ extension String {
     func cut(to limit: Int) -> String {
         guard utf8.count > limit else { return self }
         var bytes = 0
-        return String(prefix { character in
-            bytes += character.utf8.count
-            return bytes <= limit - 3
-        }) + "…"
+        return String(
+            prefix { character in
+                bytes += character.utf8.count
+                return bytes <= limit - 3
+            }) + "…"
     }
 }

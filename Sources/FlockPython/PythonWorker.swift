@@ -49,7 +49,7 @@ struct PythonWorker: Sendable {
         self.limits = limits
         // The elements of a result are bounded; its head comes on top.
         var frames = limits
-        frames.frameBytes = limits.pythonResultBytes + 64 << 10
+        frames.frameBytes = Self.resultBytes(limits) + 64 << 10
         channel = GRPCChannel(overDescriptor: process.link, on: queue, limits: frames)
         do {
             stream = try await channel.stream("/flockwork.python.v1.Worker/Run")
@@ -59,13 +59,16 @@ struct PythonWorker: Sendable {
         }
     }
 
+    /// Bytes of the results of one batch: strings and arrays of a model may be larger than what went in.
+    private static func resultBytes(_ limits: Limits) -> Int { 4 * limits.batchBytes }
+
     /// Loads the handler and returns when it is ready.
     /// - Throws: `PythonException` when the handler cannot be loaded; else `FlockError`.
     func open(_ program: WorkerProgram) async throws -> WorkerReady {
         try await stream.both.send(
             WorkerRequest.open(
                 folder: program.folder, module: program.module, function: program.function, form: program.form,
-                resultLimit: limits.pythonResultBytes))
+                resultLimit: Self.resultBytes(limits)))
         guard let first = try await stream.both.receive() else { throw Self.gone }
         switch try message(first) {
         case .ready(let ready): return ready

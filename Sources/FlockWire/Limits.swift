@@ -108,11 +108,4 @@ public struct Limits: Sendable, Equatable {
     public var attempts = 3
     /// Time that a draining node gives to what it holds.
     public var drainTime = Duration.seconds(30)
-
-    // MARK: Python
-
-    /// Bytes of a Python worker's results for one batch.
-    public var pythonResultBytes = 64 << 20
-    /// UTF-8 bytes of what a Python exception says that callers see.
-    public var pythonErrorBytes = 512
 }

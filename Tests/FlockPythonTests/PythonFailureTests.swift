@@ -76,7 +76,8 @@ struct PythonFailureTests {
     @Test("an exception fails its item with its last line, without paths; the log has the traceback")
     func exception() async throws {
         let logs = LogCapture()
-        try await check("raise ValueError('no file /very/secret/place.txt at 0x7f00aabbcc')", .pythonFailed, logs: logs) {
+        try await check("raise ValueError('no file /very/secret/place.txt at 0x7f00aabbcc')", .pythonFailed, logs: logs)
+        {
             error, _ in
             #expect(error.message.contains("ValueError: no file …/place.txt at 0x…"), "\(error)")
             #expect(!error.message.contains("secret"))

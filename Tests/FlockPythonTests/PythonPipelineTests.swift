@@ -36,7 +36,9 @@ struct PythonPipelineTests {
     func bytes() async throws {
         let folder = try HandlerFolder("def flip(items):\n    return [x[::-1] for x in items]\n")
         let pipeline = Pipeline("flip", of: Bytes.self)
-            .model(.python(folder.path, handler: "handler:flip", options: HandlerFolder.options), instances: .perNode(1))
+            .model(
+                .python(folder.path, handler: "handler:flip", options: HandlerFolder.options), instances: .perNode(1)
+            )
             .map { $0.array }
         try await withNode(pipeline) { node in
             let inbox = try await node.inbox(of: pipeline)

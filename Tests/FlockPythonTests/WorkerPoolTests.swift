@@ -189,6 +189,10 @@ struct WorkerPoolTests {
         #expect(bench.step(.close).contains(.fail(2, .closing)))
         #expect(bench.step(.submit(3, isSuspect: false)) == [.fail(3, .closing)])
         #expect(bench.step(.answered(worker, 1)) == [.deliver(1), .finish(worker)])
+        // Its link ends first, and it may take its time after that, though not for ever.
+        #expect(bench.step(.lost(worker)) == [])
+        #expect(bench.step(.tick, after: .seconds(4)) == [])
+        #expect(bench.step(.tick, after: .seconds(2)).contains(.kill(worker)))
         for worker in bench.pool.workers { bench.step(.ended(worker.id)) }
         #expect(bench.last.contains(.closed))
     }

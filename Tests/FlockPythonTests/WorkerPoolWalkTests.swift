@@ -6,8 +6,8 @@ import Testing
 
 @testable import FlockPython
 
-// A pool is walked through thousands of random events, with a model beside it that knows what was promised: what a worker
-// may be given, and that every batch has exactly one answer.
+// A pool is walked through thousands of random events, with a model beside it that knows what was promised: what a
+// worker may be given, and that every batch has exactly one answer.
 
 /// What the world around a pool does, and what it must not see.
 private struct World {

@@ -3,7 +3,7 @@
 import ArgumentParser
 
 enum Suite: String, CaseIterable, ExpressibleByArgument {
-    case native, mailbox, calls, inbox, all
+    case native, mailbox, calls, inbox, python, all
 }
 
 @main
@@ -17,7 +17,7 @@ struct Flockbench: AsyncParsableCommand {
             """,
         subcommands: [Echo.self, CallsNode.self, InboxNode.self])
 
-    @Option(help: "Which rows: native, mailbox, calls, inbox or all.")
+    @Option(help: "Which rows: native, mailbox, calls, inbox, python (needs libflockpython.so), or all but python.")
     var suite = Suite.all
     @Option(
         parsing: .upToNextOption, help: "Only these rows of the suite, by name; a row without its limit has no ratio.")
@@ -41,6 +41,7 @@ struct Flockbench: AsyncParsableCommand {
         if wants(.mailbox) { try await MailboxSuite.measure(run) }
         if wants(.calls) { try await CallsSuite.measure(run) }
         if wants(.inbox) { try await InboxSuite.measure(run) }
+        if suite == .python { try await PythonSuite.measure(run) }
         if run.rows == 0 { throw ValidationError("no such row in the suite: \(rows.joined(separator: ", "))") }
     }
 }

@@ -184,7 +184,10 @@ extension PythonPool {
         lastError = exception.lastLine
         let second = Tick.now.nanoseconds / 1_000_000_000
         if second != logged.second { logged = (second, 0, logged.dropped) }
-        guard logged.count < Self.tracebacks else { return logged.dropped += 1 }
+        guard logged.count < Self.tracebacks else {
+            logged.dropped += 1
+            return
+        }
         logged.count += 1
         var extra: Logger.Metadata = ["traceback": "\(exception.traceback)"]
         if logged.dropped > 0 { extra["dropped"] = "\(logged.dropped)" }

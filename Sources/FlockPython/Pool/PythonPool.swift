@@ -1,8 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// The workers of one model on one node, as `WorkerPool` wants them. It lives on the thread of the completion queue, with
-// the streams to its workers: between a caller's task and the socket there is one change of thread each way. Callers
-// encode and decode on their own tasks.
+// The workers of one model on one node, as `WorkerPool` wants them. It lives on the thread of the completion queue,
+// with the streams to its workers: between a caller's task and the socket there is one change of thread each way.
+// Callers encode and decode on their own tasks.
 
 internal import FlockGRPC
 internal import FlockWire
@@ -43,6 +43,8 @@ package actor PythonPool {
     var logged = (second: UInt64(0), count: 0, dropped: 0)
     var opening: CheckedContinuation<Result<Void, FlockError>, Never>?
     var closing: CheckedContinuation<Void, Never>?
+    private var replacing: CheckedContinuation<Result<Void, FlockError>, Never>?
+    private var nextVersion = 1
     private var events: [WorkerPool.Event] = []
     private var directives: [WorkerPool.Directive] = []
     private var isStepping = false
@@ -109,6 +111,28 @@ package actor PythonPool {
         }
     }
 
+    /// Has workers of another folder, interpreter or function take over: they are started beside the old ones, then the
+    /// traffic moves, then the old ones finish what they have and end. One at a time.
+    /// - Throws: `pythonFailed` when they cannot be started; the old ones go on then.
+    package func replace(with model: PythonModel) async throws {
+        guard replacing == nil, !machine.isClosing else {
+            throw FlockError(.unavailable, "The model is being replaced already, or the node is ending.", stage: name)
+        }
+        guard let form = programs[machine.version]?.program.form else {
+            preconditionFailure("no version \(machine.version)")
+        }
+        let program = try await model.program(form)
+        nextVersion += 1
+        programs[nextVersion] = (program, model.options.environment)
+        let replaced = await withCheckedContinuation { continuation in
+            let other = replacing
+            replacing = continuation
+            other?.resume(returning: .failure(FlockError(.cancelled, "Another version came.", stage: name)))
+            take(.replace(version: nextVersion))
+        }
+        try replaced.get()
+    }
+
     /// Ends the workers, after what they hold. May be called twice.
     package func close() async {
         guard !machine.isClosed else { return }
@@ -125,8 +149,8 @@ package actor PythonPool {
     // MARK: Batches
 
     /// Has a worker's handler called with the items; gives one result an item.
-    /// - Throws: `pythonFailed` when the handler raised or returned what it must not; `poison` when the items were alone in
-    ///   a process that died, after others had; `unavailable` when no process can be started.
+    /// - Throws: `pythonFailed` when the handler raised or returned what it must not; `poison` when the items were
+    /// alone in   a process that died, after others had; `unavailable` when no process can be started.
     package nonisolated func process(_ items: PythonItems) async throws(FlockError) -> PythonItems {
         let batch = nextBatch.add(1, ordering: .relaxed).oldValue
         let message = WorkerRequest.batch(sequence: batch, items)
@@ -206,12 +230,17 @@ package actor PythonPool {
         case .adopted(let version):
             programs = programs.filter { $0.key >= version }
             log.notice("a new version of the Python model has taken over", metadata: ["stage": "\(name)"])
+            replacing.take()?.resume(returning: .success(()))
         case .rejected(let version):
             programs[version] = nil
             log.error(
                 "a new version of the Python model cannot be started; the old one goes on",
                 metadata: ["stage": "\(name)", "error": "\(lastError)"])
-        case .closed: closing.take()?.resume()
+            replacing.take()?.resume(
+                returning: .failure(FlockError(.pythonFailed, "The new version: \(lastError)", stage: name)))
+        case .closed:
+            closing.take()?.resume()
+            replacing.take()?.resume(returning: .failure(error(.closing)))
         }
     }
 
@@ -244,7 +273,10 @@ package actor PythonPool {
         guard let wanted = machine.wakeUp, wanted != armed else { return }
         armed = wanted
         let delay = wanted - Tick.now
-        guard delay < Self.beat else { return armed = .never }
+        guard delay < Self.beat else {
+            armed = .never
+            return
+        }
         Task {
             // Never cancelled.
             try? await Task.sleep(for: delay)

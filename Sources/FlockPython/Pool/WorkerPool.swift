@@ -1,11 +1,11 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Which worker gets which batch, and what happens when one dies, hangs or cannot be started. Pure: events and the time go
-// in, directives come out. Every batch that is submitted ends in exactly one `deliver` or `fail`.
+// Which worker gets which batch, and what happens when one dies, hangs or cannot be started. Pure: events and the time
+// go in, directives come out. Every batch that is submitted ends in exactly one `deliver` or `fail`.
 //
-// A worker works on its batches in order, so the first that it holds is the one in work: if the worker dies, that batch is
-// charged with the death, and the others are not. A batch with two deaths is a suspect. Suspects run one at a time in
-// quarantine, where a death is proof; the caller then halves the batch and sends the halves as suspects.
+// A worker works on its batches in order, so the first that it holds is the one in work: if the worker dies, that batch
+// is charged with the death, and the others are not. A batch with two deaths is a suspect. Suspects run one at a time
+// in quarantine, where a death is proof; the caller then halves the batch and sends the halves as suspects.
 
 internal import DequeModule
 internal import FlockWire
@@ -171,7 +171,9 @@ struct WorkerPool: Sendable {
         case .withdraw(let batch): withdraw(batch, &directives)
         case .ready(let id): ready(id, now)
         case .answered(let id, let batch): answered(id, batch, now, &directives)
-        case .lost(let id): lose(id, now, &directives)
+        case .lost(let id):
+            // One that was told to end closes its link first, and has things to do after that.
+            if index(id).map({ workers[$0].phase }) != .finishing { lose(id, now, &directives) }
         case .ended(let id):
             lose(id, now, &directives)
             workers.removeAll { $0.id == id }

@@ -18,7 +18,9 @@ struct BatchExecution: Sendable {
         do {
             return BatchResult(parts: [try await part(of: items, from: 0, count: items.count)])
         } catch {
-            guard items.count > 1, StepCall.maySucceedInParts(after: error) else { return failed(0, items.count, error) }
+            guard items.count > 1, StepCall.maySucceedInParts(after: error) else {
+                return failed(0, items.count, error)
+            }
             var budget = limits.bisectionCalls
             return BatchResult(parts: await bisect(items, from: 0, count: items.count, error: error, budget: &budget))
         }

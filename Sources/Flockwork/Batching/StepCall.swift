@@ -11,8 +11,8 @@ package enum StepCall {
     /// no other batch.
     @TaskLocal package static var isSuspect = false
 
-    /// Says that the batch is still worked on, so that the call does not count as hung (`Limits.attemptTime`). Asked now
-    /// and then by whoever has a deadline of its own. False: nobody waits for the result any more.
+    /// Says that the batch is still worked on, so that the call does not count as hung (`Limits.attemptTime`). Asked
+    /// now and then by whoever has a deadline of its own. False: nobody waits for the result any more.
     @TaskLocal package static var goesOn: @Sendable () -> Bool = { true }
 
     /// Whether another division of the items may help. It does not where the error says that nobody is there for any.

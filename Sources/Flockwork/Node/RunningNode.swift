@@ -176,7 +176,8 @@ struct RunningNode: Sendable {
                 }
             }
             hosted.append(
-                HostedPipeline(pipeline, runners: lanes, seed: UInt64(index) &+ view.membersHash, limits: context.limits))
+                HostedPipeline(
+                    pipeline, runners: lanes, seed: UInt64(index) &+ view.membersHash, limits: context.limits))
         }
         return hosted
     }

@@ -1,8 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-
-// The way in for steps that other targets of this package add (Python, remote services): a step that hands whole batches
-// to something that all instances on a node share.
+// The way in for steps that other targets of this package add (Python, remote services): a step that hands whole
+// batches to something that all instances on a node share.
 
 /// What a service of a node is made with.
 package struct SharedContext: Sendable {
