@@ -106,7 +106,9 @@ struct PythonFailureTests {
         ])
     func crash(code: String) async throws {
         let logs = LogCapture()
-        try await check(code, .poison, logs: logs) { _, node in
+        try await check(code, .poison, logs: logs) { error, node in
+            let how = ["exited with code", "was killed", "crashed", "aborted"]
+            #expect(how.contains { error.message.contains($0) }, "\(error)")
             try await eventually { try await node.status().children.contains { $0.restarts >= 3 } }
         }
         #expect(logs.entries.contains { $0.message == "a Python worker ended" })

@@ -6,8 +6,8 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// Python functions in child processes: one bounded job for each rate, a node in this process for the others. Every answer
-/// is compared. CPU is that of this process only.
+/// Python functions in child processes: one bounded job for each rate, a node in this process for the others. Every
+/// answer is compared. CPU is that of this process only.
 enum PythonSuite {
     private static let code = """
         def echo(items):
@@ -130,7 +130,8 @@ enum PythonSuite {
                 kill(victim, SIGKILL)
                 try await group.waitForAll()
                 gaps.append(Double(last.take()) / 1e6)
-                print("child-killed: 0 failures, longest gap \(gaps[gaps.count - 1]) ms; \(Double(quiet) / 1e6) ms before")
+                let before = Double(quiet) / 1e6
+                print("child-killed: 0 failures, longest gap \(gaps[gaps.count - 1]) ms; \(before) ms before")
             }
         }
         print("child-killed: median gap \(gaps.sorted()[2]) ms")

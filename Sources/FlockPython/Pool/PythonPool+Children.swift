@@ -15,6 +15,8 @@ struct PoolChild {
     var worker: PythonWorker?
     /// Also before there is a process.
     var isKilled = false
+    /// A batch took too long.
+    var isHung = false
     var batches: UInt64 = 0
     var items: UInt64 = 0
     var busyNanoseconds: UInt64 = 0
@@ -119,9 +121,8 @@ extension PythonPool {
         let phase = machine.index(id).map { machine.workers[$0].phase }
         let wasExpected = phase == .finishing || machine.isClosing
         if !wasExpected {
-            if phase != .dead || !child.isKilled || child.loadError != nil || lastError.isEmpty {
-                lastError = child.loadError?.message.prefix { $0 != "\n" }.description ?? "the process \(how)"
-            }
+            lastDeath = child.isHung ? "it took too long" : "the process \(how)"
+            lastError = child.loadError.map { String($0.message.prefix { $0 != "\n" }) } ?? lastDeath
             let tail = child.lastLines.suffix(Self.keptLines).joined(separator: "\n")
             log.error(
                 "a Python worker ended", metadata: tags(of: id).merging(["how": "\(how)", "stderr": "\(tail)"]) { $1 })
