@@ -89,7 +89,6 @@ enum PythonSuite {
             try await run.latency("python", "low-load", must: "0.35 ms (aim 0.2 ms)") { seconds in
                 try await ClosedLoop.measure(tasks: 1, seconds: seconds, children: []) { turn in
                     guard try await inbox.ask("x") == "reply-x" else { throw BenchmarkError("a wrong answer") }
-                    try await Task.sleep(for: .milliseconds(2))
                     return 1
                 }
             }

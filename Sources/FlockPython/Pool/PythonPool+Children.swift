@@ -155,7 +155,7 @@ extension PythonPool {
         }
         if ticks % 4 == 0 {
             // Their lane may have given them up; and it is told that the others are still at work.
-            let given = submissions.filter { !$0.value.goesOn() }
+            let given = submissions.filter { !($0.value.call?.goesOn() ?? true) }
             for batch in given.keys { take(.withdraw(batch)) }
         }
         take(.tick)

@@ -18,7 +18,7 @@ package actor PythonPool {
         let message: Bytes
         let count: Int
         let waiter: CheckedContinuation<Result<WorkerAnswer.Content, FlockError>, Never>
-        let goesOn: @Sendable () -> Bool
+        let call: StepCall?
     }
 
     let queue: CompletionQueue
@@ -159,11 +159,11 @@ package actor PythonPool {
     package nonisolated func process(_ items: PythonItems) async throws(FlockError) -> PythonItems {
         let batch = nextBatch.add(1, ordering: .relaxed).oldValue
         let message = WorkerRequest.batch(sequence: batch, items)
-        let isSuspect = StepCall.isSuspect
-        let goesOn = StepCall.goesOn
+        let call = StepCall.current
+        let isSuspect = call?.isSuspect ?? false
         let count = items.count
         let answer = await withCheckedContinuation { continuation in
-            let submission = Submission(message: message, count: count, waiter: continuation, goesOn: goesOn)
+            let submission = Submission(message: message, count: count, waiter: continuation, call: call)
             queue.execute {
                 self.assumeIsolated { pool in
                     pool.submissions[batch] = submission
