@@ -67,9 +67,11 @@ demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; 
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
 	  --model $(MODEL)
 
-bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|all, JSON=file appends one JSON object a line.
+bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|python|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench
-	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" \
+	$(if $(filter python,$(SUITE)),swift build -c release --product flockpython)
+	@$(if $(filter python,$(SUITE)),export FLOCKWORK_PYTHON_EXTENSION="$$(swift build -c release \
+	  --show-bin-path)/libflockpython.so";) exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" \
 	  --suite $(SUITE) --seconds $(SECONDS) --repeats $(REPEATS) $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
 fuzz: setup ## Gives mutated bytes to all that reads bytes of strangers, under AddressSanitizer, for SECONDS=60.

@@ -21,7 +21,10 @@ let package = Package(
     name: "flockwork",
     products: [
         .library(name: "Flockwork", targets: ["Flockwork"]),
+        .library(name: "FlockPython", targets: ["FlockPython"]),
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
+        // Loaded by the interpreter of a child process, never by a node.
+        .library(name: "flockpython", type: .dynamic, targets: ["flockpython"]),
         .executable(name: "launcher", targets: ["Launcher"]),
         .executable(name: "quickstart", targets: ["Quickstart"]),
         .executable(name: "simulate", targets: ["Simulate"]),
@@ -42,6 +45,10 @@ let package = Package(
         .systemLibrary(name: "CLibuv", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "CFlockRuntime"),
+        // No pkg-config: for gRPC it adds thousands of flags, of which these two are needed.
+        .systemLibrary(name: "CPython", pkgConfig: "python3", providers: [.apt(["libpython3-dev"])]),
+        .target(name: "CFlockProcess"),
+        .target(name: "CGRPC", linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
 
         // Pure: no I/O.
         .target(name: "FlockWire", swiftSettings: settings),
@@ -53,6 +60,11 @@ let package = Package(
             name: "FlockTransport", dependencies: ["FlockWire", "CLibuv", "COpenSSL", "CFlockRuntime", log],
             swiftSettings: settings),
         .target(
+            name: "FlockGRPC", dependencies: ["FlockWire", "CGRPC", "CFlockRuntime", deque], swiftSettings: settings),
+        .target(
+            name: "flockpython", dependencies: ["CPython"],
+            linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
+        .target(
             name: "FlockActors", dependencies: ["FlockTransport", "FlockWire", "CFlockRuntime", log],
             swiftSettings: settings),
         .target(
@@ -62,6 +74,13 @@ let package = Package(
                 lifecycle, deque,
             ],
             swiftSettings: settings),
+        .target(
+            name: "FlockPython",
+            dependencies: [
+                "Flockwork", "FlockGRPC", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "CFlockProcess",
+                "CFlockRuntime", log, metrics, deque,
+            ],
+            resources: [.embedInCode("Resources/bootstrap.py")], swiftSettings: settings),
         .target(
             name: "FlockTestKit",
             dependencies: ["Flockwork", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire", log],
@@ -94,6 +113,15 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "FlockTransportTests", dependencies: ["FlockTransport", "FlockWire", "FlockTestKit", log],
+            swiftSettings: settings),
+        .testTarget(
+            name: "FlockGRPCTests", dependencies: ["FlockGRPC", "FlockWire", "FlockTestKit"], swiftSettings: settings),
+        .testTarget(
+            name: "FlockPythonTests",
+            dependencies: [
+                "FlockPython", "Flockwork", "FlockGRPC", "FlockTransport", "FlockCluster", "FlockWire", "FlockTestKit",
+                log,
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "FlockActorsTests",

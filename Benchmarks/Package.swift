@@ -26,6 +26,7 @@ let package = Package(
             dependencies: [
                 "CRawPingPong",
                 .product(name: "Flockwork", package: "flockwork"),
+                .product(name: "FlockPython", package: "flockwork"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],

@@ -38,7 +38,7 @@ struct CodeTests {
             good: ["// A missing file means defaults.\nlet x = try? f()", "let x = try? f()  // none is fine"])
     }
 
-    @Test("@unchecked Sendable is for FlockTransport, with the reason above it")
+    @Test("@unchecked Sendable is for FlockTransport and FlockGRPC, with the reason above it")
     func unchecked() {
         let sample = "final class Loop: @unchecked Sendable {}"
         hold(
@@ -157,7 +157,8 @@ enum CodeRules {
 
     static func unchecked(_ file: TextFile) -> [Finding] {
         let found = find(#/@unchecked\s+Sendable/#, in: file.swift.code, of: file, "use Mutex or Atomic")
-        guard file.path.hasPrefix("Sources/FlockTransport/") else { return found }
+        let isShell = ["FlockTransport", "FlockGRPC"].contains { file.path.hasPrefix("Sources/\($0)/") }
+        guard isShell else { return found }
         return found.filter { !hasReason(file, line: $0.line, below: #/^\s*(?:@\w+|public|final)\s*$/#) }
     }
 

@@ -3,7 +3,7 @@
 import ArgumentParser
 
 enum Suite: String, CaseIterable, ExpressibleByArgument {
-    case native, mailbox, calls, inbox, models, all
+    case native, mailbox, calls, inbox, models, python, all
 }
 
 @main
@@ -19,7 +19,8 @@ struct Flockbench: AsyncParsableCommand {
             ObjectiveRun.self, OverloadRun.self, Echo.self, CallsNode.self, InboxNode.self, LoadNode.self,
         ])
 
-    @Option(help: "Which rows: native, mailbox, calls, inbox, models or all.")
+    @Option(
+        help: "Which rows: native, mailbox, calls, inbox, models, python (needs libflockpython.so), or all but python.")
     var suite = Suite.all
     @Option(
         parsing: .upToNextOption, help: "Only these rows of the suite, by name; a row without its limit has no ratio.")
@@ -44,6 +45,7 @@ struct Flockbench: AsyncParsableCommand {
         if wants(.calls) { try await CallsSuite.measure(run) }
         if wants(.inbox) { try await InboxSuite.measure(run) }
         if wants(.models) { try await ModelsSuite.measure(run) }
+        if suite == .python { try await PythonSuite.measure(run) }
         if run.rows == 0 && run.skipped == 0 {
             throw ValidationError("no such row in the suite: \(rows.joined(separator: ", "))")
         }

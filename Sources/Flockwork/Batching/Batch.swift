@@ -65,12 +65,13 @@ public struct Batch<Item: Sendable>: Sendable {
 
     /// The same places, other items.
     @inlinable
-    func replacing<New: Sendable>(_ items: [New]) -> Batch<New> {
+    package func replacing<New: Sendable>(_ items: [New]) -> Batch<New> {
         Batch<New>(storage: .items(items), origins: origins, position: position)
     }
 
+    /// The same places; rows as items of a type that `Storage` holds them for.
     @usableFromInline
-    func replacing<New: Sendable>(rows: Rows<Float>, as type: New.Type) -> Batch<New> {
+    package func replacing<New: Sendable>(rows: Rows<Float>, as type: New.Type) -> Batch<New> {
         Batch<New>(storage: .rows(rows), origins: origins, position: position)
     }
 

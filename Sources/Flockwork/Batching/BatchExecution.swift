@@ -20,7 +20,9 @@ struct BatchExecution: Sendable {
         do {
             return BatchResult(parts: [try await part(of: items, from: 0, count: items.count)])
         } catch {
-            guard items.count > 1 else { return failed(0, items.count, error) }
+            guard items.count > 1, StepCall.maySucceedInParts(after: error) else {
+                return failed(0, items.count, error)
+            }
             var budget = limits.bisectionCalls
             return BatchResult(parts: await bisect(items, from: 0, count: items.count, error: error, budget: &budget))
         }
@@ -37,6 +39,7 @@ struct BatchExecution: Sendable {
     private func bisect(
         _ items: ItemBuffer, from first: Int, count: Int, error: any Error, budget: inout Int
     ) async -> [BatchResult.Part] {
+        guard StepCall.maySucceedInParts(after: error) else { return failed(first, count, error).parts }
         guard count > 1, budget > 0 else {
             return failed(first, count, error, limit: count > 1 ? .bisectionCalls : nil).parts
         }
@@ -49,7 +52,10 @@ struct BatchExecution: Sendable {
             }
             budget -= 1
             do {
-                parts.append(try await part(of: items, from: start, count: size))
+                let made = try await StepCall.again(after: error) {
+                    try await part(of: items, from: start, count: size)
+                }
+                parts.append(made)
             } catch {
                 parts += await bisect(items, from: start, count: size, error: error, budget: &budget)
             }

@@ -88,13 +88,16 @@ final class LaneRunner: Sendable {
     }
 
     private func start(_ step: @escaping EncodedStep, as instance: Int, on thread: OwnThread?) {
-        let execution = BatchExecution(step: step, stage: name, limits: limits) { [weak self] in
+        let goesOn: @Sendable () -> Bool = { [weak self] in
             self?.state.withLock { $0.instances.callAgain(instance, at: EventLoop.now) } ?? false
         }
+        let execution = BatchExecution(step: step, stage: name, limits: limits, mayCallAgain: goesOn)
         state.withLock { state in
             state.threads[instance] = thread
             state.tasks[instance] = Task(executorPreference: thread) {
-                await self.drain(instance, with: execution, on: thread)
+                await StepCall.$current.withValue(StepCall(goesOn: goesOn)) {
+                    await self.drain(instance, with: execution, on: thread)
+                }
             }
         }
     }

@@ -31,6 +31,8 @@ distributed actor InboxActor {
     var nextOwned = 0
 
     var pipelines: [HostedPipeline] = []
+    /// What its stages share.
+    var context: NodeContext?
     var streams: [UInt64: OutcomeStream] = [:]
     var streamOfSession: [SessionPlace: UInt64] = [:]
     var nextNumber: UInt64 = 1

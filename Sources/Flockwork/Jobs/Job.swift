@@ -68,7 +68,22 @@ extension Pipeline {
     private func run<Source: BatchSource<Input>, Sink: BatchSink<Output>>(
         from source: Source, into sink: Sink, lanes: Int, system: FlockSystem
     ) async throws -> JobReport {
-        let node = NodeContext(node: "job")
+        let node = NodeContext(
+            node: "job", limits: system.limits, log: Logger(label: "flockwork.job"),
+            cores: ProcessInfo.processInfo.activeProcessorCount)
+        let result: Result<JobReport, any Error>
+        do {
+            result = .success(try await run(from: source, into: sink, lanes: lanes, system: system, node: node))
+        } catch {
+            result = .failure(error)
+        }
+        await node.end()
+        return try result.get()
+    }
+
+    private func run<Source: BatchSource<Input>, Sink: BatchSink<Output>>(
+        from source: Source, into sink: Sink, lanes: Int, system: FlockSystem, node: NodeContext
+    ) async throws -> JobReport {
         var threads: [OwnThread] = []
         defer {
             for thread in threads { thread.end() }
@@ -76,7 +91,7 @@ extension Pipeline {
         }
         return try await withThrowingTaskGroup(of: JobReport.self) { group in
             for number in 1...lanes {
-                let context = InstanceContext(system: system, node: node)
+                let context = InstanceContext(system: system, node: node, instances: lanes)
                 let lane = JobLane(step: try await wholeStep(context), limits: system.limits)
                 let thread = try context.threadName.map { name throws(FlockError) in
                     try OwnThread(instance: number, of: name)
@@ -166,7 +181,7 @@ private struct JobLane<Output: Sendable>: Sendable {
     private func bisect<Sink: BatchSink<Output>, Input>(
         _ batch: Batch<Input>, _ error: any Error, to sink: Sink, _ report: inout JobReport, _ budget: inout Int
     ) async throws {
-        guard batch.count > 1, budget > 0 else {
+        guard batch.count > 1, budget > 0, StepCall.maySucceedInParts(after: error) else {
             report.failed += batch.count
             if report.failures.count < 16 {
                 report.failures.append(.init(position: batch.position, error: FlockError.ofStage(error)))
@@ -177,7 +192,8 @@ private struct JobLane<Output: Sendable>: Sendable {
         for part in [batch.part(from: 0, count: half), batch.part(from: half, count: batch.count - half)] {
             budget -= 1
             do {
-                try await deliver(try await step(.batch(part)), of: part, to: sink, &report)
+                let result = try await StepCall.again(after: error) { try await step(.batch(part)) }
+                try await deliver(result, of: part, to: sink, &report)
             } catch let error as SinkError {
                 throw error.cause
             } catch {

@@ -53,9 +53,12 @@ struct LanePlan: Sendable {
         of pipelines: [PipelineDefinition], system: FlockSystem, node: NodeContext
     ) -> LaneRunner.InstanceFactory {
         let lanes = users.map { pipelines[$0.pipeline].lanes[$0.lane] }
-        if lanes.count == 1 { return { try await lanes[0].makeInstance(system: system, node: node) } }
+        let count = instances
+        if lanes.count == 1 {
+            return { try await lanes[0].makeInstance(system: system, node: node, instances: count) }
+        }
         return {
-            var context = InstanceContext(system: system, node: node)
+            var context = InstanceContext(system: system, node: node, instances: count)
             context.shared = SharedInstance()
             var steps: [EncodedStep] = []
             for lane in lanes { steps.append(try await lane.makeStep(context)) }

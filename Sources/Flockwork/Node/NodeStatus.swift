@@ -20,6 +20,51 @@ public struct NodeStatus: Codable, Sendable {
     /// The nodes that it is connected to.
     public var peers: [NodeID]
     public var stages: [StageStatus]
+    /// Processes that it runs for stages.
+    public var children: [ChildStatus] = []
+}
+
+/// A process that a node runs for a stage.
+public struct ChildStatus: Codable, Sendable, Equatable {
+    /// Which step of which pipeline.
+    public var pipeline: String
+    public var stage: String
+    /// Its number among those of its stage since the start; names it in the log.
+    public var number: Int
+    /// 0 when it is not started yet.
+    public var process: Int32
+    /// `starting`, `serving`, `spare`, `quarantine`, `draining`, `hung` or `ended`.
+    public var state: String
+    /// Batches and items that it answered, and the time that it worked on them.
+    public var batches: UInt64
+    public var items: UInt64
+    public var busyNanoseconds: UInt64
+    /// Times that a process of this stage had to be started in the place of one that ended.
+    public var restarts: UInt64
+    /// The last that went wrong in this stage's processes, without paths; empty if nothing has.
+    public var lastError: String
+    /// Memory that is its own or shared, in use.
+    public var residentBytes: UInt64
+    /// Since its last answered batch; nil before the first.
+    public var idleNanoseconds: UInt64?
+
+    package init(
+        pipeline: String, stage: String, number: Int, process: Int32, state: String, batches: UInt64, items: UInt64,
+        busyNanoseconds: UInt64, restarts: UInt64, lastError: String, residentBytes: UInt64, idleNanoseconds: UInt64?
+    ) {
+        self.pipeline = pipeline
+        self.stage = stage
+        self.number = number
+        self.process = process
+        self.state = state
+        self.batches = batches
+        self.items = items
+        self.busyNanoseconds = busyNanoseconds
+        self.restarts = restarts
+        self.lastError = lastError
+        self.residentBytes = residentBytes
+        self.idleNanoseconds = idleNanoseconds
+    }
 }
 
 /// What the instances of a lane on one node did since the start.

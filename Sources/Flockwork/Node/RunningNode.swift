@@ -15,6 +15,7 @@ struct RunningNode: Sendable {
     let inbox: InboxActor
     let port: Int
     private let runners: [LaneRunner]
+    private let context: NodeContext
     private let configuration: NodeConfiguration
 
     static func start(pipelines: [PipelineDefinition], configuration: NodeConfiguration) async throws -> RunningNode {
@@ -106,10 +107,13 @@ struct RunningNode: Sendable {
                 actorSystem: system)
         }
         var runners: [LaneRunner] = []
+        let context = NodeContext(
+            node: configuration.id, limits: limits, log: configuration.logger, cores: configuration.coreCount)
         do {
-            let hosted = try await host(pipelines, plans, view, configuration, inbox, runners: &runners)
+            let hosted = try await host(pipelines, plans, view, configuration, context, inbox, runners: &runners)
             let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: counts)
             await inbox.whenLocal { inbox in
+                inbox.context = context
                 inbox.start(hosted)
                 inbox.report(to: metrics)
             }
@@ -126,10 +130,12 @@ struct RunningNode: Sendable {
                     "survives": "0 node failures",
                 ])
             return RunningNode(
-                system: system, inbox: inbox, port: port, runners: runners, configuration: configuration)
+                system: system, inbox: inbox, port: port, runners: runners, context: context,
+                configuration: configuration)
         } catch {
             // Instances wait at their mailboxes for ever, and hold their models, unless they are told to end.
             for runner in runners { await runner.stop() }
+            await context.end()
             await inbox.whenLocal { $0.stop() }
             throw error
         }
@@ -140,15 +146,14 @@ struct RunningNode: Sendable {
     /// `runners` gets those that were started, also if a later one cannot be made.
     private static func host(
         _ pipelines: [PipelineDefinition], _ plans: [LanePlan], _ view: View, _ configuration: NodeConfiguration,
-        _ inbox: InboxActor, runners: inout [LaneRunner]
+        _ node: NodeContext, _ inbox: InboxActor, runners: inout [LaneRunner]
     ) async throws -> [HostedPipeline] {
         let system = inbox.actorSystem
-        let node = NodeContext(node: configuration.id)
         var lanes: [[LaneFlow?]] = pipelines.map { $0.lanes.map { _ in nil } }
         for plan in plans where plan.instances > 0 {
             let makeInstance = plan.instanceFactory(of: pipelines, system: system, node: node)
             var made: [LaneInstance] = []
-            for _ in 0..<plan.instances { made.append(try await makeInstance()) }
+            for _ in 0..<plan.instances * plan.shape.window { made.append(try await makeInstance()) }
             let runner = runner(plan, of: pipelines, makeInstance, configuration, inbox)
             runners.append(runner)
             try runner.start(made)
@@ -175,7 +180,8 @@ struct RunningNode: Sendable {
         let loop = inbox.actorSystem.loop
         let users = plan.users
         let runner = LaneRunner(
-            plan.shape, instances: plan.instances, weights: plan.weights, limits: configuration.limits, loop: loop,
+            plan.shape, instances: plan.instances * plan.shape.window, weights: plan.weights,
+            limits: configuration.limits, loop: loop,
             log: configuration.logger, makeInstance: makeInstance
         ) { batch in
             let user = users[batch.flow]
@@ -213,6 +219,7 @@ struct RunningNode: Sendable {
             configuration.logger.warning("node stopped before all accepted requests had an outcome")
         }
         for runner in runners { await runner.stop() }
+        await context.end()
         await inbox.whenLocal { $0.stop() }
         await system.stop()
         await system.loop.stop()

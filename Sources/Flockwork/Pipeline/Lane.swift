@@ -35,14 +35,17 @@ typealias EncodedStep = @Sendable (LaneInput) async throws -> LaneOutput
 struct InstanceContext: Sendable {
     @usableFromInline let system: FlockSystem
     let node: NodeContext
+    /// Instances of the lane on this node, without their window.
+    let instances: Int
     /// What it has in common with other pipelines; nil where the lane is not shared.
     var shared: SharedInstance?
     /// The name for a thread of the instance's own, once one of its steps has asked for it.
     private let wish = Wish()
 
-    init(system: FlockSystem, node: NodeContext) {
+    init(system: FlockSystem, node: NodeContext, instances: Int) {
         self.system = system
         self.node = node
+        self.instances = instances
     }
 
     private final class Wish: Sendable {
@@ -64,33 +67,6 @@ struct LaneInstance: Sendable {
     var threadName: String?
 }
 
-/// What the stages of a node share. Given to the closure of `stage(sharing:)`.
-public final class NodeContext: Sendable {
-    /// The node's name.
-    public let node: NodeID
-    private let made = Mutex<[String: Task<any Sendable, any Error>]>([:])
-
-    init(node: NodeID) {
-        self.node = node
-    }
-
-    /// Makes a value once, however many instances ask for it at the same time.
-    func shared<Value: Sendable>(
-        _ key: String, make: @escaping @Sendable () async throws -> Value
-    ) async throws -> Value {
-        let task = made.withLock { made in
-            if let task = made[key] { return task }
-            let task = Task<any Sendable, any Error> { try await make() }
-            made[key] = task
-            return task
-        }
-        guard let value = try await task.value as? Value else {
-            preconditionFailure("two stages share the key \(key) for values of different types")
-        }
-        return value
-    }
-}
-
 /// Where and how a lane runs, and how its instances are made.
 struct LaneDefinition: Sendable {
     var shape: LaneShape
@@ -98,8 +74,8 @@ struct LaneDefinition: Sendable {
     /// Refuses items that the lane's input type cannot be.
     var check: @Sendable (ItemBuffer) throws(FlockError) -> Void
 
-    func makeInstance(system: FlockSystem, node: NodeContext) async throws -> LaneInstance {
-        let context = InstanceContext(system: system, node: node)
+    func makeInstance(system: FlockSystem, node: NodeContext, instances: Int) async throws -> LaneInstance {
+        let context = InstanceContext(system: system, node: node, instances: instances)
         let step = try await makeStep(context)
         return LaneInstance(step: step, threadName: context.threadName)
     }
@@ -112,6 +88,8 @@ struct LaneShape: Sendable {
     var instances = Instances.perCore
     /// Where its stages said that they run; nil: as their models need.
     var thread: StageThread?
+    /// Batches that one instance has under way at once; more than one where something outside works on them.
+    var window = 1
     /// No stage has said yet how it wants to be batched and placed.
     var isOpen = true
     /// The lane's instances are also other pipelines'.

@@ -99,20 +99,23 @@ extension Pipeline {
     ///
     /// The first stage of a lane decides for the lane; a later one with wishes of its own begins another.
     func lane(
-        batch: BatchPolicy?, instances: Instances?, thread: StageThread?, rowWidth: Int? = nil
+        batch: BatchPolicy?, instances: Instances?, thread: StageThread?, window: Int = 1, rowWidth: Int? = nil
     ) -> Pipeline where Output: Codable {
-        let isAlike = (instances ?? shape.instances) == shape.instances && (thread ?? shape.thread) == shape.thread
+        let isAlike =
+            (instances ?? shape.instances) == shape.instances && (thread ?? shape.thread) == shape.thread
+            && window == shape.window
         if shape.isOpen || (batch == nil && isAlike) {
             var pipeline = self
             pipeline.shape.batch = batch ?? shape.batch
             pipeline.shape.instances = instances ?? shape.instances
             pipeline.shape.thread = thread ?? shape.thread
+            pipeline.shape.window = window
             pipeline.shape.isOpen = false
             return pipeline
         }
         let codec = ItemCodec<Output>(rowWidth: rowWidth)
         let shape = LaneShape(
-            batch: batch ?? .drain, instances: instances ?? .perCore, thread: thread, isOpen: false)
+            batch: batch ?? .drain, instances: instances ?? .perCore, thread: thread, window: window, isOpen: false)
         return Pipeline(
             name: name, closed: closed + [closing(with: ItemCodec<Output>())], shape: shape, types: types,
             inputWidth: inputWidth, check: { (items) throws(FlockError) in try codec.check(items) },

@@ -1,0 +1,239 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+// A completion queue of gRPC's C core on a thread of its own, which is a Swift executor as well: calls, and actors that
+// live there, share the thread and need no lock. An event costs a look-up and a method call; nothing is allocated, and
+// nobody is woken who is awake.
+
+internal import CFlockRuntime
+internal import CGRPC
+public import FlockWire
+internal import Glibc
+internal import Synchronization
+
+/// Something that gRPC tells when it is done. The completion queue holds it while it is under way.
+class Operation {
+    func completed(_ isSuccess: Bool) {}
+}
+
+/// One thread that drives calls and servers; an executor for the actors that use them.
+///
+/// Runs until `stop()`.
+// Unchecked: everything but `state` and `owner` is touched by the queue's thread only (asserted).
+public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
+    private enum Work {
+        case call(@Sendable () -> Void)
+        case job(UnownedJob)
+    }
+
+    private struct State {
+        var work: [Work] = []
+        var isAsleep = false
+        var isStopped = false
+        /// After the end: a thread is running `work`.
+        var isDraining = false
+        var thread: pthread_t?
+        var waiters: [CheckedContinuation<Void, Never>] = []
+    }
+
+    /// For logs and the thread's name.
+    public let name: String
+    let queue: OpaquePointer
+    private let wakeCall: OpaquePointer
+    private let wakeChannel: OpaquePointer
+    private let wakeTag: Unmanaged<Operation>
+    private let state = Mutex(State())
+    private let owner = Atomic<UInt>(0)
+    private var running: [Work] = []
+    /// Calls and servers that are not done; the queue stops when there are none.
+    private var residents: [ObjectIdentifier: any QueueResident] = [:]
+    private(set) var isStopping = false
+    /// No operation may be begun any more.
+    private(set) var isShutDown = false
+
+    /// Starts the thread.
+    /// - Throws: `system` when the process has no threads left.
+    public init(name: String) throws(FlockError) {
+        grpc_init()
+        self.name = name
+        queue = grpc_completion_queue_create_for_next(nil)
+        var channel: OpaquePointer?
+        wakeCall = flock_grpc_call_nowhere(queue, &channel)
+        guard let channel else { preconditionFailure("gRPC makes no channel") }
+        wakeChannel = channel
+        wakeTag = Unmanaged.passRetained(Operation())
+        var thread = pthread_t()
+        let retained = Unmanaged.passRetained(self)
+        let code = pthread_create(
+            &thread, nil,
+            { argument in
+                Unmanaged<CompletionQueue>.fromOpaque(argument!).takeRetainedValue().run()
+                return nil
+            }, retained.toOpaque())
+        guard code == 0 else {
+            retained.release()
+            isShutDown = true
+            throw FlockError(.system, "no thread for completion queue \(name): \(String(cString: strerror(code)))")
+        }
+        state.withLock { $0.thread = thread }
+    }
+
+    deinit {
+        if isShutDown { grpc_completion_queue_shutdown(queue) }
+        grpc_call_unref(wakeCall)
+        grpc_channel_destroy(wakeChannel)
+        while flock_grpc_next(queue, false).type == GRPC_OP_COMPLETE {}
+        grpc_completion_queue_destroy(queue)
+        wakeTag.release()
+        grpc_shutdown()
+    }
+
+    /// The caller runs on the queue's thread.
+    public var isCurrent: Bool { owner.load(ordering: .relaxed) == UInt(pthread_self()) }
+
+    public func checkIsolated() { precondition(isCurrent, "not on completion queue \(name)") }
+
+    public func isIsolatingCurrentContext() -> Bool? { isCurrent }
+
+    public func enqueue(_ job: consuming ExecutorJob) { submit(.job(UnownedJob(job))) }
+
+    /// Runs `work` on the queue's thread: at once if the caller is there. After the queue stopped it runs at once,
+    /// serially, on the caller's thread, so that no task hangs.
+    package func execute(_ work: @escaping @Sendable () -> Void) {
+        if isCurrent { work() } else { submit(.call(work)) }
+    }
+
+    private func submit(_ work: Work) {
+        let drains = state.withLock { state in
+            state.work.append(work)
+            if state.isStopped {
+                defer { state.isDraining = true }
+                return !state.isDraining
+            }
+            wake(&state)
+            return false
+        }
+        if drains { drainAfterStop() }
+    }
+
+    private func wake(_ state: inout State) {
+        guard state.isAsleep else { return }
+        state.isAsleep = false
+        // Under the lock: starting batches on one call must not be done by two threads at once.
+        let isTaken = flock_grpc_start_nothing(wakeCall, wakeTag.toOpaque())
+        precondition(isTaken, "completion queue \(name) cannot be woken")
+    }
+
+    /// After the end: whoever brings work runs it, one thread at a time.
+    private func drainAfterStop() {
+        owner.store(UInt(pthread_self()), ordering: .relaxed)
+        repeat {
+            runWork()
+        } while !state.withLock { state in
+            guard state.work.isEmpty else { return false }
+            state.isDraining = false
+            owner.store(0, ordering: .relaxed)
+            return true
+        }
+    }
+
+    // MARK: The thread
+
+    func enter(_ resident: any QueueResident) { residents[ObjectIdentifier(resident)] = resident }
+
+    func leave(_ resident: any QueueResident) {
+        residents[ObjectIdentifier(resident)] = nil
+        shutDownWhenEmpty()
+    }
+
+    private func run() {
+        owner.store(UInt(pthread_self()), ordering: .relaxed)
+        flock_name_thread(String(name.prefix(15)))
+        while true {
+            runWork()
+            let event = flock_grpc_next(queue, fallAsleep())
+            switch event.type {
+            case GRPC_OP_COMPLETE:
+                if event.tag != wakeTag.toOpaque() {
+                    Unmanaged<Operation>.fromOpaque(event.tag).takeRetainedValue().completed(event.success != 0)
+                }
+            case GRPC_QUEUE_SHUTDOWN: return finish()
+            default: break
+            }
+        }
+    }
+
+    private func runWork() {
+        repeat {
+            state.withLock { state in
+                state.isAsleep = false
+                swap(&state.work, &running)
+            }
+            for work in running {
+                switch work {
+                case .call(let body): body()
+                case .job(let job): job.runSynchronously(on: asUnownedSerialExecutor())
+                }
+            }
+            running.removeAll(keepingCapacity: true)
+        } while state.withLock { !$0.work.isEmpty }
+    }
+
+    private func fallAsleep() -> Bool {
+        state.withLock { state in
+            state.isAsleep = state.work.isEmpty
+            return state.isAsleep
+        }
+    }
+
+    /// Ends all calls and servers, then the thread. Returns when nothing of the queue is left; may be called twice.
+    public func stop() async {
+        await withCheckedContinuation { continuation in
+            let isStopped = state.withLock { state in
+                if !state.isStopped { state.waiters.append(continuation) }
+                return state.isStopped
+            }
+            if isStopped {
+                continuation.resume()
+            } else {
+                submit(.call { [self] in beginStop() })
+            }
+        }
+        guard let thread = state.withLock({ $0.thread.take() }) else { return }
+        if pthread_equal(thread, pthread_self()) != 0 { pthread_detach(thread) } else { pthread_join(thread, nil) }
+    }
+
+    private func beginStop() {
+        guard !isStopping else { return }
+        isStopping = true
+        for resident in Array(residents.values) { resident.queueStops() }
+        shutDownWhenEmpty()
+    }
+
+    private func shutDownWhenEmpty() {
+        guard isStopping, residents.isEmpty, !isShutDown else { return }
+        isShutDown = true
+        grpc_completion_queue_shutdown(queue)
+    }
+
+    private func finish() {
+        // What was submitted meanwhile runs here; after `isStopped` nothing may come.
+        while true {
+            runWork()
+            let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>]? in
+                guard state.work.isEmpty else { return nil }
+                state.isStopped = true
+                defer { state.waiters = [] }
+                return state.waiters
+            }
+            guard let waiters else { continue }
+            owner.store(0, ordering: .relaxed)
+            for waiter in waiters { waiter.resume() }
+            return
+        }
+    }
+}
+
+/// A call or server of a queue, which a stopping queue tells to end.
+protocol QueueResident: AnyObject {
+    func queueStops()
+}

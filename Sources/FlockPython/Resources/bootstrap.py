@@ -1,0 +1,72 @@
+# The first Python that runs in a worker process: it finds the handler and hands batches over to the extension.
+import faulthandler
+import importlib
+import importlib.machinery
+import importlib.util
+import os
+import signal
+import sys
+import traceback
+
+
+def load(folder, module, function, form):
+    """Imports the handler from its folder; calls its load() first, if it has one."""
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    handler = importlib.import_module(module)
+    found = getattr(handler, function, None)
+    if not callable(found):
+        names = sorted(n for n in vars(handler) if callable(getattr(handler, n)) and not n.startswith("_"))
+        raise AttributeError(f"{module}.py has no function {function!r}; it has {', '.join(names) or 'none'}")
+    prepare = getattr(handler, "load", None)
+    if callable(prepare) and function != "load":
+        prepare()
+    version = "%d.%d.%d" % sys.version_info[:3]
+    return found, version, packages(), os.getpid()
+
+
+def packages():
+    from importlib import metadata
+
+    found = {(d.metadata["Name"] or "", d.version) for d in metadata.distributions()}
+    return "\n".join(sorted(f"{name} {version}" for name, version in found if name))
+
+
+def unload(module):
+    loaded = sys.modules.get(module)
+    finish = getattr(loaded, "unload", None)
+    if callable(finish):
+        finish()
+
+
+def is_ours(file):
+    return file == "<string>" or file.startswith("<frozen importlib") or file == importlib.__file__
+
+
+def describe(error):
+    """Type, message and traceback of an exception, without the frames of this file."""
+    if error is None:
+        return "Exception", "", ""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    return type(error).__name__, str(error), text[-16384:]
+
+
+def main(extension, module):
+    # All threads' stacks on stderr: the node asks for them before it kills a worker that hangs.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loader = importlib.machinery.ExtensionFileLoader("flockpython", extension)
+    spec = importlib.util.spec_from_file_location("flockpython", extension, loader=loader)
+    worker = importlib.util.module_from_spec(spec)
+    loader.exec_module(worker)
+    worker.run(3, 4, load, describe)
+    unload(module)
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+main(sys.argv[1], sys.argv[2])

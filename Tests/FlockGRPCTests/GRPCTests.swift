@@ -1,0 +1,240 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import FlockTestKit
+import FlockWire
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FlockGRPC
+
+/// A server that echoes, one that counts, one that fails, one that waits.
+private func handlers(held: Held) -> [String: GRPCServer.Handler] {
+    [
+        "/test.Echo/Stream": { stream in
+            while let message = try await stream.receive() { try await stream.send(message) }
+        },
+        "/test.Echo/Unary": { stream in
+            guard let message = try await stream.receive() else { return }
+            try await stream.send(message)
+        },
+        "/test.Echo/Fail": { stream in
+            _ = try await stream.receive()
+            throw FlockError(.invalidInput, "no such flavour")
+        },
+        "/test.Echo/Hold": { stream in
+            held.count.add(1, ordering: .relaxed)
+            _ = try await stream.receive()
+            do {
+                try await eventually { false }
+            } catch {
+                held.errors.withLock { $0.append(error) }
+            }
+            held.count.subtract(1, ordering: .relaxed)
+        },
+    ]
+}
+
+private final class Held: Sendable {
+    let count = Atomic(0)
+    let errors = Mutex<[any Error]>([])
+}
+
+@Suite("gRPC over the C core", .timeLimit(.minutes(1)))
+struct GRPCTests {
+    private func withEcho(_ body: (GRPCChannel, Held) async throws -> Void) async throws {
+        let node = try CompletionQueue(name: "client")
+        let child = try CompletionQueue(name: "server")
+        let held = Held()
+        let server = try await GRPCServer(handlers(held: held), on: child, limits: Limits())
+        let (left, right) = try socketPair()
+        server.adopt(descriptor: right)
+        do {
+            let channel = GRPCChannel(overDescriptor: left, on: node, limits: Limits())
+            try await body(channel, held)
+        }
+        await server.stop()
+        await node.stop()
+        await child.stop()
+    }
+
+    private func socketPair() throws -> (Int32, Int32) {
+        var pair: [Int32] = [0, 0]
+        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        try #require(socketpair(AF_UNIX, type, 0, &pair) == 0)
+        return (pair[0], pair[1])
+    }
+
+    @Test("messages of all sizes come back as they were sent, in order")
+    func echo() async throws {
+        try await withEcho { channel, _ in
+            let stream = try await channel.stream("/test.Echo/Stream")
+            var random = SeededRandom(seed: 4)
+            for size in [0, 1, 23, 24, 25, 4000, 65_536, 3_000_001] {
+                let message = Bytes((0..<size).map { _ in UInt8.random(in: 0...255, using: &random) })
+                try await stream.both.send(message)
+                #expect(try await stream.both.receive() == message, "\(size) bytes")
+            }
+            stream.finishSending()
+            #expect(try await stream.both.receive() == nil)
+        }
+    }
+
+    @Test("many messages are under way at once and keep their order")
+    func pipelined() async throws {
+        try await withEcho { channel, _ in
+            let stream = try await channel.stream("/test.Echo/Stream")
+            async let sending: Void = {
+                for number in 0..<5000 { try await stream.both.send(Bytes("message \(number)")) }
+                stream.finishSending()
+            }()
+            var number = 0
+            while let message = try await stream.both.receive() {
+                #expect(message.text == "message \(number)")
+                number += 1
+            }
+            try await sending
+            #expect(number == 5000)
+        }
+    }
+
+    @Test("unary calls of many tasks are answered each with its own")
+    func unary() async throws {
+        try await withEcho { channel, _ in
+            try await withThrowingTaskGroup { group in
+                for task in 0..<16 {
+                    group.addTask {
+                        for number in 0..<50 {
+                            let answer = try await channel.unary("/test.Echo/Unary", Bytes("\(task)/\(number)"))
+                            #expect(answer.text == "\(task)/\(number)")
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+    }
+
+    @Test("a failing handler's error and an unknown method reach the caller")
+    func failures() async throws {
+        try await withEcho { channel, _ in
+            let failed = await #expect(throws: FlockError.self) {
+                try await channel.unary("/test.Echo/Fail", Bytes("x"))
+            }
+            #expect(failed?.code == .invalidInput && failed?.message.contains("no such flavour") == true)
+            let unknown = await #expect(throws: FlockError.self) {
+                try await channel.unary("/test.Echo/Nothing", Bytes("x"))
+            }
+            #expect(unknown?.code == .notFound)
+        }
+    }
+
+    @Test("a call that takes too long ends with its deadline")
+    func deadline() async throws {
+        try await withEcho { channel, _ in
+            let stream = try await channel.stream("/test.Echo/Hold", timeout: .milliseconds(30))
+            // On a busy machine it may pass before the message is sent.
+            let error = await #expect(throws: FlockError.self) {
+                try await stream.both.send(Bytes("x"))
+                _ = try await stream.both.receive()
+            }
+            #expect(error?.code == .deadlineExceeded)
+        }
+    }
+
+    @Test("a cancelled task cancels its call, and the handler hears of it")
+    func cancellation() async throws {
+        try await withEcho { channel, held in
+            let stream = try await channel.stream("/test.Echo/Hold")
+            try await stream.both.send(Bytes("x"))
+            let task = Task { try await stream.both.receive() }
+            try await eventually { held.count.load(ordering: .relaxed) == 1 }
+            task.cancel()
+            let result = await task.result
+            #expect(throws: FlockError(.cancelled, "")) { try result.get() }
+            try await eventually { held.count.load(ordering: .relaxed) == 0 }
+            #expect(held.errors.withLock { $0.count } == 1)
+        }
+    }
+
+    @Test("a message over the limit fails the call and not the process")
+    func tooLarge() async throws {
+        try await withEcho { channel, _ in
+            let large = Bytes([UInt8](repeating: 7, count: Limits().frameBytes + 1))
+            let error = await #expect(throws: FlockError.self) { try await channel.unary("/test.Echo/Unary", large) }
+            #expect(error?.code == .overloaded)
+            let answer = try await channel.unary("/test.Echo/Unary", Bytes("still there"))
+            #expect(answer.text == "still there")
+        }
+    }
+
+    @Test("a peer that goes ends its calls")
+    func peerGone() async throws {
+        let node = try CompletionQueue(name: "client")
+        let child = try CompletionQueue(name: "server")
+        let held = Held()
+        let server = try await GRPCServer(handlers(held: held), on: child, limits: Limits())
+        let (left, right) = try socketPair()
+        server.adopt(descriptor: right)
+        let channel = GRPCChannel(overDescriptor: left, on: node, limits: Limits())
+        let stream = try await channel.stream("/test.Echo/Hold")
+        try await stream.both.send(Bytes("x"))
+        try await eventually { held.count.load(ordering: .relaxed) == 1 }
+        await server.stop()
+        await #expect(throws: FlockError.self) { _ = try await stream.both.receive() }
+        await #expect(throws: FlockError.self) { try await stream.both.send(Bytes("y")) }
+        await child.stop()
+        await node.stop()
+    }
+
+    @Test("over TCP: a server at a port, a second one there is refused")
+    func tcp() async throws {
+        let queue = try CompletionQueue(name: "tcp")
+        let server = try await GRPCServer(handlers(held: Held()), at: "127.0.0.1:0", on: queue, limits: Limits())
+        #expect(server.port > 0)
+        let address = "127.0.0.1:\(server.port)"
+        let error = await #expect(throws: FlockError.self) {
+            _ = try await GRPCServer([:], at: address, on: queue, limits: Limits())
+        }
+        #expect(error?.message.contains(address) == true)
+        let channel = GRPCChannel(to: address, on: queue, limits: Limits())
+        #expect(try await channel.unary("/test.Echo/Unary", Bytes("hello")).text == "hello")
+        await server.stop()
+        await queue.stop()
+    }
+
+    private actor Resident {
+        let queue: CompletionQueue
+        nonisolated var unownedExecutor: UnownedSerialExecutor { queue.asUnownedSerialExecutor() }
+        init(_ queue: CompletionQueue) { self.queue = queue }
+
+        func echo(over channel: GRPCChannel, count: Int) async throws -> Bool {
+            let stream = try await channel.stream("/test.Echo/Stream")
+            for number in 0..<count {
+                try await stream.both.send(Bytes("\(number)"))
+                guard try await stream.both.receive()?.text == "\(number)", queue.isCurrent else { return false }
+            }
+            stream.finishSending()
+            return try await stream.both.receive() == nil
+        }
+    }
+
+    @Test("an actor on the queue stays on its thread through all of it")
+    func resident() async throws {
+        let queue = try CompletionQueue(name: "resident")
+        let server = try await GRPCServer(handlers(held: Held()), at: "127.0.0.1:0", on: queue, limits: Limits())
+        let channel = GRPCChannel(to: "127.0.0.1:\(server.port)", on: queue, limits: Limits())
+        #expect(try await Resident(queue).echo(over: channel, count: 500))
+        await server.stop()
+        await queue.stop()
+    }
+
+    @Test("calls after the queue stopped fail instead of hanging")
+    func afterStop() async throws {
+        let queue = try CompletionQueue(name: "stopped")
+        let channel = GRPCChannel(to: "127.0.0.1:1", on: queue, limits: Limits())
+        await queue.stop()
+        await queue.stop()
+        await #expect(throws: FlockError.self) { try await channel.unary("/test.Echo/Unary", Bytes("x")) }
+    }
+}
