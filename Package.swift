@@ -25,6 +25,7 @@ let package = Package(
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
         // Loaded by the interpreter of a child process, never by a node.
         .library(name: "flockpython", type: .dynamic, targets: ["flockpython"]),
+        .executable(name: "flockwork", targets: ["FlockworkCommand"]),
         .executable(name: "launcher", targets: ["Launcher"]),
         .executable(name: "quickstart", targets: ["Quickstart"]),
     ],
@@ -85,6 +86,16 @@ let package = Package(
             dependencies: ["Flockwork", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire", log],
             swiftSettings: settings),
 
+        // The command.
+        .executableTarget(
+            name: "FlockworkCommand",
+            dependencies: [
+                "FlockPython", "Flockwork", log, lifecycle,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings),
+
         // Samples.
         .executableTarget(
             name: "Quickstart", dependencies: ["Flockwork"], path: "Samples/Quickstart", swiftSettings: settings),
@@ -133,6 +144,9 @@ let package = Package(
                 .product(name: "InMemoryTracing", package: "swift-distributed-tracing"),
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "FlockworkCommandTests",
+            dependencies: ["FlockworkCommand", "Flockwork", "FlockTestKit"], swiftSettings: settings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
         .testTarget(
