@@ -72,6 +72,12 @@ struct ModelFolder {
         }
         self.path = path
         settings = flags.over(try FolderSettings.read(from: path))
+        let isElsewhere = settings.handler?.contains(":") == true
+        guard isElsewhere || FileManager.default.fileExists(atPath: path + "/handler.py") else {
+            throw FlockError(
+                .invalidInput,
+                "there is no handler.py in \(path); put the function there, or say --handler module:function")
+        }
         if settings.rows != nil, settings.bytes == true {
             throw FlockError(.invalidInput, "a request is a row or bytes, not both; say --rows N, --strings or --bytes")
         }

@@ -20,12 +20,12 @@ struct RequestFile {
     /// - Parameter path: `-` for standard input.
     /// - Throws: `invalidInput` when it cannot be read, or is no UTF-8.
     init(_ path: String) throws(FlockError) {
+        guard let file = path == "-" ? FileHandle.standardInput : FileHandle(forReadingAtPath: path) else {
+            throw FlockError(.invalidInput, "\(path) cannot be read: \(String(cString: strerror(errno)))")
+        }
         let data: Data
         do {
-            data =
-                path == "-"
-                ? try FileHandle.standardInput.readToEnd() ?? Data()
-                : try Data(contentsOf: URL(fileURLWithPath: path))
+            data = try file.readToEnd() ?? Data()
         } catch {
             throw FlockError(.invalidInput, "\(path) cannot be read: \(error.localizedDescription)", cause: error)
         }

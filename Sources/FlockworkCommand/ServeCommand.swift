@@ -118,6 +118,10 @@ struct ServeCommand: AsyncParsableCommand {
             return FlockError(
                 error.code, "port \(port) of \(host) is in use; --port takes another one, 0 any that is free")
         }
+        if error.code == .pythonFailed {
+            // The rest is a traceback, or the last output, which the log has just shown.
+            return FlockError(.pythonFailed, text.prefix { $0 != "\n" }.description)
+        }
         return error
     }
 }
