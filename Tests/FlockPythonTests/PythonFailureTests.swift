@@ -106,7 +106,9 @@ struct PythonFailureTests {
         ])
     func crash(code: String) async throws {
         let logs = LogCapture()
-        try await check(code, .poison, logs: logs) { _, node in
+        try await check(code, .poison, logs: logs) { error, node in
+            let how = ["exited with code", "was killed", "crashed", "aborted"]
+            #expect(how.contains { error.message.contains($0) }, "\(error)")
             try await eventually { try await node.status().children.contains { $0.restarts >= 3 } }
         }
         #expect(logs.entries.contains { $0.message == "a Python worker ended" })
@@ -118,7 +120,11 @@ struct PythonFailureTests {
         var options = HandlerFolder.options
         options.batchTime = .milliseconds(400)
         try await check("while True: time.sleep(0.01)", .poison, options: options, logs: logs)
-        #expect(logs.entries.contains { $0.message.contains("handler.py\", line 5 in transform_list") })
+        #expect(Self.printed("handler.py\", line 5 in transform_list", logs))
+    }
+
+    private static func printed(_ text: String, _ logs: LogCapture) -> Bool {
+        logs.entries.contains { $0.metadata["line"]?.description.contains(text) == true }
     }
 
     @Test("a lock that is never released hangs no caller", .timeLimit(.minutes(1)))

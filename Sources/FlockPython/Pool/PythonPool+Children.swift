@@ -15,6 +15,11 @@ struct PoolChild {
     var worker: PythonWorker?
     /// Also before there is a process.
     var isKilled = false
+    /// How its process ended, and that everything it had said was read.
+    var exit: ProcessExit?
+    var isRead = false
+    /// A batch took too long.
+    var isHung = false
     var batches: UInt64 = 0
     var items: UInt64 = 0
     var busyNanoseconds: UInt64 = 0
@@ -43,6 +48,8 @@ extension PythonWorker {
 }
 
 extension PythonPool {
+    /// Time for reading what a process had said before it ended.
+    private static let lastWords = Duration.milliseconds(100)
     /// Lines of a dead worker's stderr that go to the log.
     private static let keptLines = 40
 
@@ -92,14 +99,30 @@ extension PythonPool {
             // That the stream is cut off says less than how the process ends, which is told by `exited`.
             log.debug("the link to a Python worker ended", metadata: tags(of: id).merging(["why": "\(error)"]) { $1 })
         }
+        children[id]?.isRead = true
         take(.lost(id))
+        if let exit = children[id]?.exit { ended(id, "\(exit)") }
+    }
+
+    /// The last words of a process may still be in its socket: they are read first. If one that it started holds the
+    /// socket open, that does not end, and is not waited for.
+    private func exited(_ id: WorkerID, _ exit: ProcessExit) {
+        children[id]?.exit = exit
+        if children[id]?.isRead ?? true { return ended(id, "\(exit)") }
+        let worker = children[id]?.worker
+        Task {
+            // Never cancelled.
+            try? await Task.sleep(for: Self.lastWords)
+            worker?.cancel()
+        }
     }
 
     /// What a child does; those of a worker that has ended are not heard any more.
     private func told(_ id: WorkerID, _ event: ProcessEvent) {
         switch event {
         case .line(let line, let isError):
-            log.info("\(line)", metadata: tags(of: id).merging(["stream": isError ? "stderr" : "stdout"]) { $1 })
+            let extra: Logger.Metadata = ["stream": isError ? "stderr" : "stdout", "line": "\(line)"]
+            log.info("a Python worker printed", metadata: tags(of: id).merging(extra) { $1 })
             guard isError else { return }
             children[id]?.lastLines.append(line)
             if (children[id]?.lastLines.count ?? 0) > Self.keptLines { children[id]?.lastLines.removeFirst() }
@@ -110,7 +133,7 @@ extension PythonPool {
                 "a Python worker prints too much; lines were dropped",
                 metadata: tags(of: id).merging(["lines": "\(lines)"]) { $1 })
         case .pong: take(.heard(id))
-        case .exited(let exit): ended(id, "\(exit)")
+        case .exited(let exit): exited(id, exit)
         }
     }
 
@@ -119,9 +142,8 @@ extension PythonPool {
         let phase = machine.index(id).map { machine.workers[$0].phase }
         let wasExpected = phase == .finishing || machine.isClosing
         if !wasExpected {
-            if phase != .dead || !child.isKilled || child.loadError != nil || lastError.isEmpty {
-                lastError = child.loadError?.message.prefix { $0 != "\n" }.description ?? "the process \(how)"
-            }
+            lastDeath = child.isHung ? "it took too long" : "the process \(how)"
+            lastError = child.loadError.map { String($0.message.prefix { $0 != "\n" }) } ?? lastDeath
             let tail = child.lastLines.suffix(Self.keptLines).joined(separator: "\n")
             log.error(
                 "a Python worker ended", metadata: tags(of: id).merging(["how": "\(how)", "stderr": "\(tail)"]) { $1 })
@@ -154,7 +176,7 @@ extension PythonPool {
         }
         if ticks % 4 == 0 {
             // Their lane may have given them up; and it is told that the others are still at work.
-            let given = submissions.filter { !$0.value.goesOn() }
+            let given = submissions.filter { !($0.value.call?.goesOn() ?? true) }
             for batch in given.keys { take(.withdraw(batch)) }
         }
         take(.tick)

@@ -18,7 +18,7 @@ package actor PythonPool {
         let message: Bytes
         let count: Int
         let waiter: CheckedContinuation<Result<WorkerAnswer.Content, FlockError>, Never>
-        let goesOn: @Sendable () -> Bool
+        let call: StepCall?
     }
 
     let queue: CompletionQueue
@@ -39,12 +39,16 @@ package actor PythonPool {
     var children: [WorkerID: PoolChild] = [:]
     var submissions: [BatchID: Submission] = [:]
     var lastError = ""
+    /// How the last process ended that was not told to.
+    var lastDeath = "no process has ended yet"
     /// Tracebacks written to the log in this second; what is more is counted.
     var logged = (second: UInt64(0), count: 0, dropped: 0)
     var opening: CheckedContinuation<Result<Void, FlockError>, Never>?
     var closing: CheckedContinuation<Void, Never>?
     private var replacing: CheckedContinuation<Result<Void, FlockError>, Never>?
     private var nextVersion = 1
+    /// When those that cannot even be killed are not waited for any more.
+    private var closesBy = Tick.never
     private var events: [WorkerPool.Event] = []
     private var directives: [WorkerPool.Directive] = []
     private var isStepping = false
@@ -140,6 +144,7 @@ package actor PythonPool {
             let other = closing.take()
             closing = continuation
             other?.resume()
+            closesBy = .now + machine.settings.endTime * 2
             take(.close)
         }
         ticker?.cancel()
@@ -154,11 +159,11 @@ package actor PythonPool {
     package nonisolated func process(_ items: PythonItems) async throws(FlockError) -> PythonItems {
         let batch = nextBatch.add(1, ordering: .relaxed).oldValue
         let message = WorkerRequest.batch(sequence: batch, items)
-        let isSuspect = StepCall.isSuspect
-        let goesOn = StepCall.goesOn
+        let call = StepCall.current
+        let isSuspect = call?.isSuspect ?? false
         let count = items.count
         let answer = await withCheckedContinuation { continuation in
-            let submission = Submission(message: message, count: count, waiter: continuation, goesOn: goesOn)
+            let submission = Submission(message: message, count: count, waiter: continuation, call: call)
             queue.execute {
                 self.assumeIsolated { pool in
                     pool.submissions[batch] = submission
@@ -221,7 +226,7 @@ package actor PythonPool {
         case .start(let id, let version): start(id, version)
         case .dump(let id):
             log.warning("a Python worker takes too long; it writes its stacks and is killed", metadata: tags(of: id))
-            lastError = "a batch took too long"
+            children[id]?.isHung = true
             children[id]?.worker?.process.signal(SIGUSR1)
         case .kill(let id):
             children[id]?.isKilled = true
@@ -247,9 +252,13 @@ package actor PythonPool {
     private func error(_ failure: WorkerPool.Failure) -> FlockError {
         switch failure {
         case .poison:
-            FlockError(.poison, "Processes of the Python handler died or hung over it: \(lastError).", stage: name)
+            FlockError(
+                .poison, "Each process of the Python handler that had it died or hung; of the last: \(lastDeath).",
+                stage: name)
         case .noWorkers:
-            FlockError(.unavailable, "No process of the Python handler can be started: \(lastError).", stage: name)
+            FlockError(
+                .unavailable, "No process of the Python handler can be started: \(lastError.withoutPaths)",
+                stage: name)
         case .closing: FlockError(.shuttingDown, "The node is shutting down.", stage: name)
         case .withdrawn: FlockError(.cancelled, "Nobody waits for the batch any more.", stage: name)
         }
@@ -265,6 +274,10 @@ package actor PythonPool {
             // Cancellation ends the loop.
             try? await Task.sleep(for: Self.beat)
             beat()
+            if closesBy < .now, let closing = closing.take() {
+                log.error("Python workers did not end, though killed", metadata: ["stage": "\(name)"])
+                closing.resume()
+            }
         }
     }
 

@@ -70,7 +70,9 @@ final class LaneRunner: Sendable {
         let execution = BatchExecution(step: step, stage: name, limits: limits, mayCallAgain: goesOn)
         state.withLock { state in
             state.tasks[instance] = Task {
-                await StepCall.$goesOn.withValue(goesOn) { await self.drain(instance, with: execution) }
+                await StepCall.$current.withValue(StepCall(goesOn: goesOn)) {
+                    await self.drain(instance, with: execution)
+                }
             }
         }
     }
