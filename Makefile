@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs libs-python build release test test-libs test-release demo demo-python bench format lint clean
+.PHONY: help setup libs libs-python build release test test-libs test-release demo demo-python demo-python-short bench format lint clean
 
 # make demo
 REQUESTS ?= 1000000
@@ -56,6 +56,11 @@ test-libs: setup libs ## Tests the model libraries, with all third-party cases o
 demo: release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
 	  --model $(MODEL)
+
+demo-python-short: setup ## The part of demo-python that needs no package, debug.
+	swift build --product flockwork
+	swift build --product flockpython
+	@CONFIGURATION=debug TIMES=2000 Samples/python/demo --short
 
 demo-python: setup ## Runs the Python samples: two folders, every answer checked, a worker process killed on the way.
 	@scripts/libs-python

@@ -146,7 +146,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "FlockworkCommandTests",
-            dependencies: ["FlockworkCommand", "Flockwork", "FlockTestKit"], swiftSettings: settings),
+            dependencies: ["FlockworkCommand", "FlockPython", "Flockwork"], swiftSettings: settings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork"], swiftSettings: settings),
         .testTarget(

@@ -51,7 +51,8 @@ def serve(kind):
             for request in requests:
                 yield List(value=echo(list(request.value)))
 
-    handler = grpc.method_handlers_generic_handler("Worker", {"Run": grpc.stream_stream_rpc_method_handler(run, **coding)})
+    method = grpc.stream_stream_rpc_method_handler(run, **coding)
+    handler = grpc.method_handlers_generic_handler("Worker", {"Run": method})
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=OPTIONS)
     server.add_generic_rpc_handlers((handler,))
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)

@@ -54,7 +54,8 @@ struct SendCommand: AsyncParsableCommand {
         }
         guard let form = info.form else {
             throw FlockError(
-                .incompatibleNode, "the requests of \"\(pipeline)\" are of a Swift type; a program with it can send them")
+                .incompatibleNode,
+                "the requests of \"\(pipeline)\" are of a Swift type; a program with it can send them")
         }
         switch form.input {
         case .text: return try await send(file, file.texts, form, client)

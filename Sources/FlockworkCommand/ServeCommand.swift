@@ -41,6 +41,9 @@ struct ServeCommand: AsyncParsableCommand {
     var python = "python3"
     @Option(help: ArgumentHelp("Time for one batch, after which its process is killed.", valueName: "seconds"))
     var batchTime = 30.0
+    @Option(
+        help: ArgumentHelp("Bytes that one result may have; so many are kept free for each request.", valueName: "n"))
+    var resultBytes = 1024
     @Option(help: ArgumentHelp("The node's name.", valueName: "name"))
     var id = "node-1"
     @Option(help: ArgumentHelp("The address to listen on.", valueName: "address"))
@@ -66,6 +69,9 @@ struct ServeCommand: AsyncParsableCommand {
         if let children, !(1...1024).contains(children) {
             throw ValidationError("--children is 1 to 1024, not \(children).")
         }
+        guard (16...1 << 20).contains(resultBytes) else {
+            throw ValidationError("--result-bytes is 16 to 1048576, not \(resultBytes).")
+        }
         guard batchTime > 0, batchTime <= 86_400 else {
             throw ValidationError("--batch-time is more than 0 and at most 86400 seconds.")
         }
@@ -78,7 +84,8 @@ struct ServeCommand: AsyncParsableCommand {
             let models = try folders.map { try ModelFolder($0, flags: flags) }
             let names = models.map(\.name)
             if let twice = names.first(where: { name in names.count { $0 == name } > 1 }) {
-                throw FlockError(.invalidInput, "two folders are called \(twice); give one a \"name\" in flockwork.json")
+                throw FlockError(
+                    .invalidInput, "two folders are called \(twice); give one a \"name\" in flockwork.json")
             }
             try await serve(models)
         }
@@ -105,10 +112,12 @@ struct ServeCommand: AsyncParsableCommand {
     }
 
     private func configuration() throws -> NodeConfiguration {
-        NodeConfiguration(
+        var limits = Limits()
+        limits.reservedResultBytes = resultBytes
+        return NodeConfiguration(
             id: NodeID(id), host: host, port: port, members: try members.map { try Member.list(parsing: $0) } ?? [],
             clusterID: cluster.clusterId, tokenFile: cluster.tokenFile, insecure: insecure,
-            logger: cluster.logger("flockwork.node"))
+            limits: limits, logger: cluster.logger("flockwork.node"))
     }
 
     /// What to do about the errors that a wrong flag is behind.

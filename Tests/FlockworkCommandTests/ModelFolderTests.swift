@@ -13,6 +13,7 @@ struct ModelFolderTests {
     private func withFolder(_ settings: String? = nil, body: (String) throws -> Void) throws {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("model-\(UUID().uuidString)").path
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        // A temporary folder.
         defer { try? FileManager.default.removeItem(atPath: path) }
         try "def transform_list(x): return x\n".write(
             toFile: path + "/handler.py", atomically: true, encoding: .utf8)
@@ -20,9 +21,14 @@ struct ModelFolderTests {
         try body(path)
     }
 
-    private func form(_ path: String, _ flags: FolderSettings = FolderSettings()) throws -> String {
-        let pipeline = try ModelFolder(path, flags: flags).pipeline(children: 1, options: PythonModel.Options())
-        return pipeline.form.map { "\($0)" } ?? "none"
+    /// The form of what is served, or the error.
+    private func form(_ path: String, _ flags: FolderSettings = FolderSettings()) -> String {
+        do {
+            let pipeline = try ModelFolder(path, flags: flags).pipeline(children: 1, options: PythonModel.Options())
+            return pipeline.form.map { "\($0)" } ?? "none"
+        } catch {
+            return "\(error)"
+        }
     }
 
     @Test("without settings it is Jet's transform_list of strings, called as the folder is")
@@ -31,7 +37,7 @@ struct ModelFolderTests {
             let model = try ModelFolder(path, flags: FolderSettings())
             #expect(model.handler == "transform_list")
             #expect(path.hasSuffix("/" + model.name))
-            #expect(try form(path) == "text -> text")
+            #expect(form(path) == "text -> text")
         }
     }
 
@@ -40,35 +46,29 @@ struct ModelFolderTests {
         try withFolder(#"{"handler": "score", "rows": 4, "outputs": 3, "name": "iris"}"#) { path in
             let model = try ModelFolder(path, flags: FolderSettings())
             #expect(model.name == "iris" && model.handler == "score")
-            #expect(try form(path) == "rows of 4 floats -> a row of floats")
-            #expect(try form(path, FolderSettings(rows: 2, outputs: 1)) == "rows of 2 floats -> a number")
+            #expect(form(path) == "rows of 4 floats -> a row of floats")
+            #expect(form(path, FolderSettings(rows: 2, outputs: 1)) == "rows of 2 floats -> a number")
         }
         try withFolder(#"{"bytes": true}"#) { path in
-            #expect(try form(path) == "bytes -> bytes")
-            #expect(try form(path, FolderSettings(bytes: false)) == "text -> text")
-            #expect(try form(path, FolderSettings(rows: 2)) == "rows of 2 floats -> a number")
+            #expect(form(path) == "bytes -> bytes")
+            #expect(form(path, FolderSettings(bytes: false)) == "text -> text")
+            #expect(form(path, FolderSettings(rows: 2)) == "rows of 2 floats -> a number")
         }
     }
 
     @Test("what makes no sense is one clear line")
     func wrong() throws {
-        func message(_ path: String, _ flags: FolderSettings = FolderSettings()) -> String {
-            do {
-                _ = try form(path, flags)
-                return ""
-            } catch { return "\(error)" }
-        }
         try withFolder { path in
-            #expect(message(path + "/none").contains("there is no folder"))
-            #expect(message(path, FolderSettings(rows: 0)).contains("--rows is the number of columns"))
-            #expect(message(path, FolderSettings(outputs: 2)).contains("goes with --rows"))
-            #expect(message(path, FolderSettings(rows: 2, bytes: true)).contains("not both"))
-            #expect(message(path, FolderSettings(handler: "a:b:c")).contains("module:score"))
-            #expect(message(path, FolderSettings(handler: "")).contains("module:score"))
+            #expect(form(path + "/none").contains("there is no folder"))
+            #expect(form(path, FolderSettings(rows: 0)).contains("--rows is the number of columns"))
+            #expect(form(path, FolderSettings(outputs: 2)).contains("goes with --rows"))
+            #expect(form(path, FolderSettings(rows: 2, bytes: true)).contains("not both"))
+            #expect(form(path, FolderSettings(handler: "a:b:c")).contains("module:score"))
+            #expect(form(path, FolderSettings(handler: "")).contains("module:score"))
             try FileManager.default.removeItem(atPath: path + "/handler.py")
-            #expect(message(path).contains("there is no handler.py"))
+            #expect(form(path).contains("there is no handler.py"))
         }
-        try withFolder(#"{"handlr": "score"}"#) { #expect(message($0).contains("no key \"handlr\"")) }
-        try withFolder("not JSON") { #expect(message($0).contains("flockwork.json cannot be read")) }
+        try withFolder(#"{"handlr": "score"}"#) { #expect(form($0).contains("no key \"handlr\"")) }
+        try withFolder("not JSON") { #expect(form($0).contains("flockwork.json cannot be read")) }
     }
 }

@@ -4,8 +4,8 @@ import FlockPython
 import Flockwork
 import Foundation
 
-/// Python functions in child processes, beside a bare loop in Python and a worker on grpcio, which call the same functions
-/// (Benchmarks/Python). Every answer is compared.
+/// Python functions in child processes, beside a bare loop in Python and a worker on grpcio, which call the same
+/// functions (Benchmarks/Python). Every answer is compared.
 enum PythonSuite {
     static func measure(_ run: Run) async throws {
         let python = BenchPython()
@@ -89,7 +89,9 @@ struct BenchPython: Sendable {
         return .python(Self.folder, handler: handler, options: options)
     }
 
-    private static let variables = ["OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"]
+    private static let variables = [
+        "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
+    ]
 
     /// What a program of Benchmarks/Python prints.
     struct Report: Codable, Sendable {

@@ -32,7 +32,8 @@ struct ResultRow {
     }
 
     /// A row about what a second of CPU does.
-    static func processor(_ suite: String, _ name: String, _ best: Measured, limit: Double?, must: String) -> ResultRow {
+    static func processor(_ suite: String, _ name: String, _ best: Measured, limit: Double?, must: String) -> ResultRow
+    {
         var row = rate(suite, name, best, limit: limit, must: must)
         row.unit = "items/CPU s"
         row.value = best.itemsPerProcessorSecond

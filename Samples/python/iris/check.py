@@ -30,7 +30,7 @@ def main(results, times):
     accuracy = right / len(labels)
     if accuracy < 0.95:
         sys.exit(f"iris: only {accuracy:.1%} of the species are right")
-    print(f"iris: {len(scores):,} results, each as scikit-learn's own (±1e-6); {accuracy:.1%} of the species are right")
+    print(f"iris: {len(scores):,} results, each as scikit-learn's own (±1e-6); {accuracy:.1%} right species")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,8 @@ public final class Client: Sendable {
         return inbox
     }
 
-    /// The inbox of a pipeline of plain data, by its name: `Input` and `Output` are `String`, `Bytes`, `Row` or `Float`.
+    /// The inbox of a pipeline of plain data, by its name. `Input` and `Output` are `String`, `Bytes`, `Row` or
+    /// `Float`.
     ///
     /// - Parameter width: Floats of a row, where rows go in.
     /// - Throws: `FlockError`: `.notFound` if the nodes run none of that name, `.incompatibleNode` if it takes or
