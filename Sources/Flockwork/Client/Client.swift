@@ -149,11 +149,12 @@ public final class Client: Sendable {
 
     /// The inbox of a pipeline that the cluster's nodes run.
     ///
+    /// `priority` is that of all its requests, where they wait for a stage with those of other inboxes.
     /// - Throws: `FlockError`: `.notFound` if they run none of that name, `.incompatibleNode` if they run another one.
     public func inbox<Input, Output>(
-        of pipeline: Pipeline<Input, Output>
+        of pipeline: Pipeline<Input, Output>, priority: RequestPriority = .normal
     ) async throws -> Inbox<Input, Output> where Input: Codable, Output: Codable {
-        let (inbox, core) = makeInbox(of: pipeline)
+        let (inbox, core) = makeInbox(of: pipeline, priority)
         try await open(core)
         return inbox
     }
@@ -206,17 +207,18 @@ public final class Client: Sendable {
     }
 
     private func makeInbox<Input, Output>(
-        of pipeline: Pipeline<Input, Output>
+        of pipeline: Pipeline<Input, Output>, _ priority: RequestPriority = .normal
     ) -> (Inbox<Input, Output>, InboxCore) where Input: Codable, Output: Codable {
-        makeInbox(pipeline.name, pipeline.fingerprint, pipeline.inputCodec, pipeline.outputCodec)
+        makeInbox(pipeline.name, pipeline.fingerprint, pipeline.inputCodec, pipeline.outputCodec, priority)
     }
 
     private func makeInbox<Input, Output>(
-        _ name: String, _ fingerprint: UInt64, _ input: ItemCodec<Input>, _ output: ItemCodec<Output>
+        _ name: String, _ fingerprint: UInt64, _ input: ItemCodec<Input>, _ output: ItemCodec<Output>,
+        _ priority: RequestPriority = .normal
     ) -> (Inbox<Input, Output>, InboxCore) {
         let core = InboxCore(
             pipeline: name, fingerprint: fingerprint, layout: input.layout ?? .variable,
-            window: configuration.window, ports: { [weak self] in self?.sessionPorts() ?? [] })
+            window: configuration.window, priority: priority, ports: { [weak self] in self?.sessionPorts() ?? [] })
         return (Inbox(core: core, input: input, output: output), core)
     }
 
