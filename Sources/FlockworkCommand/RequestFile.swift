@@ -15,7 +15,7 @@ struct RequestLine<Item: Sendable>: Sendable {
 /// The lines of a file, or of standard input.
 struct RequestFile {
     let name: String
-    private let lines: [Substring]
+    private var lines: [Substring]
 
     /// - Parameter path: `-` for standard input.
     /// - Throws: `invalidInput` when it cannot be read, or is no UTF-8.
@@ -37,9 +37,9 @@ struct RequestFile {
 
     init(name: String, text: String) {
         self.name = name
-        var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        // A carriage return with a line feed is one character.
+        lines = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
         if lines.last?.isEmpty == true { lines.removeLast() }
-        self.lines = lines.map { $0.hasSuffix("\r") ? $0.dropLast() : $0 }
     }
 
     /// Each line as it stands.
