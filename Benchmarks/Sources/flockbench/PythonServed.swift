@@ -4,6 +4,7 @@ import FlockPython
 import Flockwork
 import Foundation
 import Glibc
+import Logging
 import Synchronization
 
 /// Python functions behind the inbox of a node in this process.
