@@ -65,7 +65,7 @@ demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; 
 demo-python-short: setup ## The part of demo-python that needs no package, debug.
 	swift build --product flockwork
 	swift build --product flockpython
-	@CONFIGURATION=debug TIMES=2000 Samples/python/demo --short
+	@CONFIGURATION=debug TIMES=5000 Samples/python/demo --short
 
 demo-python: setup ## Runs the Python samples: two folders, every answer checked, a worker process killed on the way.
 	@scripts/libs-python
