@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs build release test test-libs test-release sim demo bench objective overload fuzz format lint clean
+.PHONY: help setup libs libs-python build release test test-libs test-release sim demo demo-python demo-python-short
+.PHONY: bench objective overload fuzz format lint clean
 
 # make sim
 SEEDS    ?= 1000
@@ -41,6 +42,9 @@ setup: ## Checks for the packages that the build needs; as root installs the mis
 libs: ## Makes .venv-libs with ONNX Runtime, XGBoost and LightGBM; PYTHON=python3.x takes another Python.
 	@scripts/libs
 
+libs-python: ## Makes .venv-python with scikit-learn (pip, about 60 MB) for demo-python, and with grpcio for SUITE=python.
+	@scripts/libs-python --bench
+
 build: setup ## Builds everything, debug.
 	swift build --build-tests
 
@@ -66,6 +70,17 @@ MODELS := logistic xgboost onnx
 demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
 	  --model $(MODEL)
+
+demo-python-short: setup ## The part of demo-python that needs no package, debug.
+	swift build --product flockwork
+	swift build --product flockpython
+	@CONFIGURATION=debug TIMES=5000 Samples/python/demo --short
+
+demo-python: setup ## Runs the Python samples: two folders, every answer checked, a worker process killed on the way.
+	@scripts/libs-python
+	swift build -c release --product flockwork
+	swift build -c release --product flockpython
+	@Samples/python/demo
 
 bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|python|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench

@@ -25,6 +25,7 @@ let package = Package(
         .library(name: "FlockTestKit", targets: ["FlockTestKit"]),
         // Loaded by the interpreter of a child process, never by a node.
         .library(name: "flockpython", type: .dynamic, targets: ["flockpython"]),
+        .executable(name: "flockwork", targets: ["FlockworkCommand"]),
         .executable(name: "launcher", targets: ["Launcher"]),
         .executable(name: "quickstart", targets: ["Quickstart"]),
         .executable(name: "simulate", targets: ["Simulate"]),
@@ -87,6 +88,15 @@ let package = Package(
             swiftSettings: settings),
 
         .executableTarget(name: "Simulate", dependencies: ["FlockTestKit"], swiftSettings: settings),
+        // The command.
+        .executableTarget(
+            name: "FlockworkCommand",
+            dependencies: [
+                "FlockPython", "Flockwork", log, lifecycle,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings),
 
         // Samples.
         .executableTarget(
@@ -136,6 +146,9 @@ let package = Package(
                 .product(name: "InMemoryTracing", package: "swift-distributed-tracing"),
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "FlockworkCommandTests",
+            dependencies: ["FlockworkCommand", "FlockPython", "Flockwork"], swiftSettings: settings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork", "FlockTestKit"],
             swiftSettings: settings),

@@ -40,6 +40,19 @@ func processorSeconds(of process: Int32) throws -> Double {
     return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
 }
 
+/// The processes that this one started and that still are there.
+func childProcesses() -> [Int32] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+    return names.compactMap { Int32($0) }.filter { process in
+        // Gone meanwhile, if it cannot be read.
+        guard let text = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8),
+            let close = text.lastIndex(of: ")")
+        else { return false }
+        let fields = text[text.index(after: close)...].split(separator: " ")
+        return fields.count > 1 && Int32(fields[1]) == getpid()
+    }
+}
+
 /// Something that makes the run worthless: a wrong answer, a lost one, a process that did not start.
 struct BenchmarkError: Error, CustomStringConvertible {
     let description: String
@@ -55,6 +68,7 @@ struct Measured {
 
     var itemsPerSecond: Double { Double(items) / wallSeconds }
     var processorNanosecondsPerItem: Double { processorSeconds * 1e9 / Double(max(items, 1)) }
+    var itemsPerProcessorSecond: Double { Double(items) / processorSeconds }
     var cores: Double { processorSeconds / wallSeconds }
     var medianMilliseconds: Double { latency.map { $0.microseconds(percentile: 50) / 1000 } ?? .infinity }
 }

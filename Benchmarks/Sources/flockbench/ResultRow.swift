@@ -6,7 +6,7 @@ import Foundation
 struct ResultRow {
     var suite: String
     var name: String
-    /// `items/s` (more is better) or `ms` (less is better).
+    /// `items/s`, `items/CPU s` (more is better) or `ms` (less is better).
     var unit: String
     var value: Double
     /// The bare loop or bare protocol of the same run, in the same unit.
@@ -29,6 +29,15 @@ struct ResultRow {
             p50Microseconds: best.latency?.microseconds(percentile: 50),
             p99Microseconds: best.latency?.microseconds(percentile: 99), cores: best.cores, load: loadAverage(),
             must: must)
+    }
+
+    /// A row about what a second of CPU does.
+    static func processor(_ suite: String, _ name: String, _ best: Measured, limit: Double?, must: String) -> ResultRow
+    {
+        var row = rate(suite, name, best, limit: limit, must: must)
+        row.unit = "items/CPU s"
+        row.value = best.itemsPerProcessorSecond
+        return row
     }
 
     /// A row about latency: its value is the median.
@@ -56,7 +65,7 @@ struct ResultRow {
         return "{" + fields.compactMap(\.self).joined(separator: ",") + "}"
     }
 
-    private static let columns = [8, 16, 12, 12, 7, 12, 10, 10, 6, 6]
+    private static let columns = [8, 24, 12, 12, 7, 12, 10, 10, 6, 6]
 
     static let tableHead: String = {
         let titles = ["suite", "row", "value", "limit", "ratio", "CPU ns/item", "p50 us", "p99 us", "cores", "load"]

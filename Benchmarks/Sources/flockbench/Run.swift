@@ -106,6 +106,31 @@ final class Run {
         return best
     }
 
+    /// Measures rows in turn, round after round, so that what else the machine does meets all of them alike. Each is
+    /// items per second of CPU of the process at work, the best round; the first is the limit of the others.
+    func interleaved(
+        _ suite: String, _ rows: [(name: String, must: String, measure: (_ seconds: Double) async throws -> Measured)]
+    ) async throws {
+        guard rows.contains(where: { only?.contains($0.name) ?? true }) else { return }
+        var best: [Measured?] = Array(repeating: nil, count: rows.count)
+        for _ in 0..<repeats {
+            for (index, row) in rows.enumerated() {
+                let next = try await row.measure(seconds)
+                guard next.items > 0, next.processorSeconds > 0 else { throw BenchmarkError("\(row.name): nothing") }
+                if let kept = best[index], kept.itemsPerProcessorSecond >= next.itemsPerProcessorSecond { continue }
+                best[index] = next
+            }
+        }
+        let limit = best.first??.itemsPerProcessorSecond
+        for (index, row) in rows.enumerated() {
+            guard let best = best[index] else { continue }
+            try emit(.processor(suite, row.name, best, limit: index == 0 ? nil : limit, must: row.must))
+        }
+    }
+
+    /// Says that rows are not measured.
+    func skip(_ rows: String, _ why: String) { print("SKIPPED: \(rows): \(why)") }
+
     /// Measures and emits a row about latency; nil if it was not asked for.
     @discardableResult
     func latency(

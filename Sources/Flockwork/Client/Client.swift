@@ -155,12 +155,46 @@ public final class Client: Sendable {
         of pipeline: Pipeline<Input, Output>, priority: RequestPriority = .normal
     ) async throws -> Inbox<Input, Output> where Input: Codable, Output: Codable {
         let (inbox, core) = makeInbox(of: pipeline, priority)
+        try await open(core)
+        return inbox
+    }
+
+    /// The inbox of a pipeline of plain data, by its name. `Input` and `Output` are `String`, `Bytes`, `Row` or
+    /// `Float`.
+    ///
+    /// - Parameter width: Floats of a row, where rows go in.
+    /// - Throws: `FlockError`: `.notFound` if the nodes run none of that name, `.incompatibleNode` if it takes or
+    /// returns something else, `.invalidInput` for other types.
+    public func inbox<Input, Output>(
+        named name: String, of input: Input.Type, width: Int? = nil, returning output: Output.Type
+    ) async throws -> Inbox<Input, Output> {
+        guard let form = PlainForm(of: input, width: width, returning: output) else {
+            throw FlockError(.invalidInput, "\(input) to \(output) with a width of \(width ?? 0) is no plain form.")
+        }
+        let (inbox, core) = makeInbox(
+            name, form.fingerprint(of: name), ItemCodec<Input>(rowWidth: width), ItemCodec<Output>())
+        try await open(core)
+        return inbox
+    }
+
+    private func open(_ core: InboxCore) async throws {
         try await core.open()
         inboxes.withLock { inboxes in
             inboxes.removeAll { $0.core == nil }
             inboxes.append(WeakInbox(core: core))
         }
-        return inbox
+    }
+
+    /// The pipelines of the cluster's nodes that can be reached, by name.
+    public func pipelines() async throws -> [PipelineInfo] {
+        var all: [String: PipelineInfo] = [:]
+        for (node, peer) in system.peers.sorted(by: { $0.key < $1.key }) where peer.isOpen {
+            let address = ActorAddress(named: InboxMethods.actorName, on: node)
+            for info in try await InboxActor.resolve(id: address, using: system).describe().pipelines {
+                all[info.name] = all[info.name] ?? info
+            }
+        }
+        return all.values.sorted { $0.name < $1.name }
     }
 
     /// What an earlier process posted and has not taken yet.
@@ -175,10 +209,17 @@ public final class Client: Sendable {
     private func makeInbox<Input, Output>(
         of pipeline: Pipeline<Input, Output>, _ priority: RequestPriority = .normal
     ) -> (Inbox<Input, Output>, InboxCore) where Input: Codable, Output: Codable {
+        makeInbox(pipeline.name, pipeline.fingerprint, pipeline.inputCodec, pipeline.outputCodec, priority)
+    }
+
+    private func makeInbox<Input, Output>(
+        _ name: String, _ fingerprint: UInt64, _ input: ItemCodec<Input>, _ output: ItemCodec<Output>,
+        _ priority: RequestPriority = .normal
+    ) -> (Inbox<Input, Output>, InboxCore) {
         let core = InboxCore(
-            pipeline: pipeline.name, fingerprint: pipeline.fingerprint, layout: pipeline.inputCodec.layout ?? .variable,
+            pipeline: name, fingerprint: fingerprint, layout: input.layout ?? .variable,
             window: configuration.window, priority: priority, ports: { [weak self] in self?.sessionPorts() ?? [] })
-        return (Inbox(core: core, input: pipeline.inputCodec, output: pipeline.outputCodec), core)
+        return (Inbox(core: core, input: input, output: output), core)
     }
 
     private func sessionPorts() -> [any SessionPort] {

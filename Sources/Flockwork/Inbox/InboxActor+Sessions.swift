@@ -20,10 +20,13 @@ extension InboxActor {
                 "The node runs no pipeline \"\(request.pipeline)\"; it runs "
                     + pipelines.map(\.definition.name).sorted().joined(separator: ", ") + ".", node: actorSystem.node)
         }
-        guard pipelines[index].definition.fingerprint == request.fingerprint else {
+        let definition = pipelines[index].definition
+        let form = definition.form.map { (text: "\($0)", fingerprint: $0.fingerprint(of: definition.name)) }
+        guard definition.fingerprint == request.fingerprint || form?.fingerprint == request.fingerprint else {
             throw FlockError(
-                .incompatibleNode, "The node runs another version of the pipeline \"\(request.pipeline)\".",
-                node: actorSystem.node)
+                .incompatibleNode,
+                "The node runs another version of the pipeline \"\(request.pipeline)\""
+                    + (form.map { "; it is \($0.text)." } ?? "."), node: actorSystem.node)
         }
         guard !owned.isEmpty else {
             throw FlockError(.unavailable, "The node owns no partition.", node: actorSystem.node)

@@ -127,7 +127,7 @@ distributed actor InboxActor {
     distributed func describe() async -> ClusterDescription {
         ClusterDescription(
             members: view.members.map { .init(node: $0.id, host: $0.host, port: $0.port) },
-            pipelines: pipelines.map { .init(name: $0.definition.name, fingerprint: $0.definition.fingerprint) })
+            pipelines: pipelines.map { PipelineInfo(name: $0.definition.name, form: $0.definition.form) })
     }
 
     /// What this node is doing.

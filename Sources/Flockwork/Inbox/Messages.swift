@@ -248,10 +248,6 @@ struct ClusterDescription: Codable, Sendable {
         var host: String
         var port: Int
     }
-    struct PipelineInfo: Codable, Sendable {
-        var name: String
-        var fingerprint: UInt64
-    }
     var members: [Member]
     var pipelines: [PipelineInfo]
 }

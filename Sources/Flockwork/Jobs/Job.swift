@@ -107,9 +107,9 @@ extension Pipeline {
 
     /// All lanes of the pipeline as one step.
     private func wholeStep(_ context: InstanceContext) async throws -> Step<Output> {
-        let last = try await makeStep(context)
+        let last = try await makeStep(context.inJob(shape))
         var earlier: [EncodedStep] = []
-        for definition in closed { earlier.append(try await definition.makeStep(context)) }
+        for definition in closed { earlier.append(try await definition.makeStep(context.inJob(definition.shape))) }
         guard !earlier.isEmpty else { return last }
         let steps = earlier
         return { input in
@@ -124,6 +124,13 @@ extension Pipeline {
             if let origins { batch.origins = (0..<batch.count).map { origins[batch.origin(of: $0)] } }
             return batch
         }
+    }
+}
+
+extension InstanceContext {
+    /// Of a job's lanes, `window` share an instance.
+    fileprivate func inJob(_ shape: LaneShape) -> InstanceContext {
+        InstanceContext(system: system, node: node, instances: (instances + shape.window - 1) / shape.window)
     }
 }
 

@@ -146,10 +146,17 @@ public protocol ServablePipeline: Sendable {
     var definition: PipelineDefinition { get }
 }
 
+extension ServablePipeline {
+    /// What callers without its Swift types send; nil if there is no such thing.
+    public var form: PlainForm? { definition.form }
+}
+
 /// A pipeline without its types, as a node runs it.
 public struct PipelineDefinition: Sendable {
     let name: String
     let fingerprint: UInt64
+    /// Nil if its callers need its Swift types.
+    let form: PlainForm?
     let lanes: [LaneDefinition]
 }
 
@@ -162,7 +169,9 @@ extension Pipeline: ServablePipeline where Input: Codable, Output: Codable {
 
     public var definition: PipelineDefinition {
         PipelineDefinition(
-            name: name, fingerprint: fingerprint, lanes: closed + [closing(with: ItemCodec<Output>())])
+            name: name, fingerprint: fingerprint,
+            form: PlainForm(of: Input.self, width: inputWidth, returning: Output.self),
+            lanes: closed + [closing(with: ItemCodec<Output>())])
     }
 
     var inputCodec: ItemCodec<Input> { ItemCodec(rowWidth: inputWidth) }

@@ -1,0 +1,136 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import ArgumentParser
+internal import FlockPython
+internal import Flockwork
+internal import Foundation
+internal import ServiceLifecycle
+internal import UnixSignals
+
+/// A node that runs one folder of Python.
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Runs a node that serves the functions of folders of Python.",
+        discussion: """
+            The pipeline is called as its folder is. Requests are lines of text for a function transform_list(list), \
+            unless flags or the folder's flockwork.json say something else:
+
+              {"handler": "score", "rows": 4, "outputs": 3}
+
+            Prints a line that begins with "ready" when the node accepts connections. SIGTERM and Ctrl-C drain it.
+            """)
+
+    @Argument(help: "Folders with a handler.py.", completion: .directory)
+    var folders: [String]
+    @Option(help: "The function in handler.py, or module:function (default: transform_list).")
+    var handler: String?
+    @Option(help: "Requests are rows of N floats; the function gets one float32 array [items, N].")
+    var rows: Int?
+    @Option(help: "Numbers of each result, with --rows (default: 1).")
+    var outputs: Int?
+    @Flag(help: "Requests are text; the function gets a list of str. The default.")
+    var strings = false
+    @Flag(help: "Requests are bytes; the function gets a list of bytes.")
+    var bytes = false
+    @Option(help: ArgumentHelp("What callers call it (default: the folder's name).", valueName: "name"))
+    var name: String?
+    @Option(help: "Worker processes for each folder (default: one a core).")
+    var children: Int?
+    @Option(help: ArgumentHelp("The interpreter of the worker processes, CPython 3.11 or newer.", valueName: "path"))
+    var python = "python3"
+    @Option(help: ArgumentHelp("Time for one batch, after which its process is killed.", valueName: "seconds"))
+    var batchTime = 30.0
+    @Option(
+        help: ArgumentHelp("Bytes that one result may have; so many are kept free for each request.", valueName: "n"))
+    var resultBytes = 1024
+    @Option(help: ArgumentHelp("The node's name.", valueName: "name"))
+    var id = "node-1"
+    @Option(help: ArgumentHelp("The address to listen on.", valueName: "address"))
+    var host = "127.0.0.1"
+    @Option(help: "The port to listen on, 0 = any free one.")
+    var port = 7400
+    @Option(help: ArgumentHelp("All members of the cluster, this one included.", valueName: "id=host:port,…"))
+    var members: String?
+    @Flag(help: "Listen on a non-loopback address without a token.")
+    var insecure = false
+    @OptionGroup(title: "Cluster") var cluster: ClusterFlags
+
+    func validate() throws {
+        if folders.count > 1, handler != nil || rows != nil || outputs != nil || strings || bytes || name != nil {
+            throw ValidationError(
+                "--handler, --rows, --outputs, --strings, --bytes and --name go with one folder; "
+                    + "several say it in their flockwork.json.")
+        }
+        guard [rows != nil, strings, bytes].count(where: { $0 }) <= 1 else {
+            throw ValidationError("--rows, --strings and --bytes exclude each other.")
+        }
+        guard (0...65_535).contains(port) else { throw ValidationError("--port is 0 to 65535, not \(port).") }
+        if let children, !(1...1024).contains(children) {
+            throw ValidationError("--children is 1 to 1024, not \(children).")
+        }
+        guard (16...1 << 20).contains(resultBytes) else {
+            throw ValidationError("--result-bytes is 16 to 1048576, not \(resultBytes).")
+        }
+        guard batchTime > 0, batchTime <= 86_400 else {
+            throw ValidationError("--batch-time is more than 0 and at most 86400 seconds.")
+        }
+    }
+
+    func run() async throws {
+        try await FlockworkCommand.reporting {
+            let flags = FolderSettings(
+                handler: handler, rows: rows, outputs: outputs, bytes: bytes || strings ? bytes : nil, name: name)
+            let models = try folders.map { try ModelFolder($0, flags: flags) }
+            let names = models.map(\.name)
+            if let twice = names.first(where: { name in names.count { $0 == name } > 1 }) {
+                throw FlockError(
+                    .invalidInput, "two folders are called \(twice); give one a \"name\" in flockwork.json")
+            }
+            try await serve(models)
+        }
+    }
+
+    private func serve(_ models: [ModelFolder]) async throws {
+        var options = PythonModel.Options()
+        options.environment.interpreter = python
+        options.batchTime = .milliseconds(Int64(batchTime * 1000))
+        let pipelines = try models.map { try $0.pipeline(children: children, options: options) }
+        let node = Node(pipelines: pipelines, configuration: try configuration())
+        do {
+            try await node.start()
+        } catch let error as FlockError {
+            throw explained(error)
+        }
+        let list = pipelines.map { pipeline in "\(pipeline.name) (\(pipeline.form.map { "\($0)" } ?? "private"))" }
+        // Standard output is what a script waits for, so it is not buffered.
+        FileHandle.standardOutput.write(
+            Data("ready \(id) on \(host):\(node.port ?? port) · \(list.joined(separator: ", "))\n".utf8))
+        try await ServiceGroup(
+            services: [node], gracefulShutdownSignals: [.sigterm, .sigint], logger: cluster.logger("flockwork.node")
+        ).run()
+    }
+
+    private func configuration() throws -> NodeConfiguration {
+        var limits = Limits()
+        limits.reservedResultBytes = resultBytes
+        return NodeConfiguration(
+            id: NodeID(id), host: host, port: port, members: try members.map { try Member.list(parsing: $0) } ?? [],
+            clusterID: cluster.clusterId, tokenFile: cluster.tokenFile, insecure: insecure,
+            limits: limits, logger: cluster.logger("flockwork.node"))
+    }
+
+    /// What to do about the errors that a wrong flag is behind.
+    private func explained(_ error: FlockError) -> FlockError {
+        let text = error.message
+        if text.contains("EADDRINUSE") || text.contains("address already in use") {
+            return FlockError(
+                error.code, "port \(port) of \(host) is in use; --port takes another one, 0 any that is free")
+        }
+        if error.code == .pythonFailed {
+            // The rest is a traceback, or the last output, which the log has just shown.
+            return FlockError(.pythonFailed, text.prefix { $0 != "\n" }.description)
+        }
+        return error
+    }
+}
