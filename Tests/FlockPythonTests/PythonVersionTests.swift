@@ -83,7 +83,7 @@ struct PythonVersionTests {
             }
             #expect(await bad?.code == .poison)
             print("\(answered) others were answered meanwhile, the slowest after \(longest)")
-            #expect(answered > 20)
+            #expect(answered > 5)
         }
     }
 }

@@ -15,6 +15,9 @@ struct PoolChild {
     var worker: PythonWorker?
     /// Also before there is a process.
     var isKilled = false
+    /// How its process ended, and that everything it had said was read.
+    var exit: ProcessExit?
+    var isRead = false
     /// A batch took too long.
     var isHung = false
     var batches: UInt64 = 0
@@ -45,6 +48,8 @@ extension PythonWorker {
 }
 
 extension PythonPool {
+    /// Time for reading what a process had said before it ended.
+    private static let lastWords = Duration.milliseconds(100)
     /// Lines of a dead worker's stderr that go to the log.
     private static let keptLines = 40
 
@@ -94,14 +99,30 @@ extension PythonPool {
             // That the stream is cut off says less than how the process ends, which is told by `exited`.
             log.debug("the link to a Python worker ended", metadata: tags(of: id).merging(["why": "\(error)"]) { $1 })
         }
+        children[id]?.isRead = true
         take(.lost(id))
+        if let exit = children[id]?.exit { ended(id, "\(exit)") }
+    }
+
+    /// The last words of a process may still be in its socket: they are read first. If one that it started holds the
+    /// socket open, that does not end, and is not waited for.
+    private func exited(_ id: WorkerID, _ exit: ProcessExit) {
+        children[id]?.exit = exit
+        if children[id]?.isRead ?? true { return ended(id, "\(exit)") }
+        let worker = children[id]?.worker
+        Task {
+            // Never cancelled.
+            try? await Task.sleep(for: Self.lastWords)
+            worker?.cancel()
+        }
     }
 
     /// What a child does; those of a worker that has ended are not heard any more.
     private func told(_ id: WorkerID, _ event: ProcessEvent) {
         switch event {
         case .line(let line, let isError):
-            log.info("\(line)", metadata: tags(of: id).merging(["stream": isError ? "stderr" : "stdout"]) { $1 })
+            let extra: Logger.Metadata = ["stream": isError ? "stderr" : "stdout", "line": "\(line)"]
+            log.info("a Python worker printed", metadata: tags(of: id).merging(extra) { $1 })
             guard isError else { return }
             children[id]?.lastLines.append(line)
             if (children[id]?.lastLines.count ?? 0) > Self.keptLines { children[id]?.lastLines.removeFirst() }
@@ -112,7 +133,7 @@ extension PythonPool {
                 "a Python worker prints too much; lines were dropped",
                 metadata: tags(of: id).merging(["lines": "\(lines)"]) { $1 })
         case .pong: take(.heard(id))
-        case .exited(let exit): ended(id, "\(exit)")
+        case .exited(let exit): exited(id, exit)
         }
     }
 

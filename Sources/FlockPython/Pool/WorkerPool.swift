@@ -214,10 +214,8 @@ struct WorkerPool: Sendable {
     private mutating func answered(
         _ id: WorkerID, _ batch: BatchID, _ now: Tick, _ directives: inout [Directive]
     ) {
-        // What a dead worker had said is the same as if it had not: the batch is another one's by now.
-        guard let index = index(id), workers[index].phase != .dead,
-            let place = workers[index].held.firstIndex(of: batch)
-        else { return }
+        // A dead worker holds nothing: what it still says is not heard, since the batch is another one's by now.
+        guard let index = index(id), let place = workers[index].held.firstIndex(of: batch) else { return }
         workers[index].held.remove(at: place)
         workers[index].headSince = now
         workers[index].heard = now
