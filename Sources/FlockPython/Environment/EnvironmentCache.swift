@@ -63,19 +63,20 @@ struct EnvironmentCache: Sendable {
     /// Returns, with the lock shared, when the environment is there; whether it was there before.
     private func prepare(_ recipe: EnvironmentRecipe, _ path: String, _ lock: Int32) async throws -> Bool {
         let begun = ContinuousClock.now
+        var wasBuilt = false
         while true {
             if flock(lock, LOCK_SH | LOCK_NB) == 0, isReady(path) {
                 // When it was used last, for `collect`.
                 utimes(path + "/" + Self.marker, nil)
-                return true
+                if wasBuilt { await collect() }
+                return !wasBuilt
             }
             if flock(lock, LOCK_EX | LOCK_NB) == 0 {
-                if isReady(path) { continue }
-                try await build(recipe, path)
-                // Nobody can take it away in between: it was used a moment ago.
-                while flock(lock, LOCK_SH) != 0 { try Task.checkCancellation() }
-                await collect()
-                return false
+                if !isReady(path) {
+                    try await build(recipe, path)
+                    wasBuilt = true
+                }
+                continue
             }
             guard ContinuousClock.now - begun < buildTime else {
                 throw FlockError(.pythonFailed, "Another process has been building \(path) for \(buildTime).")
@@ -125,9 +126,9 @@ struct EnvironmentCache: Sendable {
 
     /// Removes environments that nobody uses, but for those used last, and what builders left that died.
     func collect() async {
-        do {
-            let candidates = try await onOwnThread { () throws(FlockError) in candidates() }
-            for candidate in candidates {
+        do throws(FlockError) {
+            let unused = try await onOwnThread { () throws(FlockError) -> [String] in candidates() }
+            for candidate in unused {
                 let lock = open(candidate + ".lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
                 guard lock >= 0 else { continue }
                 defer { close(lock) }
