@@ -79,17 +79,21 @@ struct BundleStoreTests {
         let fresh = try FreshFolder(in: store.path)
         symlink(outside.path, fresh.path + "/files/folder")
         symlink(outside.path + "/target", fresh.path + "/files/file")
-        for path in ["folder/x", "file"] {
-            #expect(throws: FlockError(.system, "")) { () throws(FlockError) in
-                _ = try fresh.create(path, Limits()).descriptor
-            }
-        }
+        #expect(Self.isRefused("folder/x", by: fresh))
+        #expect(Self.isRefused("file", by: fresh))
         // Nor is a file written twice.
-        _ = try fresh.create("once", Limits()).descriptor
-        #expect(throws: FlockError(.system, "")) { () throws(FlockError) in
-            _ = try fresh.create("once", Limits()).descriptor
-        }
+        #expect(!Self.isRefused("once", by: fresh))
+        #expect(Self.isRefused("once", by: fresh))
         #expect(try FileManager.default.contentsOfDirectory(atPath: outside.path).isEmpty)
+    }
+
+    private static func isRefused(_ path: String, by folder: FreshFolder) -> Bool {
+        do {
+            _ = try folder.create(path, Limits()).descriptor
+            return false
+        } catch {
+            return error.code == .system
+        }
     }
 
     @Test("a cache folder in which others may write is refused")
