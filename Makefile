@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs build release test test-libs test-release demo bench format lint clean
+.PHONY: help setup libs build release test test-libs test-release demo bench objective overload fuzz format lint clean
 
 # make demo
 REQUESTS ?= 1000000
@@ -14,19 +14,22 @@ ROWS     ?=
 SECONDS ?= 2
 REPEATS  ?= 3
 JSON     ?=
+# make objective, make overload; REPORT=--report does not fail where a bound is missed
+DURATION ?=
+REPORT   ?=
 # make test
 FILTER   ?=
 # make test-libs
 CASES    ?= ../shared/cases
 
-SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources
+SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 # A target whose tests run in release too: one remote call of every distributed method (see CONTRIBUTING.md).
 RELEASE_TESTS ?= FlockActorsTests|MethodCallTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); FILTER (test); CASES (test-libs)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -50,16 +53,30 @@ test-libs: setup libs ## Tests the model libraries, with all third-party cases o
 	@FLOCKWORK_CASES_ALL=1 FLOCKWORK_CASES="$(abspath $(CASES))" FLOCKWORK_PYTHON="$(CURDIR)/.venv-libs" \
 	  scripts/test debug "ModelCaseTests|DiagnosisModelTests"
 
-demo: release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
+MODELS := logistic xgboost onnx
+demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
 	  --model $(MODEL)
 
-bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|python|all, JSON=file appends one JSON object a line.
+bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|python|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench
 	$(if $(filter python,$(SUITE)),swift build -c release --product flockpython)
 	@$(if $(filter python,$(SUITE)),export FLOCKWORK_PYTHON_EXTENSION="$$(swift build -c release \
 	  --show-bin-path)/libflockpython.so";) exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" \
 	  --suite $(SUITE) --seconds $(SECONDS) --repeats $(REPEATS) $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
+
+fuzz: setup ## Gives mutated bytes to all that reads bytes of strangers, under AddressSanitizer, for SECONDS=60.
+	@scripts/fuzz $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
+
+objective: setup ## Compares batch: .within(20 ms) with fixed policies at 80 % load; DURATION=seconds of each.
+	swift build -c release --package-path Benchmarks --product flockbench
+	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" objective \
+	  $(if $(DURATION),--duration $(DURATION)) $(REPORT)
+
+overload: setup ## Offers ten times the capacity of a stage, and half of it again; DURATION=seconds of the overload.
+	swift build -c release --package-path Benchmarks --product flockbench
+	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" overload \
+	  $(if $(DURATION),--duration $(DURATION)) $(REPORT)
 
 format: ## Formats all Swift sources in place.
 	swift format --in-place --parallel --recursive $(SOURCES)
@@ -68,4 +85,4 @@ lint: ## Checks the format of all Swift sources; changes nothing.
 	swift format lint --strict --parallel --recursive $(SOURCES)
 
 clean: ## Removes what the builds made.
-	rm -rf .build .build-* Benchmarks/.build
+	rm -rf .build .build-* Benchmarks/.build Fuzz/.build

@@ -125,14 +125,16 @@ struct MethodsFrame {
 
     init(from body: Bytes, limits: Limits) throws(WireError) {
         var reader = ByteReader(body)
-        let count = try reader.readCount(of: "methods", limit: limits.methods, minimumSize: 5)
+        let count = try reader.readCount(of: "methods", limit: limits.methods, named: .methods, minimumSize: 5)
         methods = []
         methods.reserveCapacity(count)
         for _ in 0..<count {
             let number: UInt32 = try reader.read()
-            methods.append((number, try reader.readText(of: "method name", limit: limits.methodNameBytes)))
+            methods.append(
+                (number, try reader.readText(of: "method name", limit: limits.methodNameBytes, named: .methodNameBytes))
+            )
         }
-        announcement = try reader.readBlock(of: "announcement", limit: limits.frameBytes).unpinned()
+        announcement = try reader.readBlock(of: "announcement", limit: limits.frameBytes, named: .frameBytes).unpinned()
         try reader.finish()
     }
 }

@@ -125,7 +125,8 @@ public final class DirectCall: Sendable {
         }
     }
 
-    private static let tooLarge = FlockError(.tooLarge, "the result does not fit a frame. Ask for less a call.")
+    private static let tooLarge = FlockError(
+        .tooLarge, "the result does not fit a frame. Ask for less a call.", limit: .frameBytes)
 
     private func replace(from start: Int, in writer: inout ByteWriter, with error: FlockError) {
         writer.truncate(to: start)

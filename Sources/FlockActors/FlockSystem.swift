@@ -108,7 +108,8 @@ public final class FlockSystem: Sendable {
                 guard actor.unownedExecutor.asSerialExecutor() === loop else {
                     throw FlockError(.callFailed, "\(A.self) does not live on the loop: it has no loopExecutor")
                 }
-                var arguments = IncomingArguments(call.arguments, count: expected, limits: limits)
+                var arguments = IncomingArguments(
+                    call.arguments, count: expected, limits: limits, counts: loop.limitsReached)
                 try arguments.finishIfEmpty()
                 let input = (repeat try arguments.decodeNextArgument() as each Input)
                 let output = try unsafeDowncast(actor, to: A.self).assumeIsolated { try body($0, repeat each input) }

@@ -50,6 +50,7 @@ extension FlockSystem: DistributedActorSystem {
             try reader.finish()
             return value
         } catch let error as WireError {
+            loop.limitsReached.reached(by: error)
             throw FlockError(.invalidInput, "the answer to \(target) could not be read: \(error)", node: actor.id.node)
         }
     }

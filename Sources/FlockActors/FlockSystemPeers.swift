@@ -112,7 +112,8 @@ extension FlockSystem {
         assert(loop.isCurrent, "a connection on another loop")
         let key = ObjectIdentifier(connection)
         newcomers[key] = connection
-        let timer = loop.schedule(after: limits.handshakeTime) {
+        let timer = loop.schedule(after: limits.handshakeTime) { [loop] in
+            loop.limitsReached.reached(.handshakeTime)
             connection.close(FlockError(.protocolViolation, "the peer did not say which methods it has"))
         }
         connection.onClose = { reason in
@@ -131,6 +132,7 @@ extension FlockSystem {
                 let peer = Peer(connection: connection, system: self, methods: methods, sentClientMethods: sent)
                 done(self.register(peer))
             } catch {
+                self.loop.limitsReached.reached(by: error)
                 connection.close(FlockError(.protocolViolation, "\(connection.peer.node) sent no methods: \(error)"))
             }
         }
@@ -144,6 +146,7 @@ extension FlockSystem {
         // A table over the peer's limits would end the connection; without a name a method cannot be called from there.
         let sendable = numbers.filter { names[$0].identifier.utf8.count <= limits.methodNameBytes }
         if sendable.count < numbers.count || sendable.count > limits.methods {
+            loop.limitsReached.reached(sendable.count > limits.methods ? .methods : .methodNameBytes)
             log.warning(
                 "not all distributed methods can be called by peers",
                 metadata: ["methods": "\(numbers.count)", "limit": "\(limits.methods)"])

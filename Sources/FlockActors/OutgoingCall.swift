@@ -49,7 +49,9 @@ public final class OutgoingCall: DistributedTargetInvocationEncoder, Sendable {
         arguments = writer.take()?.finish() ?? .empty
         let room = limits.frameBytes - CallHeader.size
         guard arguments.count <= room else {
-            throw FlockError(.tooLarge, "arguments of \(arguments.count) bytes, over \(room). Send less a call.")
+            throw FlockError(
+                .tooLarge, "arguments of \(arguments.count) bytes, over \(room). Send less a call.",
+                limit: .frameBytes)
         }
     }
 
@@ -100,17 +102,26 @@ public struct IncomingArguments: DistributedTargetInvocationDecoder, Sendable {
     private var remaining: Int
     private let limits: Limits
 
-    init(_ bytes: Bytes, count: Int, limits: Limits) {
+    private let counts: LimitCounts
+
+    init(_ bytes: Bytes, count: Int, limits: Limits, counts: LimitCounts) {
         reader = ByteReader(bytes)
         remaining = count
         self.limits = limits
+        self.counts = counts
     }
 
     public mutating func decodeGenericSubstitutions() throws -> [any Any.Type] { [] }
 
     public mutating func decodeNextArgument<Argument: Codable>() throws -> Argument {
         guard remaining > 0 else { throw FlockError(.invalidInput, "the call has too few arguments") }
-        let argument = try WireCoder.decode(Argument.self, from: &reader, limits: limits)
+        let argument: Argument
+        do {
+            argument = try WireCoder.decode(Argument.self, from: &reader, limits: limits)
+        } catch {
+            counts.reached(by: error)
+            throw error
+        }
         remaining -= 1
         // Before the method runs, not after it.
         if remaining == 0 { try finish() }
@@ -153,7 +164,8 @@ extension FlockError {
     init(reportedFor error: any Error) {
         switch error {
         case let error as FlockError: self = error
-        case let error as WireError: self = FlockError(.invalidInput, "the call could not be read: \(error)")
+        case let error as WireError:
+            self = FlockError(.invalidInput, "the call could not be read: \(error)", limit: Limit(of: error))
         case is CancellationError: self = FlockError(.cancelled, "the call was cancelled")
         default: self = FlockError(.callFailed, "\(type(of: error)): \(error)", cause: error)
         }

@@ -116,8 +116,11 @@ public final class Peer: Sendable {
                 throw WireError.malformed("a handshake frame after the handshake")
             }
         } catch {
+            loop.limitsReached.reached(by: error)
             connection.close(
-                FlockError(.protocolViolation, "\(identity.node) sent a frame that makes no sense: \(error)"))
+                FlockError(
+                    .protocolViolation, "\(identity.node) sent a frame that makes no sense: \(error)",
+                    limit: Limit(of: error)))
         }
     }
 

@@ -8,12 +8,20 @@ public import FlockWire
 
 /// Who waits for an answer.
 enum CallWaiter {
-    case direct(@Sendable (DirectReply) -> Void)
+    case direct(@Sendable (DirectReply) -> Void, hasOwnDeadline: Bool)
     case ordinary(OutgoingCall)
+
+    /// The caller set it, and not `Limits.callTime`.
+    var hasOwnDeadline: Bool {
+        switch self {
+        case .direct(_, let hasOwnDeadline): hasOwnDeadline
+        case .ordinary(let call): call.deadline != nil
+        }
+    }
 
     func fail(_ error: FlockError) {
         switch self {
-        case .direct(let onReply): onReply(.failed(error))
+        case .direct(let onReply, _): onReply(.failed(error))
         case .ordinary(let call): call.resume(throwing: error)
         }
     }
@@ -33,7 +41,8 @@ extension Peer {
     ) -> CallNumber {
         assert(loop.isCurrent, "a direct call off the loop")
         let due = EventLoop.now + (deadline ?? limits.callTime)
-        guard let number = calls.insert(.direct(onReply), deadline: due) else {
+        guard let number = calls.insert(.direct(onReply, hasOwnDeadline: deadline != nil), deadline: due) else {
+            loop.limitsReached.reached(.pendingCalls)
             loop.execute { onReply(.failed(self.tooManyCalls)) }
             return CallNumber(rawValue: .max)
         }
@@ -71,6 +80,7 @@ extension Peer {
         guard isOpen else { return call.resume(throwing: lostError()) }
         let due = EventLoop.now + (call.deadline ?? limits.callTime)
         guard let number = calls.insert(.ordinary(call), deadline: due) else {
+            loop.limitsReached.reached(.pendingCalls)
             return call.resume(throwing: tooManyCalls)
         }
         call.number = number
@@ -132,7 +142,9 @@ extension Peer {
         }
         if isSent { return nil }
         return isOpen
-            ? FlockError(.tooLarge, "the call does not fit a frame of \(limits.frameBytes) bytes. Send less a call.")
+            ? FlockError(
+                .tooLarge, "the call does not fit a frame of \(limits.frameBytes) bytes. Send less a call.",
+                limit: .frameBytes)
             : lostError()
     }
 
@@ -146,7 +158,7 @@ extension Peer {
         let payload = ReplyHeader.payload(of: body)
         if header.kind == .part {
             switch calls[number] {
-            case .direct(let onReply): onReply(.part(payload))
+            case .direct(let onReply, _): onReply(.part(payload))
             case .ordinary: throw .malformed("a partial answer to an ordinary call")
             case nil: break
             }
@@ -161,7 +173,7 @@ extension Peer {
             return
         }
         switch calls.remove(number) {
-        case .direct(let onReply): onReply(.done(payload))
+        case .direct(let onReply, _): onReply(.done(payload))
         case .ordinary(let call): call.resume(returning: payload)
         case nil: break
         }
@@ -170,7 +182,7 @@ extension Peer {
     private var tooManyCalls: FlockError {
         FlockError(
             .overloaded, "\(limits.pendingCalls) calls to \(identity.node) wait for an answer", node: identity.node,
-            retryAfter: limits.retryAfter)
+            retryAfter: limits.retryAfter, limit: .pendingCalls)
     }
 
     // MARK: Deadlines
@@ -201,8 +213,11 @@ extension Peer {
         }
         for (number, waiter) in due {
             sendCancel(number)
+            let limit = waiter.hasOwnDeadline ? nil : Limit.callTime
+            loop.limitsReached.reached(limit)
             waiter.fail(
-                FlockError(.deadlineExceeded, "no answer from \(identity.node) in time", node: identity.node))
+                FlockError(
+                    .deadlineExceeded, "no answer from \(identity.node) in time", node: identity.node, limit: limit))
         }
     }
 }

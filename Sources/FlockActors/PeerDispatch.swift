@@ -25,9 +25,11 @@ extension Peer {
             peer: self, number: header.number, arguments: CallHeader.arguments(of: body),
             deadline: header.deadline == 0 ? nil : .nanoseconds(Int64(clamping: header.deadline)))
         guard running.count < limits.runningCalls else {
+            loop.limitsReached.reached(.runningCalls)
             return call.fail(
                 FlockError(
-                    .overloaded, "\(running.count) calls of this peer are running", retryAfter: limits.retryAfter))
+                    .overloaded, "\(running.count) calls of this peer are running", retryAfter: limits.retryAfter,
+                    limit: .runningCalls))
         }
         if !running.isEmpty, running[header.number] != nil {
             throw .malformed("two calls with one number")
@@ -73,7 +75,8 @@ extension Peer {
         let system = system
         let bytes = call.takeArguments()
         let task = Task(executorPreference: isPinned ? system.taskExecutor : nil) {
-            let arguments = IncomingArguments(bytes, count: names[method].argumentCount, limits: system.limits)
+            let arguments = IncomingArguments(
+                bytes, count: names[method].argumentCount, limits: system.limits, counts: system.loop.limitsReached)
             await system.run(names[method].identifier, on: actor, arguments: arguments, for: call)
         }
         list(call, task: task)

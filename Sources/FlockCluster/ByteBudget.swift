@@ -27,9 +27,10 @@ public struct ByteBudget: Sendable, Equatable {
     /// The budget of a node.
     public init(limits: Limits) { self.init(limit: limits.openBytes, unreadLimit: limits.unreadResultBytes) }
 
-    /// Whether that much more may be accepted, of which `reserved` are result bytes.
-    func admits(_ bytes: Int, reserved: Int) -> Bool {
-        bytes <= limit - open && reserved <= unreadLimit - unread
+    /// What forbids to accept that much more, of which `reserved` are result bytes; nil if nothing does.
+    func limit(against bytes: Int, reserved: Int) -> Limit? {
+        if bytes > limit - open { return .openBytes }
+        return reserved > unreadLimit - unread ? .unreadResultBytes : nil
     }
 
     mutating func takeOpen(_ bytes: Int) {

@@ -4,7 +4,6 @@
 // batches. It owns what is queued and what is out, and lets no host hold more than its credit: a slow host simply gets
 // less. Work per run is a few look-ups, never per item.
 
-internal import DequeModule
 public import FlockWire
 
 /// Queues open runs and shares them out over stage hosts.
@@ -21,8 +20,10 @@ public struct Dispatcher: Sendable {
 
     private(set) var hosts = HostTable()
     private var pieces = PieceTable()
-    // In order of dispatch. A place whose piece was revoked meanwhile is skipped.
-    private var queue: Deque<Place> = []
+    // A place whose piece was revoked meanwhile is skipped.
+    private var queue = WaitingPlaces()
+    // Items that are queued or sent, by priority.
+    private var held = Array(repeating: 0, count: RequestPriority.allCases.count)
     private let attempts: Int
     private var random: UInt64
 
@@ -41,6 +42,9 @@ public struct Dispatcher: Sendable {
     public var hostCount: Int { hosts.count }
     /// Items and bytes that `host` may still be sent; nil if it is unknown.
     public func credit(of host: HostID) -> (items: Int, bytes: Int)? { hosts.credit(of: host) }
+
+    /// Items of a priority that wait for a host or are with one.
+    public func heldItems(of priority: RequestPriority) -> Int { held[Int(priority.rawValue)] }
 
     /// Sessions that it keeps a list for; bounded, tests see to that.
     var heldSessions: Int { pieces.sessionCount }
@@ -62,8 +66,9 @@ public struct Dispatcher: Sendable {
 
     private mutating func enqueue(_ run: OpenRun) {
         guard run.items.count > 0 else { return }
-        queue.append(pieces.insert(run))
+        queue.append(pieces.insert(run), run.priority)
         queuedItems += run.items.count
+        held[Int(run.priority.rawValue)] += run.items.count
     }
 
     // MARK: What comes back
@@ -73,7 +78,7 @@ public struct Dispatcher: Sendable {
         for run in runs {
             for slot in cut(run, where: { $0.host == host }) {
                 release(slot)
-                if goesBack && !pieces[slot].isRevoked { requeue(slot) } else { pieces.remove(slot) }
+                if goesBack && !pieces[slot].isRevoked { requeue(slot) } else { remove(slot) }
             }
         }
     }
@@ -82,7 +87,7 @@ public struct Dispatcher: Sendable {
     private mutating func cut(_ run: RequestRun, where isWanted: (PieceTable.Piece) -> Bool) -> [Int] {
         var cutOff: [Place] = []
         let slots = pieces.cut(run, cutOff: &cutOff, where: isWanted)
-        for place in cutOff { queue.prepend(place) }
+        for place in cutOff { queue.prepend(place, pieces[place.slot].run.priority) }
         return slots
     }
 
@@ -94,9 +99,15 @@ public struct Dispatcher: Sendable {
         precondition(sentItems >= 0, "\(sentItems) items out after \(piece.run.requests)")
     }
 
+    private mutating func remove(_ slot: Int) {
+        let run = pieces[slot].run
+        held[Int(run.priority.rawValue)] -= run.items.count
+        pieces.remove(slot)
+    }
+
     private mutating func requeue(_ slot: Int) {
         queuedItems += pieces[slot].run.items.count
-        queue.prepend(pieces.queueAgain(slot))
+        queue.prepend(pieces.queueAgain(slot), pieces[slot].run.priority)
     }
 
     private mutating func hostDown(_ id: HostID, out: inout [DispatcherDirective]) {
@@ -118,10 +129,10 @@ public struct Dispatcher: Sendable {
         release(slot)
         let run = pieces[slot].run
         if pieces[slot].isRevoked {
-            pieces.remove(slot)
+            remove(slot)
         } else if run.attempt >= attempts {
-            pieces.remove(slot)
-            let error = FlockError(.poison, "\(attempts) hosts were lost while they held the request")
+            remove(slot)
+            let error = FlockError(.poison, "\(attempts) hosts were lost while they held the request", limit: .attempts)
             giveUp(run, error, out: &out)
         } else {
             pieces[slot].run.attempt += 1
@@ -142,7 +153,7 @@ public struct Dispatcher: Sendable {
                 out.append(.revoke(hosts.id(of: host), piece.run.requests))
             } else {
                 queuedItems -= piece.run.items.count
-                pieces.remove(slot)
+                remove(slot)
             }
         }
     }
@@ -150,25 +161,26 @@ public struct Dispatcher: Sendable {
     // MARK: What goes out
 
     private mutating func send(now: Tick, out: inout [DispatcherDirective]) {
-        while let place = queue.first {
+        while let level = queue.next() {
+            let place = queue.first(of: level)
             guard pieces.isQueued(place) else {
-                queue.removeFirst()
+                queue.removeFirst(of: level, items: 0)
                 continue
             }
             let run = pieces[place.slot].run
             if let deadline = run.deadline, deadline <= now {
-                queue.removeFirst()
+                queue.removeFirst(of: level, items: 0)
                 queuedItems -= run.items.count
-                pieces.remove(place.slot)
+                remove(place.slot)
                 giveUp(run, .pastDeadline, out: &out)
                 continue
             }
             guard let host = hosts.choose(firstItem: run.items.byteCount(of: 0), random: &random) else { break }
             let fit = hosts.fit(run.items, on: host)
             precondition(fit > 0, "\(hosts.id(of: host)) was chosen without credit for \(run.requests)")
-            queue.removeFirst()
+            queue.removeFirst(of: level, items: fit)
             if fit < run.items.count {
-                queue.prepend(pieces.split(place.slot, after: fit))
+                queue.prepend(pieces.split(place.slot, after: fit), run.priority)
             }
             let part = pieces[place.slot].run
             pieces[place.slot].host = host

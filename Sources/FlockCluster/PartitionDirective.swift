@@ -16,6 +16,8 @@ public struct OpenRun: Sendable {
     public var trace: TraceContext?
     /// Which execution this is, from 1.
     public var attempt: Int
+    /// Its share where it waits with others. A partition knows none: its shell says it.
+    public var priority = RequestPriority.normal
 
     /// A run of `requests.count` items.
     public init(

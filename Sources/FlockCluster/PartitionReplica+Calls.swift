@@ -28,7 +28,10 @@ extension PartitionReplica {
         out: inout [PartitionDirective]
     ) {
         guard sessions.count < limits.sessionsPerPartition, nextSession < .max else {
-            out.append(.failed(reply: reply, error: overloaded("the partition has no room for another session")))
+            out.append(
+                .failed(
+                    reply: reply,
+                    error: overloaded("the partition has no room for another session", .sessionsPerPartition)))
             return
         }
         guard inSync.count >= minimumInSync else {
@@ -52,7 +55,9 @@ extension PartitionReplica {
             .refused(reply: reply, from: from, error: error)
         }
         guard sequences.count > 0, sequences.count == run.items.count, sequences.count <= limits.itemsPerRun else {
-            let error = FlockError(.invalidInput, "a run of \(sequences.count) sequences and \(run.items.count) items")
+            let error = FlockError(
+                .invalidInput, "a run of \(sequences.count) sequences and \(run.items.count) items",
+                limit: sequences.count > limits.itemsPerRun ? .itemsPerRun : nil)
             return refuse(refused(from: sequences.first, error), out: &out)
         }
         guard sequences.end > sessions[slot].base else {
@@ -93,23 +98,29 @@ extension PartitionReplica {
         if inSync.count < minimumInSync { return tooFewReplicas }
         if count > sessions[slot].window {
             return FlockError(
-                .tooLarge, "a run of \(count) in a window of \(sessions[slot].window): submit less at once")
+                .tooLarge, "a run of \(count) in a window of \(sessions[slot].window): submit less at once",
+                limit: .sessionWindow)
         }
         if reserved > limits.sessionResultBytes || bytes > budget.limit || reserved > budget.unreadLimit {
-            return FlockError(.tooLarge, "a run of \(bytes) bytes never fits: submit less at once")
+            let limit: Limit =
+                bytes > budget.limit
+                ? .openBytes : reserved > budget.unreadLimit ? .unreadResultBytes : .sessionResultBytes
+            return FlockError(.tooLarge, "a run of \(bytes) bytes never fits: submit less at once", limit: limit)
         }
         if Int(sessions[slot].next - sessions[slot].base) + count > sessions[slot].window {
-            return overloaded("the session's window is full: acknowledge outcomes")
+            return overloaded("the session's window is full: acknowledge outcomes", .sessionWindow)
         }
         if sessions[slot].unreadBytes + sessions[slot].reservedBytes + reserved > limits.sessionResultBytes {
-            return overloaded("the session has too many outcomes that were not acknowledged")
+            return overloaded("the session has too many outcomes that were not acknowledged", .sessionResultBytes)
         }
-        if !budget.admits(bytes, reserved: reserved) { return overloaded("the node holds as much as it may") }
+        if let limit = budget.limit(against: bytes, reserved: reserved) {
+            return overloaded("the node holds as much as it may", limit)
+        }
         return nil
     }
 
-    func overloaded(_ message: String) -> FlockError {
-        FlockError(.overloaded, message, node: node, retryAfter: limits.retryAfter)
+    func overloaded(_ message: String, _ limit: Limit? = nil) -> FlockError {
+        FlockError(.overloaded, message, node: node, retryAfter: limits.retryAfter, limit: limit)
     }
 
     var tooFewReplicas: FlockError {
@@ -127,7 +138,8 @@ extension PartitionReplica {
             let room = sessions[slot].window - Int(next - sessions[slot].base)
             guard run.first <= next, run.end - next <= UInt64(room) else {
                 let why = run.first > next ? "sequence \(next) comes first" : "the session's window is full"
-                if let reply { out.append(.failed(reply: reply, error: overloaded(why))) }
+                let limit: Limit? = run.first > next ? nil : .sessionWindow
+                if let reply { out.append(.failed(reply: reply, error: overloaded(why, limit))) }
                 return
             }
         }

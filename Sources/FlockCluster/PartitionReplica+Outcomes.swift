@@ -67,7 +67,10 @@ extension PartitionReplica {
             let sequences = SequenceRun(first: run.sequences.first + UInt64(start), count: end - start)
             let outcome =
                 isTooLarge
-                ? .failed(FlockError(.resultTooLarge, "a result over \(reserve) bytes, which were reserved"))
+                ? .failed(
+                    FlockError(
+                        .resultTooLarge, "a result over \(reserve) bytes, which were reserved",
+                        limit: .reservedResultBytes))
                 : run.outcome.slice(from: start, count: end - start)
             propose(
                 .completed(session, OutcomeRun(sequences: sequences, outcome: outcome)), budget: &budget, out: &out)
@@ -105,6 +108,7 @@ extension PartitionReplica {
         for run in runs { propose(.expired(id, run), budget: &budget, out: &out) }
         scratch = runs
         if sessions[slot].idleEnd(idleTime) <= now {
+            counters.idleSessions += 1
             propose(.closeSession(id), budget: &budget, out: &out)
         }
     }

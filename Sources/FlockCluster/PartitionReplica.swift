@@ -20,6 +20,8 @@ public struct PartitionCounters: Sendable, Equatable {
     public var duplicates = 0
     /// Items whose outcome nobody fetched in time.
     public var expired = 0
+    /// Sessions that were closed because their client was not heard of for long.
+    public var idleSessions = 0
 }
 
 /// A partition's log and the state derived from it: sessions, open runs, outcomes.
@@ -154,5 +156,10 @@ public struct PartitionReplica: Sendable {
     public func pipeline(of session: SessionID, secret: SessionSecret) -> UInt32? {
         guard let slot = sessions.slot(of: session), sessions[slot].secret == secret else { return nil }
         return sessions[slot].pipeline
+    }
+
+    /// Whether a session never submitted `sequence` or one behind it; false if there is no such session.
+    public func isNew(_ sequence: UInt64, of session: SessionID) -> Bool {
+        sessions.slot(of: session).map { sessions[$0].next <= sequence } ?? false
     }
 }

@@ -5,7 +5,8 @@
 
 /// Which rules of the cluster's protocol are kept.
 struct Rules: Sendable, Equatable {
-    /// Nothing is acknowledged before the flush that holds it is on the disk. Without: power loss takes accepted requests.
+    /// Nothing is acknowledged before the flush that holds it is on the disk. Without: power loss takes what was
+    /// accepted.
     var syncsBeforeAck = true
 
     /// All of them: the protocol.

@@ -31,26 +31,9 @@ extension LinearModel {
     /// Throws `modelLoadFailed`, naming the file and what is wrong with it.
     public init(path: String) throws(FlockError) {
         do {
-            try self.init(json: Self.contents(of: path))
+            try self.init(json: ModelFile.contents(of: path, atMost: LinearModelFile.largestBytes))
         } catch {
             throw FlockError(.modelLoadFailed, "linear model \(path): \(error.message)", cause: error.cause)
-        }
-    }
-
-    private static func contents(of path: String) throws(FlockError) -> Data {
-        do {
-            let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
-            guard size <= LinearModelFile.largestBytes else {
-                throw FlockError(.modelLoadFailed, "\(size) bytes; at most \(LinearModelFile.largestBytes) are read")
-            }
-            return try Data(contentsOf: URL(filePath: path))
-        } catch let error as FlockError {
-            throw error
-        } catch {
-            let missing = !FileManager.default.fileExists(atPath: path)
-            throw FlockError(
-                .modelLoadFailed, missing ? "there is no such file" : "the file cannot be read: \(error)",
-                cause: error)
         }
     }
 

@@ -12,6 +12,9 @@ public protocol Model: Sendable {
     var inputWidth: Int { get }
     /// Scores of a row.
     var outputWidth: Int { get }
+    /// A call may wait, or takes long in code that is not Swift. Each instance has a thread of its own then, since the
+    /// threads of Swift's pool must not be kept. False unless the model says so.
+    var isBlocking: Bool { get }
     /// Scores all rows, in one call a batch.
     ///
     /// - Parameters:
@@ -21,6 +24,8 @@ public protocol Model: Sendable {
 }
 
 extension Model {
+    public var isBlocking: Bool { false }
+
     /// The scores as rows of `outputWidth`.
     public func score(_ rows: Rows<Float>) throws -> Rows<Float> {
         try Rows(count: rows.count, width: outputWidth) { scores in try score(rows, into: scores) }

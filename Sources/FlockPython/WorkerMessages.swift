@@ -231,7 +231,9 @@ extension PythonItems {
             case (2, .block(let packed)):
                 var reader = ByteReader(packed)
                 while !reader.isAtEnd {
-                    guard shape.count < limits.tensorDimensions else { throw .overLimit("dimensions") }
+                    guard shape.count < limits.tensorDimensions else {
+                        throw .overLimit(.tensorDimensions, "dimensions")
+                    }
                     shape.append(Int(clamping: try reader.readVarint()))
                 }
             case (3, .block(let content)): elements = content
@@ -292,7 +294,9 @@ extension Bytes {
             switch tag & 7 {
             case 0: try visit(tag >> 3, .number(try reader.readVarint()))
             case 1: _ = try reader.readBytes(8)
-            case 2: try visit(tag >> 3, .block(try reader.readBlock(of: "field", limit: reader.remaining)))
+            case 2:
+                let field = try reader.readBlock(of: "field", limit: reader.remaining, named: .frameBytes)
+                try visit(tag >> 3, .block(field))
             case 5: _ = try reader.readBytes(4)
             default: throw .malformed("wire type \(tag & 7)")
             }

@@ -17,6 +17,8 @@ public struct LocalCluster: Sendable {
         public var window: Int
         /// A file with the cluster's token, for nodes and client.
         public var tokenFile: String?
+        /// Loops and instances look for work before they sleep.
+        public var busyPoll = false
         /// Where the logs go: by default to the test's own capture, if it has one.
         public var logs: LogCapture
         /// The defaults, unless given.
@@ -73,11 +75,11 @@ public struct LocalCluster: Sendable {
             for (id, port) in zip(ids, ports) { members.append(try Member(id: id, host: "127.0.0.1", port: port)) }
         }
         return zip(ids, ports).map { id, port in
-            Node(
-                pipelines: pipelines,
-                configuration: NodeConfiguration(
-                    id: id, port: port, members: members, tokenFile: options.tokenFile, limits: options.limits,
-                    logger: options.logs.logger(for: id), cores: options.cores))
+            var configuration = NodeConfiguration(
+                id: id, port: port, members: members, tokenFile: options.tokenFile, limits: options.limits,
+                logger: options.logs.logger(for: id), cores: options.cores)
+            configuration.busyPoll = options.busyPoll
+            return Node(pipelines: pipelines, configuration: configuration)
         }
     }
 
@@ -92,6 +94,7 @@ public struct LocalCluster: Sendable {
         configuration.limits = options.limits
         configuration.tokenFile = options.tokenFile
         configuration.window = options.window
+        configuration.busyPoll = options.busyPoll
         configuration.logger = options.logs.logger(for: "client")
         return try await Client.connect(to: "127.0.0.1:\(node.port ?? 0)", configuration: configuration)
     }

@@ -90,7 +90,9 @@ final class DialAttempt: LoopResident, @unchecked Sendable {
     }
 
     private func timedOut() {
-        end(.failure(FlockError(.unavailable, "\(place) did not answer within \(target.limits.connectTime)")))
+        loop.limitsReached.reached(.connectTime)
+        let text = "\(place) did not answer within \(target.limits.connectTime)"
+        end(.failure(FlockError(.unavailable, text, limit: .connectTime)))
     }
 
     /// Tries the next of the host's addresses.

@@ -5,6 +5,9 @@
 // woken only if it sleeps.
 //
 // A turn: I/O callbacks → work, jobs and turn hooks in rounds → every dirty connection is flushed once.
+//
+// To wake a thread takes longer than most turns. So whoever brings work to a loop that sleeps may borrow it
+// (`perform`): run the turn itself and give the loop back, while the loop's own thread goes on blocking (LoopThread).
 
 internal import CFlockRuntime
 internal import CLibuv
@@ -28,15 +31,19 @@ protocol LoopResident: AnyObject {
 ///
 /// Runs until `stop()`. Work that comes after that is run at once, serially, by the thread that brings it, so that no
 /// task hangs; connections and listeners cannot be made any more.
-// Unchecked: everything but `inbox`, `owner` and `senders` is touched by the loop's thread only (asserted).
+// Unchecked: everything but `inbox`, `owner` and `senders` is touched only by the thread that runs the loop (asserted).
 public final class EventLoop: SerialExecutor, @unchecked Sendable {
     enum Phase { case running, closing, stopped }
 
     struct Inbox {
         var work: [LoopWork] = []
         var phase = Phase.running
-        /// The loop is about to block or blocks: the next to append wakes it.
+        /// The loop is about to block or blocks: the next to append wakes it, or borrows it.
         var isAsleep = false
+        /// A thread that brought work runs a turn while the loop's own thread blocks.
+        var isLent = false
+        /// The loop's own thread has something to do and waits until the loop is given back.
+        var isWantedBack = false
         /// In phase `stopped`: a thread is running `work`.
         var isDraining = false
         var stopWaiters: [CheckedContinuation<Void, Never>] = []
@@ -46,16 +53,20 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
 
     /// For logs and the thread's name.
     public let name: String
-    let busyPoll: Bool
+    /// The bounds that connections, calls and stages of this loop met.
+    public let limitsReached = LimitCounts()
+    /// It looks for work for a moment before it blocks.
+    public let busyPoll: Bool
     let handles: LoopHandles
     let inbox = Mutex(Inbox())
-    private let owner = Atomic<UInt>(0)
+    /// The thread that runs the loop now: its own, one that borrows it, or (while it sleeps) none.
+    let owner = Atomic<UInt>(0)
     /// Threads between the decision to wake the loop and the wake-up: the handle must outlive them.
-    private let senders = Atomic<Int>(0)
+    let senders = Atomic<Int>(0)
     /// The inbox is not empty; changed under its lock.
     let hasInboxWork = Atomic<Bool>(false)
 
-    // Of the loop's thread.
+    // Of the thread that runs the loop.
     var running: [LoopWork] = []
     var ownWork: [LoopWork] = []
     var armedHooks: [TurnHook] = []
@@ -65,7 +76,6 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     var timers = TimerHeap()
     var residents: [ObjectIdentifier: any LoopResident] = [:]
     var isStopping = false
-    var willBlock = true
     var activity: UInt64 = 0
 
     /// Starts the thread.
@@ -96,14 +106,13 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
             retained.release()
             return code
         }
-        owner.store(UInt(thread), ordering: .relaxed)
         inbox.withLock { $0.thread = thread }
         return 0
     }
 
     deinit { handles.free() }
 
-    /// The caller runs on the loop's thread.
+    /// The caller is what the loop runs: on its thread, or on one that borrows it.
     public var isCurrent: Bool { owner.load(ordering: .relaxed) == UInt(pthread_self()) }
 
     /// Monotonic time, that of `uv_hrtime`.
@@ -112,32 +121,45 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     /// Runs `work` on the loop, at the end of its turn; from any thread.
     public func execute(_ work: @escaping @Sendable () -> Void) { submit(.call(work)) }
 
+    /// Runs short `work` on the loop, as `execute` does; if the loop sleeps, at once and on the calling thread.
+    ///
+    /// What the turn then does besides, up to writing to its connections, it does on this thread too. The caller must
+    /// hold no lock that anything on the loop could want.
+    public func perform(_ work: @escaping @Sendable () -> Void) { submit(.call(work), mayBorrow: true) }
+
     public func enqueue(_ job: consuming ExecutorJob) { submit(.actorJob(UnownedJob(job))) }
 
-    func submit(_ work: LoopWork) {
+    /// What is left to do for whoever brought work.
+    private enum Duty { case nothing, wake, borrow, drain }
+
+    func submit(_ work: LoopWork, mayBorrow: Bool = false) {
         // No lock and no wake-up: whatever runs on this thread is followed by the end of a turn. Behind work that came
         // from elsewhere before, it queues there: work runs in the order in which it came.
         if isCurrent && !hasInboxWork.load(ordering: .acquiring) {
             ownWork.append(work)
             return
         }
-        let (wake, drain) = inbox.withLock { inbox -> (Bool, Bool) in
+        let duty = inbox.withLock { inbox -> Duty in
             inbox.work.append(work)
             hasInboxWork.store(true, ordering: .releasing)
             if inbox.phase == .stopped {
                 defer { inbox.isDraining = true }
-                return (false, !inbox.isDraining)
+                return inbox.isDraining ? .nothing : .drain
             }
-            guard inbox.isAsleep, inbox.phase == .running else { return (false, false) }
+            guard inbox.isAsleep, inbox.phase == .running else { return .nothing }
             inbox.isAsleep = false
+            if mayBorrow {
+                inbox.isLent = true
+                return .borrow
+            }
             senders.add(1, ordering: .relaxed)
-            return (true, false)
+            return .wake
         }
-        if wake {
-            uv_async_send(handles.wakeUp)
-            senders.subtract(1, ordering: .releasing)
-        } else if drain {
-            drainAfterStop()
+        switch duty {
+        case .nothing: break
+        case .wake: wake()
+        case .borrow: borrow()
+        case .drain: drainAfterStop()
         }
     }
 
@@ -158,35 +180,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         }
     }
 
-    // MARK: The thread
-
-    private func run() {
-        owner.store(UInt(pthread_self()), ordering: .relaxed)
-        flock_name_thread(String(name.prefix(15)))
-        flock_set_timer_slack(1000)
-        if busyPoll {
-            spin()
-        } else {
-            uv_run(handles.loop, UV_RUN_DEFAULT)
-        }
-        shutDown()
-    }
-
-    /// How long a busy-polling loop looks for work before it blocks.
-    private static let spinNanoseconds: UInt64 = 200_000
-
-    private func spin() {
-        var seen = activity
-        var lastWork = uv_hrtime()
-        while !isStopping {
-            willBlock = uv_hrtime() - lastWork > Self.spinNanoseconds
-            uv_run(handles.loop, willBlock ? UV_RUN_ONCE : UV_RUN_NOWAIT)
-            if activity != seen || willBlock {
-                seen = activity
-                lastWork = uv_hrtime()
-            }
-        }
-    }
+    // MARK: The end
 
     /// Closes everything and joins the thread. Returns when nothing of the loop is left; may be called twice.
     public func stop() async {
@@ -198,10 +192,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
             if isStopped {
                 continuation.resume()
             } else {
-                execute { [unowned self] in
-                    isStopping = true
-                    uv_stop(handles.loop)
-                }
+                execute { [unowned self] in isStopping = true }
             }
         }
         guard let thread = inbox.withLock({ $0.thread.take() }) else { return }
@@ -209,9 +200,9 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         if pthread_equal(thread, pthread_self()) != 0 { pthread_detach(thread) } else { pthread_join(thread, nil) }
     }
 
-    private func shutDown() {
+    /// On the loop's own thread, at its end.
+    func shutDown() {
         isStopping = true
-        willBlock = false
         for resident in Array(residents.values) { resident.loopStops() }
         // At once, whatever else the turn has to do: the handles must be on their way to be closed.
         settleStreams()

@@ -18,6 +18,9 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     let reader: UnsafeMutablePointer<FrameReader>
     let out: UnsafeMutablePointer<ByteWriter>
 
+    /// What bounds the body of a frame now.
+    var bodyLimitName = Limit.handshakeFrameBytes
+
     private var isReading = false
     private var isPaused = false
     private var wantsFrames = false
@@ -221,7 +224,10 @@ final class FrameStream: LoopResident, @unchecked Sendable {
                 onFrame?(frame)
             }
         } catch {
-            close(FlockError(.protocolViolation, "not a frame that this node understands: \(error)"))
+            var limit: Limit?
+            if case .tooLong = error { limit = bodyLimitName }
+            loop.limitsReached.reached(limit)
+            close(FlockError(.protocolViolation, "not a frame that this node understands: \(error)", limit: limit))
         }
         if reader.pointee.isMidFrame { watchFrame() }
     }
@@ -257,7 +263,9 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         }
         let age = EventLoop.now - frameWatch.since
         if age >= limits.frameTime {
-            close(FlockError(.protocolViolation, "a frame was not complete after \(limits.frameTime)"))
+            loop.limitsReached.reached(.frameTime)
+            close(
+                FlockError(.protocolViolation, "a frame was not complete after \(limits.frameTime)", limit: .frameTime))
         } else {
             setFrameTimer(limits.frameTime - age)
         }

@@ -36,6 +36,7 @@ extension FrameStream {
         let length = built + payload.count
         guard length <= limits.frameBytes else {
             out.pointee.truncate(to: start)
+            loop.limitsReached.reached(.frameBytes)
             return false
         }
         withOut { written in
@@ -78,10 +79,14 @@ extension FrameStream {
     }
 
     private func checkPending() {
+        if !isCongested { loop.limitsReached.reached(.writeHighWaterBytes) }
         isCongested = true
         let pending = pendingBytes
         guard pending > limits.writeMaximumBytes else { return }
-        close(FlockError(.overloaded, "the peer does not read: \(pending) bytes wait to be written"))
+        loop.limitsReached.reached(.writeMaximumBytes)
+        close(
+            FlockError(
+                .overloaded, "the peer does not read: \(pending) bytes wait to be written", limit: .writeMaximumBytes))
     }
 
     func reportWritable() {

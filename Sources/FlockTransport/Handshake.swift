@@ -36,11 +36,13 @@ final class Handshake: @unchecked Sendable {
                 _ = stream.send(type, flags: 0, payload: .empty) { $0.write(body) }
             case .succeed(let node, let role, let version):
                 stream.reader.pointee.bodyLimit = stream.limits.frameBytes
+                stream.bodyLimitName = .frameBytes
                 // Frames that came with the last step wait in the reader until the connection has a handler.
                 stream.onFrame = nil
                 stream.onClose = nil
                 let peer = PeerIdentity(node: node, role: role, protocolVersion: version, address: address)
                 end(.success(Connection(stream: stream, peer: peer)))
+            case .reached(let limit): stream.loop.limitsReached.reached(limit)
             case .fail(let error):
                 stream.close(error)
             }

@@ -28,6 +28,8 @@ struct HandshakeMachine {
         case send(FrameType, Bytes)
         /// The peer is who it says; its address is not known here.
         case succeed(node: NodeID, role: PeerRole, version: UInt16)
+        /// One of this side's own bounds was met.
+        case reached(Limit)
         /// To be closed, after what was to be sent before.
         case fail(FlockError)
     }
@@ -63,13 +65,13 @@ struct HandshakeMachine {
             case .start: return start()
             case .timedOut:
                 let text = "no complete handshake within \(limits.handshakeTime)"
-                return refuse(FlockError(.deadlineExceeded, text))
+                return refuse(FlockError(.deadlineExceeded, text, limit: .handshakeTime))
             case .frame(let frame): return try receive(frame)
             }
         } catch let error as FlockError {
             return refuse(error)
         } catch {
-            return refuse(FlockError(.protocolViolation, "handshake frame: \(error)"))
+            return refuse(FlockError(.protocolViolation, "handshake frame: \(error)", limit: Limit(of: error)))
         }
     }
 
@@ -106,7 +108,8 @@ struct HandshakeMachine {
 
     private mutating func refuse(_ error: FlockError) -> [Directive] {
         state = .ended
-        return [.send(.refusal, Refusal.encoded(error, limits: limits)), .fail(error)]
+        let refusal: [Directive] = [.send(.refusal, Refusal.encoded(error, limits: limits)), .fail(error)]
+        return (error.limit.map { [.reached($0)] } ?? []) + refusal
     }
 
     // MARK: Listener

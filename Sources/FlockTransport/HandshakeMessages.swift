@@ -56,7 +56,7 @@ struct Hello: Equatable {
         _ = try reader.read(UInt16.self)
         membersHash = try reader.read()
         nonce = try reader.readBytes(Self.nonceBytes).array
-        clusterID = try reader.readText(of: "cluster id", limit: limits.nameBytes)
+        clusterID = try reader.readText(of: "cluster id", limit: limits.nameBytes, named: .nameBytes)
         node = try reader.readNode(limits: limits)
     }
 }
@@ -124,7 +124,7 @@ enum Refusal {
         let text = String(String.UnicodeScalarView(error.message.unicodeScalars.map { $0.isPrintable ? $0 : "?" }))
         return FlockError(
             allowed.contains(error.code) ? error.code : .protocolViolation, "refused by the peer: \(text)",
-            retryAfter: error.code == .overloaded ? error.retryAfter : nil)
+            retryAfter: error.code == .overloaded ? error.retryAfter : nil, limit: error.limit)
     }
 }
 
@@ -151,7 +151,7 @@ extension ByteReader {
     }
 
     fileprivate mutating func readNode(limits: Limits) throws(WireError) -> NodeID {
-        let name = try readText(of: "node id", limit: limits.nameBytes)
+        let name = try readText(of: "node id", limit: limits.nameBytes, named: .nameBytes)
         guard !name.isEmpty, name.unicodeScalars.allSatisfy(\.isPrintable) else { throw .malformed("node id") }
         return NodeID(name)
     }

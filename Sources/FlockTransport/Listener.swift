@@ -18,7 +18,9 @@ public final class Listener: LoopResident, @unchecked Sendable {
     private let log: Logger
     private let onConnection: @Sendable (Connection) -> Void
     private var handle: UnsafeMutablePointer<uv_tcp_t>?
-    private var halfOpen: [ObjectIdentifier: FrameStream] = [:]
+    /// With a number that grows from one to the next.
+    private var halfOpen: [ObjectIdentifier: (number: UInt64, stream: FrameStream)] = [:]
+    private var nextNumber: UInt64 = 0
     private var connections = 0
     private var gate = LogGate()
     private var closeWaiters: [CheckedContinuation<Void, Never>] = []
@@ -108,7 +110,7 @@ public final class Listener: LoopResident, @unchecked Sendable {
 
     private func closeHandle() {
         guard let handle, uv_is_closing(uvHandle(handle)) == 0 else { return }
-        for stream in Array(halfOpen.values) {
+        for (_, stream) in Array(halfOpen.values) {
             stream.close(FlockError(.shuttingDown, "node \(identity.node) stops listening"))
         }
         uv_close(uvHandle(handle)) { handle in
@@ -136,15 +138,17 @@ public final class Listener: LoopResident, @unchecked Sendable {
         let accepted = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
         uv_tcp_init(loop.handles.loop, accepted)
         let code = uv_accept(uvStream(handle), uvStream(accepted))
-        if code != 0 || halfOpen.count >= limits.halfOpenConnections || connections >= limits.connections {
+        if code != 0 || connections >= limits.connections {
             turnAway(accepted, isConnected: code == 0)
             return
         }
+        if halfOpen.count >= limits.halfOpenConnections { giveUpOldest() }
         let address = SocketAddress.peer(of: accepted).text
         let stream = FrameStream(loop: loop, limits: limits, handle: accepted)
         let id = ObjectIdentifier(stream)
         connections += 1
-        halfOpen[id] = stream
+        halfOpen[id] = (nextNumber, stream)
+        nextNumber += 1
         stream.afterClose = { [self] in
             connections -= 1
             halfOpen[id] = nil
@@ -158,11 +162,26 @@ public final class Listener: LoopResident, @unchecked Sendable {
         }
     }
 
-    /// Over a cap: one refusal, then the end.
+    /// Too many handshakes: the one that has taken longest ends. An honest peer needs a few milliseconds, so that a
+    /// flood of connections that never speak does not keep it out.
+    private func giveUpOldest() {
+        guard let (id, oldest) = halfOpen.min(by: { $0.value.number < $1.value.number }) else { return }
+        loop.limitsReached.reached(.halfOpenConnections)
+        let error = FlockError(
+            .overloaded, "node \(identity.node) has \(halfOpen.count) handshakes, and this was the oldest",
+            retryAfter: limits.reconnectMinimum, limit: .halfOpenConnections)
+        halfOpen[id] = nil
+        _ = oldest.stream.send(.refusal, flags: 0, payload: .empty) { $0.write(Refusal.encoded(error, limits: limits)) }
+        oldest.stream.close(error)
+    }
+
+    /// Over the cap: one refusal, then the end.
     private func turnAway(_ handle: UnsafeMutablePointer<uv_tcp_t>, isConnected: Bool) {
+        let limit: Limit? = isConnected ? .connections : nil
+        loop.limitsReached.reached(limit)
         let error = FlockError(
             .overloaded, "node \(identity.node) has \(connections) connections and \(halfOpen.count) handshakes",
-            retryAfter: limits.reconnectMaximum)
+            retryAfter: limits.reconnectMaximum, limit: limit)
         if isConnected {
             let frame = Self.frame(.refusal, Refusal.encoded(error, limits: limits))
             frame.withUnsafeBytes { bytes in

@@ -1,7 +1,11 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// The uv handles of a loop itself: the wake-up, the two ends of a turn, and the timer (a timerfd, because libuv's own
-// timers count milliseconds). They live on the heap, because libuv keeps their addresses.
+// What a loop itself consists of: uv's loop, the descriptor that wakes it, and its timer (a timerfd, because libuv's
+// own timers count milliseconds). They live on the heap, because libuv keeps their addresses.
+//
+// The loop's thread waits on uv's descriptor and on the wake-up itself, and runs uv only to find out what happened:
+// while it waits, nothing of uv is in use, so that another thread may run a turn. (`uv_async_t` would not do: whoever
+// it wakes has to spin until the system call of the sender has returned.)
 
 internal import CLibuv
 internal import FlockWire
@@ -9,35 +13,29 @@ internal import Glibc
 
 struct LoopHandles {
     let loop: UnsafeMutablePointer<uv_loop_t>
-    let wakeUp: UnsafeMutablePointer<uv_async_t>
-    let prepare: UnsafeMutablePointer<uv_prepare_t>
-    let check: UnsafeMutablePointer<uv_check_t>
+    /// An eventfd.
+    let wakeUp: Int32
+    /// Where the loop's own thread waits until a borrowed loop is given back.
+    let givenBack: UnsafeMutablePointer<sem_t>
     let timer: UnsafeMutablePointer<uv_poll_t>
     let timerDescriptor: Int32
 
     static func make(loopName: String) throws(FlockError) -> LoopHandles {
         let loop = UnsafeMutablePointer<uv_loop_t>.allocate(capacity: 1)
-        let descriptor = timerfd_create(CLOCK_MONOTONIC, Int32(TFD_NONBLOCK) | Int32(TFD_CLOEXEC))
-        let made = descriptor < 0 ? -errno : uv_loop_init(loop)
+        let timerDescriptor = timerfd_create(CLOCK_MONOTONIC, Int32(TFD_NONBLOCK) | Int32(TFD_CLOEXEC))
+        let wakeUp = timerDescriptor < 0 ? -1 : eventfd(0, Int32(EFD_NONBLOCK) | Int32(EFD_CLOEXEC))
+        let made = wakeUp < 0 ? -errno : uv_loop_init(loop)
         guard made == 0 else {
             loop.deallocate()
-            if descriptor >= 0 { Glibc.close(descriptor) }
+            if timerDescriptor >= 0 { Glibc.close(timerDescriptor) }
+            if wakeUp >= 0 { Glibc.close(wakeUp) }
             throw FlockError(.system, "event loop \(loopName) cannot start: \(uvText(made))")
         }
         let handles = LoopHandles(
-            loop: loop, wakeUp: .allocate(capacity: 1), prepare: .allocate(capacity: 1), check: .allocate(capacity: 1),
-            timer: .allocate(capacity: 1), timerDescriptor: descriptor)
-        // Of these only the first can fail (no descriptor left), before the others exist.
-        let code = uv_async_init(loop, handles.wakeUp) { handle in EventLoop.from(handle!.pointee.data).wokeUp() }
-        guard code == 0 else {
-            uv_loop_close(loop)
-            Glibc.close(descriptor)
-            handles.free()
-            throw FlockError(.system, "event loop \(loopName) cannot start: \(uvText(code))")
-        }
-        uv_prepare_init(loop, handles.prepare)
-        uv_check_init(loop, handles.check)
-        let polled = uv_poll_init(loop, handles.timer, descriptor)
+            loop: loop, wakeUp: wakeUp, givenBack: .allocate(capacity: 1), timer: .allocate(capacity: 1),
+            timerDescriptor: timerDescriptor)
+        sem_init(handles.givenBack, 0, 0)
+        let polled = uv_poll_init(loop, handles.timer, timerDescriptor)
         precondition(polled == 0, "timer of event loop \(loopName): \(uvText(polled))")
         return handles
     }
@@ -46,12 +44,7 @@ struct LoopHandles {
         // Unretained: the thread holds the loop object for as long as the handles are open.
         let data = Unmanaged.passUnretained(owner).toOpaque()
         loop.pointee.data = data
-        wakeUp.pointee.data = data
-        prepare.pointee.data = data
-        check.pointee.data = data
         timer.pointee.data = data
-        uv_prepare_start(prepare) { EventLoop.from($0!.pointee.data).prepareToPoll() }
-        uv_check_start(check) { EventLoop.from($0!.pointee.data).endTurn() }
         uv_poll_start(timer, Int32(UV_READABLE.rawValue)) { handle, _, _ in
             EventLoop.from(handle!.pointee.data).timerFired()
         }
@@ -59,21 +52,18 @@ struct LoopHandles {
 
     /// Closes the handles, runs the loop until all close callbacks ran, and closes the loop.
     func closeAll() {
-        uv_close(uvHandle(wakeUp), nil)
-        uv_close(uvHandle(prepare), nil)
-        uv_close(uvHandle(check), nil)
         uv_close(uvHandle(timer), nil)
         uv_run(loop, UV_RUN_DEFAULT)
         let code = uv_loop_close(loop)
         precondition(code == 0, "an event loop ended with open handles: \(uvText(code))")
         Glibc.close(timerDescriptor)
+        Glibc.close(wakeUp)
     }
 
     func free() {
         loop.deallocate()
-        wakeUp.deallocate()
-        prepare.deallocate()
-        check.deallocate()
+        sem_destroy(givenBack)
+        givenBack.deallocate()
         timer.deallocate()
     }
 }
@@ -82,9 +72,6 @@ extension EventLoop {
     static func from(_ data: UnsafeMutableRawPointer?) -> EventLoop {
         Unmanaged<EventLoop>.fromOpaque(data!).takeUnretainedValue()
     }
-
-    /// The work itself is done at the end of the turn.
-    func wokeUp() { activity &+= 1 }
 }
 
 /// uv's text for an error code.

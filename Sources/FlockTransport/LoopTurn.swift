@@ -50,33 +50,23 @@ extension EventLoop {
             settleStreams()
             rounds += 1
         } while hasOwnWork && rounds < Self.roundLimit
-        if hasOwnWork && !isStopping { uv_async_send(handles.wakeUp) }
     }
 
+    /// The turn of a thread that borrows the loop: what came so far and what that causes, without actors and tasks (a
+    /// thread that is within a task cannot run another one). What is left is for the loop's own thread.
+    func borrowedTurn() {
+        guard runWork(isBorrowed: true) else { return }
+        _ = runHooks()
+        settleStreams()
+    }
+
+    /// There is something to do before the next I/O.
     var hasOwnWork: Bool { !ownWork.isEmpty || !armedHooks.isEmpty || !dirty.isEmpty }
 
-    /// Before the loop blocks: the end of the turn of timers and closed handles, then asleep unless work came.
-    func prepareToPoll() {
-        for _ in 0..<4 {
-            endTurn()
-            if !willBlock || fallAsleep() { return }
-        }
-        // Work comes as fast as it is done: I/O has its turn all the same, without blocking.
-        if !isStopping { uv_async_send(handles.wakeUp) }
-    }
-
-    private func fallAsleep() -> Bool {
-        inbox.withLock { inbox in
-            inbox.isAsleep = inbox.work.isEmpty && inbox.phase == .running
-            return inbox.isAsleep
-        }
-    }
-
-    private func runWork() -> Bool {
+    private func takeWork() {
         swap(&ownWork, &running)
+        guard hasInboxWork.load(ordering: .acquiring) else { return }
         inbox.withLock { inbox in
-            inbox.isAsleep = false
-            guard !inbox.work.isEmpty else { return }
             hasInboxWork.store(false, ordering: .relaxed)
             if running.isEmpty {
                 swap(&inbox.work, &running)
@@ -85,18 +75,34 @@ extension EventLoop {
                 inbox.work.removeAll(keepingCapacity: true)
             }
         }
+    }
+
+    /// Runs what has come. False if there was nothing, or (borrowed) not all of it could be run.
+    private func runWork(isBorrowed: Bool = false) -> Bool {
+        takeWork()
         guard !running.isEmpty else { return false }
         activity &+= 1
         // By index, since work may append to `ownWork` but never to `running`.
         for index in running.indices {
             switch running[index] {
             case .call(let body): body()
-            case .actorJob(let job): job.runSynchronously(on: asUnownedSerialExecutor())
-            case .taskJob(let job, let executor): job.runSynchronously(on: executor.asUnownedTaskExecutor())
+            case .actorJob(let job):
+                if isBorrowed { return leave(from: index) }
+                job.runSynchronously(on: asUnownedSerialExecutor())
+            case .taskJob(let job, let executor):
+                if isBorrowed { return leave(from: index) }
+                job.runSynchronously(on: executor.asUnownedTaskExecutor())
             }
         }
         running.removeAll(keepingCapacity: running.count <= 4096)
         return true
+    }
+
+    /// The rest waits, ahead of what the work before it has caused.
+    private func leave(from index: Int) -> Bool {
+        ownWork.insert(contentsOf: running[index...], at: 0)
+        running.removeAll(keepingCapacity: true)
+        return false
     }
 
     private func runHooks() -> Bool {

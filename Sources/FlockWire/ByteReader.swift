@@ -7,8 +7,8 @@
 public enum WireError: Error, Equatable, Sendable {
     /// Fewer bytes than the value needs.
     case truncated
-    /// A length, count or depth over its limit.
-    case overLimit(String)
+    /// A length, count or depth over its limit, and what it is.
+    case overLimit(Limit, String)
     /// Bytes that are not what the format allows.
     case malformed(String)
 }
@@ -60,9 +60,11 @@ public struct ByteReader: Sendable {
     }
 
     /// A varint that counts things of at least `minimumSize` bytes each, all of which must still follow.
-    public mutating func readCount(of what: String, limit: Int, minimumSize: Int = 1) throws(WireError) -> Int {
+    public mutating func readCount(
+        of what: String, limit: Int, named name: Limit, minimumSize: Int = 1
+    ) throws(WireError) -> Int {
         let value = try readVarint()
-        guard value <= UInt64(limit) else { throw .overLimit("\(what): \(value) of at most \(limit)") }
+        guard value <= UInt64(limit) else { throw .overLimit(name, "\(what): \(value) of at most \(limit)") }
         let count = Int(value)
         guard minimumSize == 0 || count <= remaining / minimumSize else { throw .truncated }
         return count
@@ -76,13 +78,13 @@ public struct ByteReader: Sendable {
     }
 
     /// A varint length, then that many bytes.
-    public mutating func readBlock(of what: String, limit: Int) throws(WireError) -> Bytes {
-        try readBytes(readCount(of: what, limit: limit))
+    public mutating func readBlock(of what: String, limit: Int, named name: Limit) throws(WireError) -> Bytes {
+        try readBytes(readCount(of: what, limit: limit, named: name))
     }
 
     /// A varint length, then UTF-8.
-    public mutating func readText(of what: String, limit: Int) throws(WireError) -> String {
-        let block = try readBlock(of: what, limit: limit)
+    public mutating func readText(of what: String, limit: Int, named name: Limit) throws(WireError) -> String {
+        let block = try readBlock(of: what, limit: limit, named: name)
         guard let text = block.withUnsafeBytes({ String(validating: $0, as: UTF8.self) }) else {
             throw .malformed("\(what): not UTF-8")
         }

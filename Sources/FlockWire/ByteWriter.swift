@@ -53,6 +53,16 @@ public struct ByteWriter: ~Copyable {
         written += width
     }
 
+    /// Appends two fixed-width integers, with one look at the room.
+    @inline(__always)
+    mutating func write<First: FixedWidthInteger, Second: FixedWidthInteger>(_ first: First, _ second: Second) {
+        let width = MemoryLayout<First>.size + MemoryLayout<Second>.size
+        if capacity - written < width { grow(for: width) }
+        (base + written).storeBytes(of: first.littleEndian, as: First.self)
+        (base + written + MemoryLayout<First>.size).storeBytes(of: second.littleEndian, as: Second.self)
+        written += width
+    }
+
     /// LEB128, at most 10 bytes.
     public mutating func writeVarint(_ value: UInt64) {
         if capacity - count < 10 { grow(for: 10) }

@@ -6,7 +6,8 @@
 /// Fields, found by key.
 struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
     // The box that `Codable` puts a container in copies it for every field; counting references would double the time
-    // of a field. The decoder, which lives as long as its `init(from:)` runs, holds the state.
+    // of a field. The decoder, which lives as long as its `init(from:)` runs, holds the state; who keeps a container
+    // for longer makes the state stay (`DecodingState.mustStay`).
     private let reference: Unmanaged<DecodingState>
     let level: Int
     private let table: KeyTable?
@@ -25,7 +26,21 @@ struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
     @inline(__always)
     private func find(_ key: Key, _ state: DecodingState) throws -> WireValue? {
         if let value = try state.next(WireFormat.hash(of: key, table), in: level) { return value }
+        if let name = table?.name(of: key), let value = state.first(name, in: level) { return value }
         return try state.search(key.stringValue, in: level)
+    }
+
+    /// Reads a number of fixed size if it is the next field, and goes on behind it.
+    @inline(__always)
+    private func quick<Bits: FixedWidthInteger>(_ key: Key, _ kind: UInt8, _ type: Bits.Type) -> Bits? {
+        guard let table else { return nil }
+        let hash = table.knownHash(of: key)
+        guard hash != 0 else { return nil }
+        return reference._withUnsafeGuaranteedRef { state in
+            let size = MemoryLayout<Bits>.size
+            guard let body = state.takeNext(hash | UInt32(kind), size: size, in: level) else { return nil }
+            return Bits(littleEndian: body.loadUnaligned(as: Bits.self))
+        }
     }
 
     private func value(_ key: Key) throws -> WireValue {
@@ -58,10 +73,21 @@ struct KeyedDecoding<Key: CodingKey>: KeyedDecodingContainerProtocol {
         }
     }
 
+    @inline(never)
+    private func slowly<T>(_ key: Key, _ body: (DecodingState, WireValue) throws -> T) throws -> T {
+        try read(key, body)
+    }
+
     func decode(_: Bool.Type, forKey key: Key) throws -> Bool { try read(key) { try $0.bool($1) } }
     func decode(_: String.Type, forKey key: Key) throws -> String { try read(key) { try $0.text($1) } }
-    func decode(_: Double.Type, forKey key: Key) throws -> Double { try read(key) { try $0.double($1) } }
-    func decode(_: Float.Type, forKey key: Key) throws -> Float { try read(key) { try $0.float($1) } }
+    func decode(_: Double.Type, forKey key: Key) throws -> Double {
+        if let bits = quick(key, WireFormat.double, UInt64.self) { return Double(bitPattern: bits) }
+        return try slowly(key) { try $0.double($1) }
+    }
+    func decode(_: Float.Type, forKey key: Key) throws -> Float {
+        if let bits = quick(key, WireFormat.float, UInt32.self) { return Float(bitPattern: bits) }
+        return try slowly(key) { try $0.float($1) }
+    }
     func decode(_: Int.Type, forKey key: Key) throws -> Int { try read(key) { try $0.integer($1) } }
     func decode(_: Int8.Type, forKey key: Key) throws -> Int8 { try read(key) { try $0.integer($1) } }
     func decode(_: Int16.Type, forKey key: Key) throws -> Int16 { try read(key) { try $0.integer($1) } }

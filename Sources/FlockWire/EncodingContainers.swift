@@ -19,11 +19,27 @@ struct KeyedEncoding<Key: CodingKey>: KeyedEncodingContainerProtocol {
     @inline(__always)
     private func head(_ key: Key, _ kind: UInt8) throws {
         if state.top != start { try state.goOn(start) }
-        if MemoryLayout<Key>.size <= 1, state.writer.count != start {
+        if MemoryLayout<Key>.size <= 1, state.writer.count != state.topStart {
             state.writer.write(WireFormat.hash(of: key, table) | UInt32(kind))
+        } else if let name = table?.name(of: key) {
+            state.writer.write(kind | WireFormat.named)
+            state.writer.write(name)
         } else {
             try state.writeName(key.stringValue, kind, counted: MemoryLayout<Key>.size > 1)
         }
+    }
+
+    /// The hash of a key if its head needs nothing but that: it is known, and not the first of the container. Else 0.
+    @inline(__always)
+    private func quickHash(_ key: Key) -> UInt32 {
+        guard let table, state.top == start, state.writer.count != state.topStart else { return 0 }
+        return table.knownHash(of: key)
+    }
+
+    @inline(never)
+    private func slowly<Bits: FixedWidthInteger>(_ key: Key, _ kind: UInt8, _ bits: Bits) throws {
+        try head(key, kind)
+        state.writer.write(bits)
     }
 
     func encodeNil(forKey key: Key) throws { try head(key, WireFormat.null) }
@@ -33,12 +49,14 @@ struct KeyedEncoding<Key: CodingKey>: KeyedEncodingContainerProtocol {
         try state.writeText(value)
     }
     func encode(_ value: Double, forKey key: Key) throws {
-        try head(key, WireFormat.double)
-        state.writer.write(value.bitPattern)
+        let hash = quickHash(key)
+        if hash != 0 { return state.writer.write(hash | UInt32(WireFormat.double), value.bitPattern) }
+        try slowly(key, WireFormat.double, value.bitPattern)
     }
     func encode(_ value: Float, forKey key: Key) throws {
-        try head(key, WireFormat.float)
-        state.writer.write(value.bitPattern)
+        let hash = quickHash(key)
+        if hash != 0 { return state.writer.write(hash | UInt32(WireFormat.float), value.bitPattern) }
+        try slowly(key, WireFormat.float, value.bitPattern)
     }
     @inline(__always)
     private func put<Integer: FixedWidthInteger>(_ value: Integer, _ key: Key) throws {

@@ -78,18 +78,21 @@ public struct FlockError: Error, Sendable, CustomStringConvertible {
     public var node: NodeID?
     /// With `overloaded`: when a retry may succeed.
     public var retryAfter: Duration?
+    /// The bound of `Limits` that was met, if one was.
+    public var limit: Limit?
     /// The error below, on the process where it happened. It does not cross the wire; its text is in the message.
     public var cause: (any Error)?
 
     public init(
         _ code: Code, _ message: String, stage: String? = nil, node: NodeID? = nil, retryAfter: Duration? = nil,
-        cause: (any Error)? = nil
+        limit: Limit? = nil, cause: (any Error)? = nil
     ) {
         self.code = code
         self.message = message
         self.stage = stage
         self.node = node
         self.retryAfter = retryAfter
+        self.limit = limit
         self.cause = cause
     }
 
@@ -97,6 +100,7 @@ public struct FlockError: Error, Sendable, CustomStringConvertible {
         var text = "\(code): \(message)"
         if let stage { text += " [stage \(stage)]" }
         if let node { text += " [node \(node)]" }
+        if let limit { text += limit.suffix }
         if let retryAfter { text += " [retry after \(retryAfter)]" }
         return text
     }
@@ -110,10 +114,14 @@ extension FlockError: Equatable {
 
 extension FlockError {
     /// Code (u16), retry-after in microseconds (u32), then message, stage and node as texts (empty = none).
+    ///
+    /// A limit that was met stands at the end of the message, ` [limit openBytes]`.
     public func write(to writer: inout ByteWriter, limits: Limits) {
         writer.write(code.rawValue)
         writer.write(UInt32(clamping: (retryAfter?.clampedNanoseconds ?? 0) / 1000))
-        writer.writeText(Self.cut(message, to: limits.errorTextBytes))
+        let suffix = limit?.suffix ?? ""
+        let room = limits.errorTextBytes - suffix.utf8.count
+        writer.writeText(room < 0 ? Self.cut(message, to: limits.errorTextBytes) : Self.cut(message, to: room) + suffix)
         writer.writeText(Self.cut(stage ?? "", to: limits.nameBytes))
         writer.writeText(Self.cut(node?.rawValue ?? "", to: limits.nameBytes))
     }
@@ -121,12 +129,13 @@ extension FlockError {
     public init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
         let code = Code(rawValue: try reader.read())
         let microseconds: UInt32 = try reader.read()
-        let message = try reader.readText(of: "error text", limit: limits.errorTextBytes)
-        let stage = try reader.readText(of: "stage name", limit: limits.nameBytes)
-        let node = try reader.readText(of: "node name", limit: limits.nameBytes)
+        var message = try reader.readText(of: "error text", limit: limits.errorTextBytes, named: .errorTextBytes)
+        let stage = try reader.readText(of: "stage name", limit: limits.nameBytes, named: .nameBytes)
+        let node = try reader.readText(of: "node name", limit: limits.nameBytes, named: .nameBytes)
+        let limit = Limit.take(from: &message)
         self.init(
             code, message, stage: stage.isEmpty ? nil : stage, node: node.isEmpty ? nil : NodeID(node),
-            retryAfter: microseconds == 0 ? nil : .microseconds(Int64(microseconds)))
+            retryAfter: microseconds == 0 ? nil : .microseconds(Int64(microseconds)), limit: limit)
     }
 
     private static func cut(_ text: String, to limit: Int) -> String {

@@ -55,7 +55,9 @@ public struct ItemBuffer: Sendable {
         table.base.storeBytes(of: 0, as: UInt32.self)
         for index in 0..<count {
             try encode(index, &writer)
-            guard let end = UInt32(exactly: writer.count) else { throw WireError.overLimit("batch over 4 GiB") }
+            guard let end = UInt32(exactly: writer.count) else {
+                throw WireError.overLimit(.frameBytes, "batch over 4 GiB")
+            }
             table.base.storeBytes(of: end.littleEndian, toByteOffset: (index + 1) * 4, as: UInt32.self)
         }
         self.init(
@@ -63,7 +65,7 @@ public struct ItemBuffer: Sendable {
     }
 
     @inline(__always)
-    private func offset(_ index: Int) -> Int {
+    func offset(_ index: Int) -> Int {
         offsets.withUnsafeBytes {
             Int(UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)))
         }
@@ -85,6 +87,21 @@ public struct ItemBuffer: Sendable {
         case .fixed(let stride): return data.slice(from: index * stride, count: stride)
         case .variable: return data.slice(from: offset(index), count: offset(index + 1) - offset(index))
         }
+    }
+
+    /// Items of at most eight bytes as values: calls `body` with each of them, in order. False if they are not such.
+    public func forEachSmall(_ body: (_ index: Int, SmallItem) -> Void) -> Bool {
+        guard case .fixed(let stride) = layout, stride <= 8 else { return false }
+        data.withUnsafeBytes { raw in
+            for index in 0..<count {
+                var bits: UInt64 = 0
+                withUnsafeMutableBytes(of: &bits) {
+                    $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: raw[index * stride..<(index + 1) * stride]))
+                }
+                body(index, SmallItem(bits: bits, stride: UInt8(stride)))
+            }
+        }
+        return true
     }
 
     /// The items `first ..< first + count`, on the same storage.
@@ -154,6 +171,24 @@ public struct ItemBuffer: Sendable {
     }
 }
 
+/// An item of at most eight bytes.
+public struct SmallItem: Sendable {
+    let bits: UInt64
+    /// Bytes.
+    public let stride: UInt8
+
+    /// The first four bytes as a number.
+    public var float: Float { Float(bitPattern: UInt32(truncatingIfNeeded: bits)) }
+
+    /// A buffer that holds only this item.
+    public var buffer: ItemBuffer {
+        let bytes = withUnsafeBytes(of: bits) {
+            Bytes(copying: UnsafeRawBufferPointer(rebasing: $0[..<Int(stride)]))
+        }
+        return ItemBuffer(fixed: bytes, stride: Int(stride), count: 1)
+    }
+}
+
 extension ItemBuffer {
     /// Appends: count (u32), stride (u32, 0 = variable), byte count (u32), zero (u32), then the table, then the items,
     /// each aligned to 8 bytes from the writer's start.
@@ -181,13 +216,12 @@ extension ItemBuffer {
         let size = Int(try reader.read(UInt32.self))
         guard try reader.read(UInt32.self) == 0 else { throw .malformed("item buffer header") }
         guard count <= limits.itemsPerRun else {
-            throw .overLimit("items of a run: \(count) of at most \(limits.itemsPerRun)")
+            throw .overLimit(.itemsPerRun, "items of a run: \(count) of at most \(limits.itemsPerRun)")
         }
         if stride > 0 {
             let (product, overflow) = stride.multipliedReportingOverflow(by: count)
-            guard stride <= limits.payloadBytes, !overflow, size == product else {
-                throw .malformed("item buffer size")
-            }
+            guard stride <= limits.payloadBytes else { throw .overLimit(.payloadBytes, "an item of \(stride) bytes") }
+            guard !overflow, size == product else { throw .malformed("item buffer size") }
             self.init(fixed: try reader.readBytes(size), stride: stride, count: count)
         } else {
             let table = try reader.readBytes((count + 1) * 4)
@@ -196,7 +230,10 @@ extension ItemBuffer {
             guard offset(0) == 0, offset(count) == size else { throw .malformed("item offsets") }
             for index in 0..<count {
                 let length = offset(index + 1) - offset(index)
-                guard length >= 0, length <= limits.payloadBytes else { throw .malformed("item offsets") }
+                guard length >= 0 else { throw .malformed("item offsets") }
+                guard length <= limits.payloadBytes else {
+                    throw .overLimit(.payloadBytes, "an item of \(length) bytes")
+                }
             }
         }
         try reader.align(to: 8)

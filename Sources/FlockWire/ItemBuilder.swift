@@ -36,12 +36,22 @@ public struct ItemBuilder: ~Copyable {
         case .variable:
             guard let end = UInt32(exactly: data.count) else {
                 data.truncate(to: start)
-                throw FlockError(.tooLarge, "A batch over 4 GiB.")
+                throw FlockError(.tooLarge, "A batch over 4 GiB.", limit: .frameBytes)
             }
             if count == 0 { offsets.write(UInt32(0)) }
             offsets.write(end)
         }
         count += 1
+    }
+
+    /// Appends one item that is encoded already.
+    public mutating func append(_ item: UnsafeRawBufferPointer) throws {
+        if case .fixed(let stride) = layout, item.count == stride {
+            data.write(item)
+            count += 1
+        } else {
+            try append { (writer: inout ByteWriter) in writer.write(item) }
+        }
     }
 
     /// Appends a copy of items of the same layout.

@@ -110,9 +110,8 @@ extension OutcomeRun {
     public init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
         let first: UInt64 = try reader.read()
         let count = Int(try reader.read(UInt32.self))
-        guard count <= limits.itemsPerRun, first <= UInt64.max - UInt64(count) else {
-            throw .overLimit("items of a run")
-        }
+        guard count <= limits.itemsPerRun else { throw .overLimit(.itemsPerRun, "items of a run") }
+        guard first <= UInt64.max - UInt64(count) else { throw .malformed("sequences of a run") }
         let kind: UInt8 = try reader.read()
         switch kind {
         case 1, 2:

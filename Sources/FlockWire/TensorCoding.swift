@@ -36,7 +36,9 @@ extension DecodingState {
     func tensorParts(_ place: Int) throws -> (dataType: DataType, shape: [Int], start: Int, end: Int) {
         let dataType = try dataType(place)
         var (dimensions, next) = try varint(place + 1)
-        guard dimensions <= UInt64(tensorDimensions) else { throw WireError.overLimit("dimensions of a tensor") }
+        guard dimensions <= UInt64(tensorDimensions) else {
+            throw WireError.overLimit(.tensorDimensions, "dimensions of a tensor")
+        }
         var shape: [Int] = []
         for _ in 0..<dimensions {
             let dimension: UInt64
@@ -62,13 +64,13 @@ extension DecodingState {
     }
 
     private func dataType(_ place: Int) throws -> DataType {
-        guard place < bytes.count else { throw WireError.truncated }
+        guard place < end else { throw WireError.truncated }
         guard let type = DataType(rawValue: byte(place)) else { throw WireError.malformed("element type") }
         return type
     }
 
     private func padding(_ place: Int) throws -> Int {
-        guard place < bytes.count else { throw WireError.truncated }
+        guard place < end else { throw WireError.truncated }
         guard byte(place) < 16 else { throw WireError.malformed("padding") }
         return try after(place + 1, Int(byte(place)))
     }

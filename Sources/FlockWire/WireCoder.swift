@@ -25,14 +25,15 @@ public enum WireCoder {
     /// Throws `invalidInput` that names the type and the place in it, never the bytes.
     public static func decode<T: Decodable>(_ type: T.Type, from reader: inout ByteReader, limits: Limits) throws -> T {
         let state = DecodingState(reader.bytes, limits: limits)
+        defer { state.release() }
         do {
-            let value = try state.decodeRoot(type, at: reader.position)
+            let value = try state.decodeRoot(type, from: reader.position, to: reader.bytes.count)
             reader.advance(to: state.lastEnd)
             return value
         } catch { throw described(error, "decode", T.self, at: state.place) }
     }
 
-    private static func described(
+    static func described(
         _ error: any Error, _ verb: String, _ type: Any.Type, at place: String
     ) -> FlockError {
         let reason: String
@@ -40,7 +41,7 @@ public enum WireCoder {
         switch error {
         case let error as FlockError: return error
         case WireError.truncated: reason = "the bytes end too early"
-        case WireError.overLimit(let what):
+        case WireError.overLimit(_, let what):
             reason = "over a limit: \(what)"
             if verb == "encode" { code = .tooLarge }
         case WireError.malformed(let what): reason = what
@@ -52,6 +53,6 @@ public enum WireCoder {
         default: reason = "its own code threw \(Swift.type(of: error))"
         }
         let path = place.isEmpty ? "" : " at \(place)"
-        return FlockError(code, "cannot \(verb) \(type)\(path): \(reason)", cause: error)
+        return FlockError(code, "cannot \(verb) \(type)\(path): \(reason)", limit: Limit(of: error), cause: error)
     }
 }

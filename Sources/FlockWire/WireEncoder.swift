@@ -8,8 +8,10 @@
 final class EncodingState {
     // Checked exclusivity costs more than the writes; nothing here calls out while one of these is being changed.
     @exclusivity(unchecked) var writer: ByteWriter
-    /// Where the innermost open container's content starts; -1 without one.
+    /// The innermost open container; -1 without one. It is named by where its content starts, or `whole`.
     @exclusivity(unchecked) private(set) var top = -1
+    /// Where the innermost open container's content starts.
+    @exclusivity(unchecked) private(set) var topStart = -1
     @exclusivity(unchecked) private var open = 0
     @exclusivity(unchecked) private var starts: UnsafeMutablePointer<Int>
     @exclusivity(unchecked) private var capacity = 8
@@ -17,34 +19,47 @@ final class EncodingState {
     @exclusivity(unchecked) private var elementsLeft: Int
     @exclusivity(unchecked) private var failure: (any Error)?
     @exclusivity(unchecked) private var path = CodingTrail()
+    /// The name of the kept container, wherever the value starts: below -1, and another one after each that was shared.
+    @exclusivity(unchecked) private var whole = -2
+    @exclusivity(unchecked) private var wholeStart = -1
+    @exclusivity(unchecked) private var kept: KeptContainer?
+    private let keepsContainer: Bool
+    private let elementLimit: Int
     private let depthLimit: Int
     private let byteLimit: Int
 
-    init(limits: Limits) {
+    /// With `keepsContainer`, the fields of one value after another are written to one container, until
+    /// `forgetContainer()`, which the caller owes.
+    init(limits: Limits, keepsContainer: Bool = false) {
         writer = ByteWriter.placeholder()
         starts = .allocate(capacity: 8)
-        elementsLeft = limits.codingElements
+        elementLimit = limits.codingElements
+        elementsLeft = elementLimit
         depthLimit = limits.codingDepth
         byteLimit = limits.frameBytes
+        self.keepsContainer = keepsContainer
     }
 
     deinit { starts.deallocate() }
 
-    /// Encodes a whole value.
+    /// Encodes a whole value. After a failure this object encodes no other.
     func encodeRoot<T: Encodable>(_ value: T) throws {
+        defer { checkKept() }
         let first = writer.count
+        wholeStart = first + 1
+        elementsLeft = elementLimit
         writer.write(WireFormat.absent)
         try encode(value, head: first)
         if let failure { throw failure }
         guard writer.count - first <= byteLimit else {
-            throw WireError.overLimit("\(writer.count - first) bytes of at most \(byteLimit)")
+            throw WireError.overLimit(.frameBytes, "\(writer.count - first) bytes of at most \(byteLimit)")
         }
     }
 
     /// Encodes a value behind a head of unknown kind, which was just written at `head`.
     func encode<T: Encodable>(_ value: T, head: Int) throws {
         if try encodePlain(value, head: head) { return }
-        guard depth < depthLimit else { throw WireError.overLimit("nesting of at most \(depthLimit)") }
+        guard depth < depthLimit else { throw WireError.overLimit(.codingDepth, "nesting of at most \(depthLimit)") }
         let body = writer.count
         let outer = open
         depth += 1
@@ -65,12 +80,16 @@ final class EncodingState {
     // MARK: Containers
 
     /// Opens a container behind a head, or goes on in the one that was opened there.
-    func openContainer(_ kind: UInt8, head: Int, body: Int) {
+    func openContainer(_ kind: UInt8, head: Int, body: Int, name: Int) {
         let present = writer.byte(at: head) & WireFormat.kindMask
-        if present == kind, top == body { return }
+        if present == kind, top == name { return }
         guard present == WireFormat.absent, writer.count == body, open < depthLimit else {
-            let reason = open < depthLimit ? "two containers for one value" : "nesting of at most \(depthLimit)"
-            noteFailure { throw WireError.overLimit(reason) }
+            noteFailure {
+                guard open < depthLimit else {
+                    throw WireError.overLimit(.codingDepth, "nesting of at most \(depthLimit)")
+                }
+                throw WireError.malformed("two containers for one value")
+            }
             return
         }
         writer.setKind(kind, at: head)
@@ -81,10 +100,35 @@ final class EncodingState {
             starts = bigger
             capacity *= 2
         }
-        starts[open] = body
+        starts[open] = name
         open += 1
-        top = body
+        top = name
+        topStart = body
     }
+
+    @inline(__always)
+    func keyedContainer<Key: CodingKey>(_ type: Key.Type, head: Int, body: Int) -> KeyedEncodingContainer<Key> {
+        guard keepsContainer, body == wholeStart else {
+            openContainer(WireFormat.keyed, head: head, body: body, name: body)
+            return KeyedEncodingContainer(KeyedEncoding<Key>(state: self, start: body))
+        }
+        openContainer(WireFormat.keyed, head: head, body: body, name: whole)
+        if let kept = kept?.typed(KeyedEncodingContainer<Key>.self, keys: type) { return kept.get() }
+        let container = KeyedEncodingContainer(KeyedEncoding<Key>(state: self, start: whole))
+        kept = .of(container, keys: type)
+        return container
+    }
+
+    @inline(__always)
+    private func checkKept() {
+        if let kept, !kept.isUnshared {
+            self.kept = nil
+            whole -= 1
+        }
+    }
+
+    /// Ends the cycle of references between this object and the container that it keeps.
+    func forgetContainer() { kept = nil }
 
     private func close(to outer: Int, marked: Bool) {
         while open > outer {
@@ -92,6 +136,7 @@ final class EncodingState {
             if marked { writer.write(WireFormat.end) }
         }
         top = open > 0 ? starts[open - 1] : -1
+        topStart = top < -1 ? wholeStart : top
     }
 
     /// Ends the containers that were opened inside the one that starts at `start`.
@@ -118,7 +163,9 @@ final class EncodingState {
     var twice: WireError { .malformed("a single value was written twice") }
 
     func writeText(_ text: String) throws {
-        guard text.utf8.count <= byteLimit else { throw WireError.overLimit("text of \(text.utf8.count) bytes") }
+        guard text.utf8.count <= byteLimit else {
+            throw WireError.overLimit(.frameBytes, "text of \(text.utf8.count) bytes")
+        }
         writer.writeText(text)
     }
 
@@ -131,7 +178,7 @@ final class EncodingState {
     @inline(__always)
     func countElement() throws {
         elementsLeft -= 1
-        if elementsLeft < 0 { throw WireError.overLimit("elements") }
+        if elementsLeft < 0 { throw WireError.overLimit(.codingElements, "elements") }
     }
 
     // MARK: Failures
@@ -162,12 +209,11 @@ struct WireEncoder: Encoder {
     var userInfo: [CodingUserInfoKey: Any] { [:] }
 
     func container<Key: CodingKey>(keyedBy type: Key.Type) -> KeyedEncodingContainer<Key> {
-        state.openContainer(WireFormat.keyed, head: head, body: body)
-        return KeyedEncodingContainer(KeyedEncoding<Key>(state: state, start: body))
+        state.keyedContainer(type, head: head, body: body)
     }
 
     func unkeyedContainer() -> any UnkeyedEncodingContainer {
-        state.openContainer(WireFormat.list, head: head, body: body)
+        state.openContainer(WireFormat.list, head: head, body: body, name: body)
         return ListEncoding(state: state, start: body)
     }
 

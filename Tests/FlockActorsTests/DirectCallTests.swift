@@ -237,6 +237,7 @@ struct DirectCallTests {
             }
             let refused = await call(client)
             #expect(refused.collected.withLock { $0.end.failureCode } == .overloaded)
+            #expect(client.loop.limitsReached.count(of: .pendingCalls) == 1)
         }
     }
 

@@ -128,7 +128,8 @@ struct OrdinaryCallTests {
         try await withPair(clientLimits: limits) { _, client in
             let echo: Echo = try client.named("echo")
             let error = await flockError { _ = try await echo.waits("default deadline") }
-            #expect(error?.code == .deadlineExceeded)
+            #expect(error?.code == .deadlineExceeded && error?.limit == .callTime)
+            #expect(client.loop.limitsReached.count(of: .callTime) == 1)
         }
     }
 
@@ -232,14 +233,16 @@ struct OrdinaryCallTests {
     func runningCalls() async throws {
         var limits = Limits()
         limits.runningCalls = 2
-        try await withPair(nodeLimits: limits) { _, client in
+        try await withPair(nodeLimits: limits) { node, client in
             let echo: Echo = try client.named("echo")
             let tasks = ["running 1", "running 2"].map { probe in Task { try await echo.waits(probe) } }
             await Probes.started("running 1").wait()
             await Probes.started("running 2").wait()
             let error = await flockError { _ = try await echo.none() }
             #expect(error?.code == .overloaded)
-            #expect(error?.retryAfter != nil)
+            #expect(error?.retryAfter != nil && error?.limit == .runningCalls)
+            #expect(node.loop.limitsReached.count(of: .runningCalls) == 1)
+            #expect(client.loop.limitsReached.count(of: .runningCalls) == 0, "the limit of the other end")
             for task in tasks { task.cancel() }
             for task in tasks { _ = await task.result }
         }

@@ -52,10 +52,10 @@ final class RawPeer: Sendable {
     private static func learn(_ body: Bytes, _ seen: inout Seen) {
         var reader = ByteReader(body)
         seen.methodFrames += 1
-        guard let count = try? reader.readCount(of: "methods", limit: 4096) else { return }
+        guard let count = try? reader.readCount(of: "methods", limit: 4096, named: .methods) else { return }
         for _ in 0..<count {
             guard let number: UInt32 = try? reader.read(),
-                let name = try? reader.readText(of: "method", limit: 1024)
+                let name = try? reader.readText(of: "method", limit: 1024, named: .methodNameBytes)
             else { return }
             seen.methods[name] = number
         }

@@ -146,7 +146,10 @@ struct AcceptTests {
             _ = partition.complete(session, 0, 4)
         }
         #expect(partition.budget.unread == 96)
-        #expect(texts(partition.submit(partition.open(), 0, 1)) == ["refused 0 overloaded"])
+        let last = partition.submit(partition.open(), 0, 1)
+        #expect(texts(last) == ["refused 0 overloaded"])
+        guard case .refused(_, _, let error)? = last.last else { return }
+        #expect(error.limit == .unreadResultBytes)
     }
 
     @Test("sessions of a partition are bounded, and a closed one makes room")

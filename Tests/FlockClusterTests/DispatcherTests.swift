@@ -189,3 +189,23 @@ struct DispatcherTests {
         #expect(dispatcher.heldSessions < 1024)
     }
 }
+
+extension DispatcherTests {
+    @Test("a request that is given up names the limit of attempts")
+    func attemptsLimit() {
+        var dispatcher = dispatcher()
+        var out: [DispatcherDirective] = []
+        dispatcher.step(.enqueue(run(0, 1)), now: .zero, out: &out)
+        for attempt in 1...3 {
+            let id = host(UInt64(attempt))
+            dispatcher.step(.hostUp(id, isLocal: true, creditItems: 1, creditBytes: 1000), now: .zero, out: &out)
+            dispatcher.step(.tick, now: .zero, out: &out)
+            dispatcher.step(.hostDown(id), now: .zero, out: &out)
+        }
+        guard case .giveUp(_, _, let outcome)? = out.last, case .failed(let error) = outcome.outcome else {
+            Issue.record("\(out)")
+            return
+        }
+        #expect(error.code == .poison && error.limit == .attempts)
+    }
+}

@@ -54,9 +54,9 @@ import Testing
         #expect(error.message.contains(says), "\(error.message)")
     }
 
-    @Test("an empty file is not JSON")
+    @Test("an empty file is said to be empty")
     func empty() async throws {
-        #expect(try await failure("").message.contains("not JSON"))
+        #expect(try await failure("").message.contains("the file is empty"))
     }
 
     @Test("a missing file and a directory are named")

@@ -98,4 +98,13 @@ import Testing
                 error == .modelLoadFailed && error.message.contains("saved by XGBoost \(name), and /lib/x.so is 3.2.0"))
         }
     }
+
+    @Test("the library's reason is shown without time, place and stack")
+    func reason() {
+        let text =
+            "[21:34:51] /src/data/data.cc:1161: Check failed: valid: it has `inf`\nStack trace:\n  [bt] (0) 0x1\n"
+        #expect(XGBoostLibrary.reason(in: text) == "Check failed: valid: it has `inf`")
+        #expect(XGBoostLibrary.reason(in: "[x] no place") == "[x] no place")
+        #expect(XGBoostLibrary.reason(in: "") == "")
+    }
 }

@@ -96,7 +96,9 @@ struct PythonFailureTests {
 
     @Test("results of a wrong type are an error", arguments: ["None", "[1.5 for x in items]", "'text'", "[None]"])
     func wrongType(result: String) async throws {
-        try await check("return \(result)", result.hasPrefix("[1.5") ? .badBatch : .pythonFailed)
+        // Numbers travel as an array, for which the handler's process needs NumPy.
+        let isArray = result.hasPrefix("[1.5") && HandlerFolder.hasNumPy
+        try await check("return \(result)", isArray ? .badBatch : .pythonFailed)
     }
 
     @Test(

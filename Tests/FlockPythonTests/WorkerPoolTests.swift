@@ -144,6 +144,22 @@ struct WorkerPoolTests {
         #expect(gaps.last == .seconds(30), "\(gaps)")
     }
 
+    @Test("workers that are killed as soon as they are ready are slow to come back, but no batch fails for that")
+    func killedIdle() {
+        var bench = Bench(workers: 1)
+        bench.begin()
+        for _ in 0..<10 {
+            for worker in bench.pool.workers { bench.step(.ended(worker.id)) }
+            bench.step(.tick, after: .seconds(31))
+            bench.begin()
+        }
+        for worker in bench.pool.workers { bench.step(.ended(worker.id)) }
+        #expect(bench.step(.submit(1, isSuspect: false)) == [])
+        bench.step(.tick, after: .seconds(31))
+        bench.begin()
+        #expect(bench.holder(of: 1) != nil)
+    }
+
     @Test("a new version takes the traffic when all its workers are ready; the old ones finish what they have")
     func version() throws {
         var bench = Bench(workers: 2)

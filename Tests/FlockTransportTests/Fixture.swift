@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import FlockWire
 import Glibc
 import Logging
@@ -80,13 +81,17 @@ extension EventLoop {
 
     /// Tries again as long as the listener is overloaded, or this machine too slow for a short time limit.
     func connectedInTheEnd(to listener: Listener) async throws -> Connection {
-        while true {
+        var connection: Connection?
+        try await eventually {
             do {
-                return try await connected(to: listener)
+                connection = try await connected(to: listener)
+                return true
             } catch let error as FlockError where error.code == .overloaded || error.code == .deadlineExceeded {
-                await Task.yield()
+                return false
             }
         }
+        guard let connection else { preconditionFailure("connected to nothing") }
+        return connection
     }
 
     func listening(

@@ -129,4 +129,53 @@ struct AskTests {
         await inbox.close()
         await node.shutDown()
     }
+
+    @Test("comes back where loops and instances look for work before they sleep", arguments: [1, 50])
+    func busyPoll(tasks: Int) async throws {
+        let pipeline = Pipeline("double", rowsOf: 4).model(.swift(Doubling()))
+        var options = LocalCluster.Options()
+        options.busyPoll = true
+        try await testCluster(pipeline, options: options) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for task in 0..<tasks {
+                    group.addTask {
+                        for value in 0..<100 {
+                            let value = Float(task * 100 + value)
+                            let score = try await inbox.ask([value, 0, 0, 0])
+                            #expect(score == 2 * value)
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+    }
+
+    @Test("that is cancelled at any moment ends once, with its own answer or as cancelled")
+    func cancelledAnywhere() async throws {
+        let pipeline = Pipeline("double", rowsOf: 4).model(.swift(Doubling()))
+        // So few places that some wait for room when they are cancelled.
+        try await testCluster(pipeline, options: .init(window: 16)) { flock in
+            let inbox = try await flock.client.inbox(of: pipeline)
+            let seed = UInt64.random(in: .min ... .max)
+            var random = SeededRandom(seed: seed)
+            for round in 0..<40 {
+                let tasks = (0..<50).map { index in
+                    Task { try await inbox.ask([Float(round * 50 + index), 0, 0, 0]) }
+                }
+                for task in tasks where Bool.random(using: &random) { task.cancel() }
+                for (index, task) in tasks.enumerated() {
+                    switch await task.result {
+                    case .success(let score): #expect(score == Float(2 * (round * 50 + index)), "seed \(seed)")
+                    case .failure(let error):
+                        let isCancelled = error is CancellationError || (error as? FlockError)?.code == .cancelled
+                        #expect(isCancelled && task.isCancelled, "\(error), seed \(seed)")
+                    }
+                }
+            }
+            try await flock.wait { $0.openRequests == 0 }
+            #expect(try await inbox.ask([21, 0, 0, 0]) == 42)
+        }
+    }
 }

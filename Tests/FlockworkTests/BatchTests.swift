@@ -149,7 +149,7 @@ struct BatchTests {
             let execution = BatchExecution(
                 step: { input in
                     calls.add()
-                    guard case .encoded(let items) = input else { throw Bad() }
+                    guard case .encoded(let items, _) = input else { throw Bad() }
                     let values = items.rows(of: Int64.self, width: 1)?.elements ?? []
                     if values.contains(where: { bad.contains(Int($0)) }) { throw Bad() }
                     return LaneOutput(items: items, origins: nil)

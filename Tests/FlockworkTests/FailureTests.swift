@@ -38,16 +38,18 @@ struct FailureTests {
         #expect(error.stage == "Superstitious")
     }
 
-    @Test("by returning too few results fails every item with badBatch")
-    func wrongCount() async throws {
+    @Test("by returning too few or too many results fails every item with badBatch", arguments: [-1, 1])
+    func wrongCount(off: Int) async throws {
+        let pipeline = Pipeline("miscounting", of: Int.self)
         let outcomes = try await outcomes(
-            of: Pipeline("forgetful", of: Int.self).stage(Forgetful.init), for: Array(0..<8))
+            of: off < 0 ? pipeline.stage(Forgetful.init) : pipeline.stage(Generous.init), for: Array(0..<8))
         for item in 0..<8 {
             guard case .failure(let error) = outcomes[item] else {
                 Issue.record("item \(item) ended with \(String(describing: outcomes[item]))")
                 continue
             }
-            #expect(error.code == .badBatch)
+            #expect(error.code == .badBatch && error.message.contains("it must return one each"))
+            #expect(error.stage == (off < 0 ? "Forgetful" : "Generous"))
         }
     }
 

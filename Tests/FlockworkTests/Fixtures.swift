@@ -49,6 +49,11 @@ distributed actor Forgetful: Stage {
     distributed func process(_ batch: [Int]) async throws -> [Int] { Array(batch.dropLast()) }
 }
 
+/// Has one more for every batch.
+distributed actor Generous: Stage {
+    distributed func process(_ batch: [Int]) async throws -> [Int] { batch + [0] }
+}
+
 distributed actor AddOne: Stage {
     distributed func process(_ batch: [Int]) async throws -> [Int] { batch.map { $0 + 1 } }
 }

@@ -142,7 +142,7 @@ struct HungStageTests {
             onEnd = Assignment { run, ending in source.yield((run.sequences.first, ending)) }
             let made = Counter()
             let step: EncodedStep = { input in
-                guard case .encoded(let items) = input else { throw Bad() }
+                guard case .encoded(let items, _) = input else { throw Bad() }
                 if items.rows(of: Int64.self, width: 1)?.elements.contains(13) == true {
                     await gate.pass(items.count)
                 }
@@ -153,12 +153,14 @@ struct HungStageTests {
             self.made = made
             var shape = LaneShape()
             shape.batch = .upTo(1)
-            let factory: LaneRunner.StepFactory = {
+            let instance = LaneInstance(step: step, threadName: nil)
+            let factory: LaneRunner.InstanceFactory = {
                 made.add()
-                return step
+                return instance
             }
             runner = LaneRunner(
-                shape, instances: instances, limits: HungStageTests.limits, loop: loop, makeStep: makes ? factory : nil
+                shape, instances: instances, limits: HungStageTests.limits, loop: loop,
+                makeInstance: makes ? factory : nil
             ) { batch in
                 loop.execute {
                     var first = 0
@@ -169,7 +171,7 @@ struct HungStageTests {
                     }
                 }
             }
-            runner.start(Array(repeating: step, count: instances))
+            try runner.start(Array(repeating: instance, count: instances))
         }
 
         func put(_ number: Int64, as sequence: UInt64) {
@@ -213,6 +215,7 @@ struct HungStageTests {
         #expect(done.0 == 2 && name(done.1) == "value")
         #expect(bench.made.value == 1)
         #expect(bench.runner.hung == (1, 1))
+        #expect(bench.loop.limitsReached.count(of: .attemptTime) == 1)
         gate.open()
         while bench.runner.hung.instances > 0 { await Task.yield() }
         bench.put(6, as: 3)

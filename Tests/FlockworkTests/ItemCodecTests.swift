@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import FlockWire
 import Testing
 
@@ -23,6 +24,12 @@ struct ItemCodecTests {
             try codec.encodeItem(item).write(to: &writer)
             #expect(writer.finish() == buffer[index])
         }
+        // As values, if they are small.
+        var small: [SmallItem] = []
+        let isSmall = buffer.forEachSmall { _, item in small.append(item) }
+        if case .fixed(let stride) = buffer.layout { #expect(isSmall == (stride <= 8)) } else { #expect(!isSmall) }
+        let decoded = try small.map { try codec.decode($0) }
+        if isSmall { #expect(decoded == items) }
         // Over the wire and back.
         var writer = ByteWriter()
         buffer.write(to: &writer)
@@ -47,6 +54,51 @@ struct ItemCodecTests {
         try roundTrip([Review(id: 1, text: "x"), Review(id: -1, text: "")], layout: .variable)
         try roundTrip([[1, 2], [], [3]] as [[Float]], layout: .variable)
         try roundTrip([nil, 3] as [Int?], layout: .variable)
+    }
+
+    @Test("plain records are their bytes, one after another")
+    func records() throws {
+        var random = SeededRandom(seed: 11)
+        let points = (0..<100).map { _ in
+            Point3(x: .random(in: -1...1, using: &random), y: .infinity, id: .random(in: .min ... .max, using: &random))
+        }
+        try roundTrip(points, layout: .fixed(stride: 16))
+        try roundTrip([] as [Point3], layout: .fixed(stride: 16))
+        let codec = ItemCodec<Point3>()
+        // Any bytes of the right size are values; no others are taken.
+        let noise = Bytes((0..<160).map { _ in UInt8.random(in: 0...255, using: &random) })
+        #expect(try codec.decode(ItemBuffer(fixed: noise, stride: 16, count: 10)).items.count == 10)
+        for stride in 1..<40 where stride != 16 {
+            let other = ItemBuffer(fixed: noise.slice(from: 0, count: stride), stride: stride, count: 1)
+            #expect(throws: FlockError.self) { try codec.decode(other) }
+            #expect(throws: FlockError.self) { try codec.decodeItem(other, 0) }
+        }
+        #expect(throws: FlockError.self) { try codec.decode(ItemCodec<String>().encode(Batch(["a"]))) }
+    }
+
+    @Test("a type that is no plain record is refused in every use")
+    func noRecord() throws {
+        let codec = ItemCodec<Padded>()
+        let item = Padded(a: 1, b: 2)
+        let buffer = ItemBuffer(fixed: Bytes([UInt8](repeating: 1, count: 16)), stride: 16, count: 1)
+        func check(_ use: () throws -> Void) {
+            let error = #expect(throws: FlockError.self, performing: use)
+            #expect(error?.message.contains("Padded is no plain record: it has 7 bytes of padding") == true)
+        }
+        check { _ = try codec.encodeItem(item) }
+        check { _ = try codec.decodeItem(buffer, 0) }
+        check { _ = try codec.encode(Batch([item])) }
+        check { _ = try codec.decode(buffer) }
+        check { try codec.check(buffer) }
+    }
+
+    @Test("pipelines whose records differ in their numbers have different fingerprints")
+    func fingerprints() {
+        struct One { struct Point: PlainRecord { var x: Float, y: Float } }
+        func fingerprint<Item: PlainRecord>(_ type: Item.Type) -> UInt64 { Pipeline("p", of: type).fingerprint }
+        #expect(fingerprint(One.Point.self) == fingerprint(One.Point.self))
+        #expect(RecordLayout.name(of: One.Point.self).hasSuffix("(x:Float,y:Float)"))
+        #expect(fingerprint(One.Point.self) != fingerprint(Point3.self))
     }
 
     @Test("rows lie in place, of a declared width or of any")
@@ -102,4 +154,13 @@ struct ItemCodecTests {
         #expect(error?.code == .tooLarge)
         #expect(throws: Never.self) { _ = try codec.encodeItem(String(repeating: "x", count: 90)) }
     }
+}
+
+private struct Point3: PlainRecord, Equatable {
+    var x: Float, y: Float
+    var id: UInt64
+}
+
+private struct Padded: PlainRecord {
+    var a: Double, b: UInt8
 }

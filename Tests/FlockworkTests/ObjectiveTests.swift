@@ -98,7 +98,7 @@ struct CostModelTests {
             var model = CostModel()
             for items in [1, 1, 2, 1_000_000] { model.observe(items: items, time: time) }
             #expect(model.expected(7).isFinite && model.most(within: 1e9) >= 0)
-            _ = LatencyObjective(.seconds(1)).expected(.max)
+            _ = LatencyObjective(.seconds(1)).upper(.max)
         }
     }
 }
@@ -163,24 +163,33 @@ struct ObjectiveTests {
     }
 
     @Test("sheds what the next batch would bring too late, unless that is all there is")
-    func sheds() {
+    func sheds() throws {
         let now = Tick(nanoseconds: 1 << 40)
-        let policy = BatchPolicy.within(.milliseconds(20))
-        var queue = WorkQueue()
+        var queue = LaneQueue(policy: .within(.milliseconds(20)), limits: Limits())
+        for round in 0..<400 {
+            let items = 1 + round * 37 % 160
+            queue.finished(0, items: items, took: .microseconds(1000 + 50 * items))
+        }
+        func take() throws -> (batch: [UInt64], late: [UInt64]) {
+            guard case .batch(let taken) = queue.next(idle: 0, isClosing: false, now: now) else {
+                throw FlockError(.invalidInput, "no batch")
+            }
+            return (taken.runs.map(\.run.sequences.first), taken.late.map(\.run.sequences.first))
+        }
         // 40 items take 3 ms.
-        queue.append(run(10, deadline: .milliseconds(2), first: 0))
-        queue.append(run(20, deadline: .milliseconds(5), first: 10))
-        queue.append(run(10, deadline: nil, first: 30))
-        let (batch, late) = policy.take(from: &queue, for: learned, idle: 0, now: now, limits: Limits())
-        #expect(late.map(\.run.sequences.first) == [0] && batch.map(\.run.sequences.first) == [10, 30])
-        #expect(queue.isEmpty && queue.items == 0 && queue.bytes == 0)
+        queue.append(run(10, deadline: .milliseconds(2), first: 0), to: 0)
+        queue.append(run(20, deadline: .milliseconds(5), first: 10), to: 0)
+        queue.append(run(10, deadline: nil, first: 30), to: 0)
+        let (batch, late) = try take()
+        #expect(late == [0] && batch == [10, 30])
+        #expect(queue.isEmpty && queue.backlog(of: 0) == (0, 0))
 
-        queue.append(run(10, deadline: .zero, first: 0))
-        queue.append(run(10, deadline: .microseconds(100), first: 10))
-        queue.append(run(10, deadline: .microseconds(100), first: 20))
-        let (probe, rest) = policy.take(from: &queue, for: learned, idle: 0, now: now, limits: Limits())
-        #expect(probe.map(\.run.sequences.first) == [10] && rest.map(\.run.sequences.first) == [0, 20])
-        #expect(queue.isEmpty && queue.items == 0 && queue.bytes == 0)
+        queue.append(run(10, deadline: .zero, first: 0), to: 0)
+        queue.append(run(10, deadline: .microseconds(100), first: 10), to: 0)
+        queue.append(run(10, deadline: .microseconds(100), first: 20), to: 0)
+        let (probe, rest) = try take()
+        #expect(probe == [10] && rest == [0, 20])
+        #expect(queue.isEmpty && queue.backlog(of: 0) == (0, 0))
     }
 
     @Test("a pipeline with one answers, and learns, end to end")
@@ -201,213 +210,5 @@ struct ObjectiveTests {
             #expect(status.stages[0].items == 5000)
             #expect(status.stages[0].batches > 2, "it began with small batches")
         }
-    }
-}
-
-/// One instance and its queue in virtual time.
-struct StageSimulation {
-    struct Phase {
-        var until: Double
-        /// Milliseconds.
-        var fixed: Double
-        var perItem: Double
-        /// Items a millisecond, without the bursts.
-        var rate: Double
-    }
-
-    struct Figures: CustomStringConvertible {
-        var name: String
-        var p50 = 0.0
-        var p99 = 0.0
-        /// Of all items, those within the objective.
-        var inTime = 0.0
-        var meanBatch = 0.0
-        var busy = 0.0
-        var shed = 0.0
-
-        var description: String {
-            String(
-                format: "p50 %7.2f ms, p99 %8.2f ms, in time %6.2f %%, batch %6.1f, busy %5.1f %%, shed %5.2f %%  ",
-                p50,
-                p99, inTime * 100, meanBatch, busy * 100, shed * 100) + name
-        }
-    }
-
-    var phases: [Phase]
-    var burst = 0
-    var burstEvery = 500.0
-    /// What items bring as their deadline, in milliseconds.
-    var deadline: Double?
-    var objective: Double
-    /// Share of calls that take five times as long.
-    var stalls = 0.0
-    let seed: UInt64
-
-    private func arrivals(_ random: inout SeededRandom) -> [Double] {
-        var times: [Double] = []
-        var time = 0.0
-        for phase in phases {
-            while time < phase.until {
-                time += -log(1 - Double.random(in: 0..<1, using: &random)) / phase.rate
-                times.append(time)
-            }
-        }
-        var next = burstEvery
-        while burst > 0, next < phases.last?.until ?? 0 {
-            for _ in 0..<burst { times.append(next) }
-            next += burstEvery
-        }
-        return times.sorted()
-    }
-
-    private func tick(_ milliseconds: Double) -> Tick { Tick(nanoseconds: UInt64(milliseconds * 1e6)) }
-
-    private static let item = ItemBuffer(
-        fixed: Bytes(count: 8) { $0.initializeMemory(as: UInt8.self, repeating: 0) }, stride: 8, count: 1)
-    private static let nothing = Assignment { _, _ in }
-
-    private func work(_ number: Int, arrived: Double) -> WorkRun {
-        WorkRun(
-            run: RequestRun(
-                partition: PartitionID(rawValue: 0), session: SessionID(rawValue: 1),
-                sequences: SequenceRun(first: UInt64(number), count: 1)), items: Self.item,
-            deadline: deadline.map { tick(arrived + $0) }, arrived: tick(arrived), assignment: Self.nothing)
-    }
-
-    func run(_ name: String, _ policy: BatchPolicy) -> Figures {
-        var random = SeededRandom(seed: seed)
-        let times = arrivals(&random)
-        var learned = policy.objective.map(LatencyObjective.init)
-        var queue = WorkQueue()
-        var next = 0
-        var now = 0.0
-        var latencies: [Double] = []
-        var busy = 0.0
-        var batches = 0
-        var shed = 0
-        let limits = Limits()
-        while next < times.count || !queue.isEmpty {
-            if queue.isEmpty { now = max(now, times[next]) }
-            while next < times.count, times[next] <= now {
-                queue.append(work(next, arrived: times[next]))
-                next += 1
-            }
-            guard let oldest = queue.oldest else { continue }
-            var batch: [WorkRun] = []
-            if learned != nil {
-                let late: [WorkRun]
-                (batch, late) = policy.take(from: &queue, for: learned, idle: 0, now: tick(now), limits: limits)
-                shed += late.count
-            } else {
-                switch policy.decide(
-                    items: queue.items, bytes: queue.bytes, waited: tick(now) - oldest.arrived, idle: 0,
-                    draining: next == times.count, limits: limits)
-                {
-                case .wait(let duration):
-                    // Until then, or until another item may have filled the batch.
-                    let end = now + max(Double(duration.clampedNanoseconds) / 1e6, 1e-6)
-                    now = next < times.count ? min(end, times[next]) : end
-                    continue
-                case .take(let items, let bytes):
-                    batch = queue.cut(items: items, bytes: bytes)
-                    // As a lane does: what is over is not worth a call.
-                    let due = batch.filter { $0.deadline.map { $0 > tick(now) } ?? true }
-                    shed += batch.count - due.count
-                    batch = due
-                }
-            }
-            guard !batch.isEmpty else { continue }
-            let phase = phases.first { now < $0.until } ?? phases[phases.count - 1]
-            var time = (phase.fixed + phase.perItem * Double(batch.count)) * .random(in: 0.9...1.1, using: &random)
-            if random.chance(stalls) { time *= 5 }
-            now += time
-            busy += time
-            batches += 1
-            learned?.finished(items: batch.count, took: .nanoseconds(Int64(time * 1e6)))
-            for work in batch { latencies.append(now - times[Int(work.run.sequences.first)]) }
-        }
-        latencies.sort()
-        var figures = Figures(name: name)
-        figures.p50 = latencies[latencies.count / 2]
-        figures.p99 = latencies[latencies.count * 99 / 100]
-        figures.inTime = Double(latencies.count { $0 <= objective }) / Double(times.count)
-        figures.meanBatch = Double(latencies.count) / Double(batches)
-        figures.busy = busy / now
-        figures.shed = Double(shed) / Double(times.count)
-        return figures
-    }
-}
-
-@Suite("A stage in virtual time, with an objective of 20 ms")
-struct StageSimulationTests {
-    /// What a stage can do in batches that take half of the objective, items a millisecond.
-    private static func capacity(_ fixed: Double, _ perItem: Double) -> Double { (10 - fixed) / perItem / 10 }
-
-    /// The cost doubles at half time, and the load is `load` of what the stage can do then and before.
-    private func doubling(load: Double, seed: UInt64) -> StageSimulation {
-        StageSimulation(
-            phases: [
-                .init(until: 3000, fixed: 1, perItem: 0.05, rate: load * Self.capacity(1, 0.05)),
-                .init(until: 6000, fixed: 2, perItem: 0.1, rate: load * Self.capacity(2, 0.1)),
-            ], objective: 20, seed: seed)
-    }
-
-    private func compare(
-        _ title: String, _ simulation: StageSimulation, _ others: [(String, BatchPolicy)]
-    ) -> [StageSimulation.Figures] {
-        let all = [("within(20 ms)", BatchPolicy.within(.milliseconds(20)))] + others
-        let figures = all.map { simulation.run($0, $1) }
-        print("\(title), seed \(simulation.seed)\n" + figures.map { "  \($0)" }.joined(separator: "\n"))
-        return figures
-    }
-
-    @Test("keeps it at 80 % load through bursts and a cost that doubles", arguments: Array(1...3) as [UInt64])
-    func keepsIt(seed: UInt64) {
-        var simulation = doubling(load: 0.8, seed: seed)
-        simulation.burst = 60
-        let figures = compare(
-            "80 % load, cost doubles at half time, bursts of 60", simulation,
-            [
-                ("lingering(10 ms, upTo: 512)", .lingering(.milliseconds(10), upTo: 512)),
-                ("lingering(2 ms, upTo: 32)", .lingering(.milliseconds(2), upTo: 32)),
-                ("lingering(2 ms, upTo: 512)", .lingering(.milliseconds(2), upTo: 512)), ("drain", .drain),
-            ])
-        #expect(figures[0].p99 <= 20)
-        #expect(figures[1].p99 > 20, "it lingers for time that the call needs")
-        #expect(figures[2].p99 > 20, "its batches are too small for the load")
-        #expect(figures[0].p50 < figures[1].p50)
-    }
-
-    @Test("brings more in time of bursts that are more than it can do", arguments: Array(1...3) as [UInt64])
-    func burst(seed: UInt64) {
-        var simulation = doubling(load: 0.3, seed: seed)
-        simulation.burst = 500
-        simulation.burstEvery = 200
-        let figures = compare(
-            "30 % load, cost doubles at half time, bursts of 500", simulation,
-            [("lingering(2 ms, upTo: 512)", .lingering(.milliseconds(2), upTo: 512)), ("drain", .drain)])
-        #expect(figures[0].inTime > figures[1].inTime && figures[0].inTime > figures[2].inTime)
-    }
-
-    @Test(
-        "is not worse than draining where calls stall, which no batch size helps", arguments: Array(1...3) as [UInt64])
-    func stalls(seed: UInt64) {
-        var simulation = doubling(load: 0.8, seed: seed)
-        simulation.burst = 60
-        simulation.stalls = 0.001
-        let figures = compare("80 % load, 1 call of 1000 takes five times as long", simulation, [("drain", .drain)])
-        #expect(figures[0].inTime > figures[1].inTime - 0.01)
-    }
-
-    @Test("at 1.5 times what it can do sheds early, and what it does is in time", arguments: Array(1...3) as [UInt64])
-    func overload(seed: UInt64) {
-        var simulation = doubling(load: 1.5, seed: seed)
-        simulation.deadline = 20
-        let figures = compare(
-            "150 % load, cost doubles at half time, deadlines of 20 ms", simulation,
-            [("lingering(2 ms, upTo: 160)", .lingering(.milliseconds(2), upTo: 160)), ("drain", .drain)])
-        // At most 1 / 1.5 can be done in batches that take half of the objective.
-        #expect(figures[0].inTime > 0.85 / 1.5)
-        #expect(figures[0].inTime > figures[1].inTime && figures[0].inTime > figures[2].inTime)
     }
 }

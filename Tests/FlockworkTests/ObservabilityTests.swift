@@ -160,15 +160,13 @@ struct MetricsTests {
 
     @Test("each limit of a partition is told apart by what it answers")
     func limits() throws {
-        #expect(ReachedLimit(refusal: try refusal([60, 5]) { _ in }) == .sessionWindow)
-        #expect(ReachedLimit(refusal: try refusal([65]) { _ in }) == .sessionWindow)
-        #expect(ReachedLimit(refusal: try refusal([6, 6]) { $0.sessionResultBytes = 80 }) == .sessionResultBytes)
-        #expect(ReachedLimit(refusal: try refusal([6, 6]) { $0.openBytes = 200 }) == .openBytes)
-        #expect(ReachedLimit(refusal: try refusal([12]) { $0.openBytes = 200 }) == .openBytes)
+        #expect(try refusal([60, 5]) { _ in }.limit == .sessionWindow)
+        #expect(try refusal([65]) { _ in }.limit == .sessionWindow)
+        #expect(try refusal([6, 6]) { $0.sessionResultBytes = 80 }.limit == .sessionResultBytes)
+        #expect(try refusal([6, 6]) { $0.openBytes = 200 }.limit == .openBytes)
+        #expect(try refusal([12]) { $0.openBytes = 200 }.limit == .openBytes)
         // The second of the refused runs is refused for its order only.
-        #expect(ReachedLimit(refusal: try refusal([60, 5, 1]) { _ in }) == nil)
-        #expect(ReachedLimit(failure: FlockError(.poison, "")) == .attempts)
-        #expect(ReachedLimit(failure: FlockError(.stageFailed, "")) == nil)
+        #expect(try refusal([60, 5, 1]) { _ in }.limit == nil)
     }
 
     @Test("the label of a stage names no folders")

@@ -13,6 +13,7 @@ import Logging
 struct OpenNode: Sendable {
     let node: RunningNode
     var port: Int { node.port }
+    var limitsReached: LimitCounts { node.system.loop.limitsReached }
 
     static func start(_ pipelines: any ServablePipeline..., limits: Limits = Limits()) async throws -> OpenNode {
         let configuration = NodeConfiguration(id: "open", port: 0, limits: limits, logger: .quiet, cores: 2)

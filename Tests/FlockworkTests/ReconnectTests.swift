@@ -103,6 +103,7 @@ struct TimeToLiveTests {
             await client.isAlive()
             #expect(try await node.status().accepted == 100)
             try await node.wait { $0.openBytes == 0 && $0.openRequests == 0 }
+            #expect(node.limitsReached.count(of: .outcomeTimeToLive) > 0)
             let stream = await client.fetch(key)
             try await stream.wait { $0.items == 100 }
             for run in stream.outcomes {
@@ -130,6 +131,7 @@ struct TimeToLiveTests {
                 try await submit(10, to: client, key)
                 _ = try await client.open(pipeline)
                 try await node.wait { $0.sessions == (isKept ? 1 : 0) }
+                #expect(node.limitsReached.count(of: .sessionIdleTime) > 0)
                 let stream = await client.fetch(key)
                 try await stream.wait { $0.items == 10 || !$0.ends.all.isEmpty }
                 #expect(stream.ends.all.map(\.code) == (isKept ? [] : [.notFound]))

@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import Flockwork
 import Foundation
 import Synchronization
@@ -53,6 +54,8 @@ private final class Run: Sendable {
         }
         try process.run()
     }
+
+    var identifier: Int32 { process.processIdentifier }
 
     var output: String { text.withLock { $0 } }
 
@@ -154,6 +157,77 @@ private final class Run: Sendable {
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
             }
+        }
+    }
+}
+
+/// What a process holds now.
+private struct Holdings {
+    let descriptors: Int
+    let residentKiB: Int
+
+    init(of process: Int32) throws {
+        descriptors = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/fd").count
+        let status = try String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8)
+        let line = try #require(status.firstMatch(of: /VmRSS:\s+(\d+) kB/))
+        residentKiB = try #require(Int(line.output.1))
+    }
+}
+
+extension LauncherProcessTests {
+    @Test("10,000 connections that come, say half a handshake or nonsense, and go leave nothing behind")
+    func leaks() async throws {
+        let run = try Run("--port", "0", "--cores", "1", "--follow-parent")
+        try #require(await run.isReady(), "\(run.output)")
+        let port = try #require(run.output.firstMatch(of: /127.0.0.1:(\d+)/).flatMap { UInt16($0.output.1) })
+        let atStart = try Holdings(of: run.identifier).descriptors
+        // The first ones fill pools and caches.
+        try await strangers(3000, port: port, of: run, rest: atStart)
+        let before = try Holdings(of: run.identifier)
+        try await strangers(10_000, port: port, of: run, rest: atStart)
+        let after = try Holdings(of: run.identifier)
+        print("10,000 strangers: \(before) before, \(after) after")
+        // 512 bytes a connection: a forgotten stream would be several times that.
+        #expect(after.residentKiB - before.residentKiB < 5120)
+        run.signal(SIGTERM)
+        #expect(await run.end() == 0, "\(run.output)")
+    }
+
+    /// In groups: how many are there at once would decide how much memory the node has taken.
+    private func strangers(_ count: Int, port: UInt16, of run: Run, rest: Int) async throws {
+        for first in stride(from: 0, to: count, by: 50) {
+            for number in first..<min(first + 50, count) { try stranger(number, port: port) }
+            try await eventually { try Holdings(of: run.identifier).descriptors == rest }
+        }
+    }
+
+    private func stranger(_ number: Int, port: UInt16) throws {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = in_port_t(port.bigEndian)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let isConnected = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+            }
+        }
+        try #require(isConnected, "connection \(number): \(errno)")
+        // Nothing, the beginning of a frame, a whole hello of another cluster, or garbage.
+        var hello: [UInt8] = [0x46, 0x4B, 1, 1, 0, 0, 0, 0, 64, 0, 0, 0]
+        switch number % 4 {
+        case 0: return
+        case 1: hello.removeLast(4)
+        case 2: hello += [UInt8](repeating: 7, count: 68)
+        default: hello = Array("GET / HTTP/1.1\r\n\r\n".utf8)
+        }
+        _ = send(descriptor, hello, hello.count, Int32(MSG_NOSIGNAL))
+        if number % 64 == 2 {
+            var answer = [UInt8](repeating: 0, count: 256)
+            var limit = timeval(tv_sec: 0, tv_usec: 1000)
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+            _ = recv(descriptor, &answer, answer.count, 0)
         }
     }
 }

@@ -9,7 +9,7 @@ struct CodeTests {
 
     @Test("a Swift file begins with the licence line")
     func header() {
-        let manifests = ["Package.swift", "Benchmarks/Package.swift"]
+        let manifests = ["Package.swift", "Benchmarks/Package.swift", "Fuzz/Package.swift"]
         hold(
             Repository.swift.filter { !manifests.contains($0.path) }, to: CodeRules.header,
             bad: ["import Testing\n", "// Flockwork - Apache-2.0 - see LICENSE\n", ""],
@@ -48,6 +48,18 @@ struct CodeTests {
             Repository.swift, to: CodeRules.unchecked, at: "Sources/FlockTransport/EventLoop.swift",
             bad: [sample, "// Too far away.\n\n" + sample],
             good: ["// Confined to the loop.\n" + sample, "// Confined to the loop.\n@frozen\npublic\n" + sample])
+    }
+
+    @Test("no text reaches the look-up of names in Swift's runtime, but names that the program itself has")
+    func runtimeNames() {
+        hold(
+            Self.shipped, to: CodeRules.runtimeNames,
+            bad: ["_typeByName(text)", "try await executeDistributedTarget(", "NSClassFromString(text)"],
+            good: ["// _typeByName is never called", "let text = \"_typeByName\""])
+        // The one call that there is takes its name from the program's own table, by the number of a method.
+        hold(
+            Self.shipped, to: CodeRules.runtimeNames, at: "Sources/FlockActors/FlockSystemCalls.swift",
+            bad: ["_typeByName(text)"], good: ["try await executeDistributedTarget("])
     }
 
     @Test("nonisolated(unsafe) comes with its reason")
@@ -129,6 +141,13 @@ enum CodeRules {
 
     static func forcedTry(_ file: TextFile) -> [Finding] {
         find(#/\btry!/#, in: file.swift.code, of: file, "throw, or handle the error")
+    }
+
+    static func runtimeNames(_ file: TextFile) -> [Finding] {
+        let names = #/\b(?:_typeByName|_getTypeByMangled\w*|swift_getType\w*|NSClassFromString)\b/#
+        let found = find(names, in: file.swift.code, of: file, "a name that may come from a peer")
+        guard file.path != "Sources/FlockActors/FlockSystemCalls.swift" else { return found }
+        return found + find(#/\bexecuteDistributedTarget\b/#, in: file.swift.code, of: file, "names go there once only")
     }
 
     static func silentTry(_ file: TextFile) -> [Finding] {

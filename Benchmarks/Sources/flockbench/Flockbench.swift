@@ -3,7 +3,7 @@
 import ArgumentParser
 
 enum Suite: String, CaseIterable, ExpressibleByArgument {
-    case native, mailbox, calls, inbox, python, all
+    case native, mailbox, calls, inbox, models, python, all
 }
 
 @main
@@ -15,9 +15,12 @@ struct Flockbench: AsyncParsableCommand {
             The value of a row is items a second (unit items/s) or the median latency (unit ms); limit is the bare \
             loop or protocol of the same run, and ratio is value / limit. CPU counts this process and the node's.
             """,
-        subcommands: [Echo.self, CallsNode.self, InboxNode.self])
+        subcommands: [
+            ObjectiveRun.self, OverloadRun.self, Echo.self, CallsNode.self, InboxNode.self, LoadNode.self,
+        ])
 
-    @Option(help: "Which rows: native, mailbox, calls, inbox, python (needs libflockpython.so), or all but python.")
+    @Option(
+        help: "Which rows: native, mailbox, calls, inbox, models, python (needs libflockpython.so), or all but python.")
     var suite = Suite.all
     @Option(
         parsing: .upToNextOption, help: "Only these rows of the suite, by name; a row without its limit has no ratio.")
@@ -41,8 +44,11 @@ struct Flockbench: AsyncParsableCommand {
         if wants(.mailbox) { try await MailboxSuite.measure(run) }
         if wants(.calls) { try await CallsSuite.measure(run) }
         if wants(.inbox) { try await InboxSuite.measure(run) }
+        if wants(.models) { try await ModelsSuite.measure(run) }
         if suite == .python { try await PythonSuite.measure(run) }
-        if run.rows == 0 { throw ValidationError("no such row in the suite: \(rows.joined(separator: ", "))") }
+        if run.rows == 0 && run.skipped == 0 {
+            throw ValidationError("no such row in the suite: \(rows.joined(separator: ", "))")
+        }
     }
 }
 
@@ -63,5 +69,13 @@ struct CallsNode: AsyncParsableCommand {
 struct InboxNode: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inbox-node", abstract: "For flockbench itself.", shouldDisplay: false)
-    func run() async throws { try await Served.serve() }
+    @Flag var busyPoll = false
+    func run() async throws { try await Served.serve(busyPoll: busyPoll) }
+}
+
+/// The node of the objective and overload runs.
+struct LoadNode: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "load-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() async throws { try await LoadPipelines.serve() }
 }

@@ -30,6 +30,27 @@ enum InboxSuite {
         try await run.rate("inbox", "post-codable", must: "1.2 M/s (aim 4 M/s)") {
             try await postStructs(client, seconds: $0, node: node)
         }
+        try await run.rate("inbox", "post-plain", must: "no must: the struct as its own bytes") {
+            try await postRecords(client, seconds: $0, node: node)
+        }
+        await client.close()
+        try await measureBusy(run, limit: ping)
+    }
+
+    /// The same with the client's loop, the node's loop and its stages spinning before they sleep, which is opt-in.
+    private static func measureBusy(_ run: Run, limit ping: Measured?) async throws {
+        let node = try ChildProcess(["inbox-node", "--busy-poll"])
+        defer { node.stop() }
+        var configuration = configuration
+        configuration.busyPoll = true
+        let client = try await Client.connect(to: "127.0.0.1:\(node.port)", configuration: configuration)
+        let rows = try await client.inbox(of: Served.rows)
+        try await run.latency("inbox", "ask-1-busy", limit: ping, must: "aim 0.02 ms, the task on the client's loop") {
+            seconds in
+            try await withTaskExecutorPreference(client.executor) {
+                try await ask(rows, tasks: 1, seconds: seconds, node: node)
+            }
+        }
         await client.close()
     }
 
@@ -68,6 +89,15 @@ enum InboxSuite {
     private static func postStructs(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
         let inbox = try await client.inbox(of: Served.structs)
         let items = Served.items
+        let posting = Posting(inbox: inbox, runs: items.count / run) { index in
+            try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
+        }
+        return try await posting.measure(seconds: seconds, children: [node.id])
+    }
+
+    private static func postRecords(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
+        let inbox = try await client.inbox(of: Served.records)
+        let items = Served.plainItems
         let posting = Posting(inbox: inbox, runs: items.count / run) { index in
             try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
         }

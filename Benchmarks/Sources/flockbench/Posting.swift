@@ -7,6 +7,8 @@ import Synchronization
 final class Posting<Item: Codable & Sendable>: Sendable {
     private let inbox: Inbox<Item, Float>
     private let runs: Int
+    /// The answer of each row.
+    private let expected: [Float]
     private let post: @Sendable (_ run: Int) async throws -> Tickets
     private let state = Mutex(State())
 
@@ -21,15 +23,16 @@ final class Posting<Item: Codable & Sendable>: Sendable {
     }
 
     init(
-        inbox: Inbox<Item, Float>, runs: Int, post: @escaping @Sendable (_ run: Int) async throws -> Tickets
+        inbox: Inbox<Item, Float>, runs: Int, expected: [Float] = Served.expected,
+        post: @escaping @Sendable (_ run: Int) async throws -> Tickets
     ) {
         self.inbox = inbox
         self.runs = runs
+        self.expected = expected
         self.post = post
     }
 
     func measure(seconds: Double, children: [Int32] = []) async throws -> Measured {
-        _ = Served.expected
         let meter = try Meter(children: children)
         let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
         // The first run alone, so that its ticket says which sequence is which row.
@@ -63,7 +66,6 @@ final class Posting<Item: Codable & Sendable>: Sendable {
 
     /// Takes outcomes until all are there that were posted.
     private func consume() async throws -> (taken: Int, latency: Latency) {
-        let expected = Served.expected
         let period = runs * InboxSuite.run
         let first = state.withLock { $0.first } ?? 0
         var latency = Latency()

@@ -10,6 +10,7 @@ final class Run {
     /// Names of the rows to run; nil: all.
     private let only: Set<String>?
     private(set) var rows = 0
+    private(set) var skipped = 0
 
     init(seconds: Double, repeats: Int, json path: String?, only: [String] = []) throws {
         self.seconds = seconds
@@ -51,6 +52,46 @@ final class Run {
         }
         guard let best else { throw BenchmarkError("no repeats") }
         return best
+    }
+
+    /// Says loudly that rows cannot be measured here, and what to do; on the standard error too, for who keeps a log.
+    func skip(_ suite: String, _ names: [String], because reason: String) {
+        let names = names.filter { only?.contains($0) ?? true }
+        guard !names.isEmpty else { return }
+        skipped += names.count
+        let text = "*** \(suite): \(names.joined(separator: ", ")) SKIPPED: \(reason)"
+        print(text)
+        fflush(nil)
+        FileHandle.standardError.write(Data((text + "\n").utf8))
+    }
+
+    /// Something to measure: its name, what it has to reach, and how.
+    struct Row {
+        var name: String
+        var must: String
+        var measure: (_ seconds: Double) async throws -> Measured
+    }
+
+    /// Measures rows about throughput by turns, so that all meet the same machine; the first is the others' limit.
+    func ratesByTurns(_ suite: String, _ all: [Row]) async throws {
+        guard let limit = all.first, all.dropFirst().contains(where: { only?.contains($0.name) ?? true }) else {
+            return
+        }
+        let wanted = all.filter { $0.name == limit.name || only?.contains($0.name) ?? true }
+        for row in wanted { _ = try await row.measure(min(0.2, seconds / 2)) }
+        var best: [String: Measured] = [:]
+        for _ in 0..<repeats {
+            for row in wanted {
+                let next = try await row.measure(seconds)
+                if next.items == 0 { throw BenchmarkError("nothing was done in \(seconds) s") }
+                if next.itemsPerSecond > best[row.name]?.itemsPerSecond ?? 0 { best[row.name] = next }
+            }
+        }
+        for row in wanted {
+            guard let measured = best[row.name] else { continue }
+            let bound = row.name == limit.name ? nil : best[limit.name]?.itemsPerSecond
+            try emit(.rate(suite, row.name, measured, limit: bound, must: row.must))
+        }
     }
 
     /// Measures and emits a row about throughput; nil if it was not asked for.

@@ -70,7 +70,7 @@ extension LogEntry {
         case .openSession:
             let secret = SessionSecret(try reader.read(), try reader.read())
             let pipeline = UInt32(truncatingIfNeeded: try reader.read(UInt64.self))
-            let window = try reader.readNumber(of: "window", limit: limits.sessionWindow)
+            let window = try reader.readNumber(of: "window", limit: limits.sessionWindow, named: .sessionWindow)
             operation = .openSession(id, pipeline: pipeline, secret: secret, window: window)
         case .closeSession: operation = .closeSession(id)
         case .accept:
@@ -79,10 +79,11 @@ extension LogEntry {
         case .completed: operation = .completed(id, try OutcomeRun(from: &reader, limits: limits))
         case .failed:
             let run = try SequenceRun(from: &reader, limits: limits)
-            operation = .failed(id, run, attempts: try reader.readNumber(of: "attempts", limit: 1 << 20))
+            operation = .failed(
+                id, run, attempts: try reader.readNumber(of: "attempts", limit: 1 << 20, named: .attempts))
         case .acked:
             let lowestOpen: UInt64 = try reader.read()
-            let count = try reader.readNumber(of: "runs", limit: limits.runsPerFrame)
+            let count = try reader.readNumber(of: "runs", limit: limits.runsPerFrame, named: .runsPerFrame)
             var runs: [SequenceRun] = []
             for _ in 0..<count { runs.append(try SequenceRun(from: &reader, limits: limits)) }
             operation = .acked(id, runs, lowestOpen: lowestOpen)
@@ -126,7 +127,7 @@ extension SequenceRun {
         let count: UInt64 = try reader.read()
         // A run of sequences that are done may be the whole window, which is larger than a run of items may be.
         guard count <= UInt64(max(limits.sessionWindow, limits.itemsPerRun)), first <= .max - count else {
-            throw .overLimit("sequences of a run")
+            throw .overLimit(.itemsPerRun, "sequences of a run")
         }
         self.init(first: first, count: Int(count))
     }
@@ -134,9 +135,11 @@ extension SequenceRun {
 
 extension ByteReader {
     /// A u64 that counts something.
-    fileprivate mutating func readNumber(of what: String, limit: Int) throws(WireError) -> Int {
+    fileprivate mutating func readNumber(of what: String, limit: Int, named name: Limit) throws(WireError) -> Int {
         let number: UInt64 = try read()
-        guard number <= UInt64(limit) else { throw .overLimit("\(what): \(number) of at most \(limit)") }
+        guard number <= UInt64(limit) else {
+            throw .overLimit(name, "\(what): \(number) of at most \(limit)")
+        }
         return Int(number)
     }
 }

@@ -102,17 +102,22 @@ extension WALRecord {
     static func read(
         _ bytes: Bytes, at offset: Int, position: UInt64, run: inout UInt32, limits: Limits
     ) -> (record: WALRecord, length: Int)? {
-        var header = ByteReader(bytes.slice(from: offset, count: bytes.count - offset))
-        guard let length: UInt32 = try? header.read(), let crc: UInt32 = try? header.read(),
-            length >= headerBytes, length % 8 == 0, Int(length) <= bytes.count - offset
-        else { return nil }
-        let whole = bytes.slice(from: offset + 8, count: Int(length) - 8)
-        guard whole.withUnsafeBytes({ CRC32C.checksum(of: $0) }) == crc else { return nil }
-        guard let at: UInt64 = try? header.read(), at == position, let writtenBy: UInt32 = try? header.read(),
-            writtenBy >= run, let record = try? body(&header, within: Int(length), limits: limits)
-        else { return nil }
-        run = writtenBy
-        return (record, Int(length))
+        do throws(WireError) {
+            var header = ByteReader(bytes.slice(from: offset, count: bytes.count - offset))
+            let length: UInt32 = try header.read()
+            let crc: UInt32 = try header.read()
+            guard length >= headerBytes, length % 8 == 0, Int(length) <= bytes.count - offset else { return nil }
+            let whole = bytes.slice(from: offset + 8, count: Int(length) - 8)
+            guard whole.withUnsafeBytes({ CRC32C.checksum(of: $0) }) == crc else { return nil }
+            let at: UInt64 = try header.read()
+            let writer: UInt32 = try header.read()
+            guard at == position, writer >= run else { return nil }
+            let record = try body(&header, within: Int(length), limits: limits)
+            run = writer
+            return (record, Int(length))
+        } catch {
+            return nil
+        }
     }
 
     private static func body(

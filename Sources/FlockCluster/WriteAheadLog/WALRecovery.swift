@@ -1,8 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// What a node finds on its disk when it starts. A bad record ends the log. If nothing says that it had been synced, it is
-// the torn tail of a flush that nobody was told of, and is cut off. If a later flush or segment says that it had been
-// synced, others rely on what is lost: then no copy on this log may be trusted, and all start as learners.
+// What a node finds on its disk when it starts. A bad record ends the log. If nothing says that it had been synced, it
+// is the torn tail of a flush that nobody was told of, and is cut off. If a later flush or segment says that it had
+// been synced, others rely on what is lost: then no copy on this log may be trusted, and all start as learners.
 
 public import FlockWire
 
@@ -54,8 +54,8 @@ public struct WALRecovery: Sendable {
     // Whether segments before the first one were deleted.
     private var hasLostSegments = false
 
-    /// Reads segments, given with the first positions that their names say. `fresh` is the number of a new log, drawn at
-    /// random by the shell.
+    /// Reads segments, given with the first positions that their names say. `fresh` is the number of a new log, drawn
+    /// at random by the shell.
     public init(segments files: [(first: UInt64, bytes: Bytes)], fresh: UInt64, limits: Limits) {
         log = fresh
         verdict = .empty

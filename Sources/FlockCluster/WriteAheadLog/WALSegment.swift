@@ -35,14 +35,20 @@ public struct WALSegment: Sendable, Equatable {
 
     /// The head of a segment; nil if there is none, or it is damaged, or of another version.
     init?(_ bytes: Bytes) {
-        var reader = ByteReader(bytes)
-        guard (try? reader.read(UInt64.self)) == Self.magic, (try? reader.read(UInt32.self)) == Self.version,
-            let crc: UInt32 = try? reader.read(), let log: UInt64 = try? reader.read(),
-            let first: UInt64 = try? reader.read()
-        else { return nil }
-        let content = bytes.slice(from: 16, count: 16)
-        guard content.withUnsafeBytes({ CRC32C.checksum(of: $0) }) == crc else { return nil }
-        self.init(log: log, first: first)
+        do throws(WireError) {
+            var reader = ByteReader(bytes)
+            let magic: UInt64 = try reader.read()
+            let version: UInt32 = try reader.read()
+            let crc: UInt32 = try reader.read()
+            let content = try reader.readBytes(16)
+            guard magic == Self.magic, version == Self.version,
+                content.withUnsafeBytes({ CRC32C.checksum(of: $0) }) == crc
+            else { return nil }
+            reader = ByteReader(content)
+            self.init(log: try reader.read(), first: try reader.read())
+        } catch {
+            return nil
+        }
     }
 
     /// Where in the file the record at `position` lies.

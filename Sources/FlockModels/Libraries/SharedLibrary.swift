@@ -34,6 +34,13 @@ struct SharedLibrary: Sendable {
             return
         }
         guard let handle = dlopen(kind.file, RTLD_NOW | RTLD_LOCAL) else {
+            // The loader's reason says more if there is one that cannot be loaded.
+            let reason = Self.lastError()
+            guard reason.contains("\(kind.file): cannot open shared object file") else {
+                throw FlockError(
+                    .modelLoadFailed,
+                    "\(kind.name): the system's \(kind.file) cannot be loaded: \(reason). \(kind.remedy)")
+            }
             let places = folders.isEmpty ? "" : "\(folders.joined(separator: ", ")) and "
             throw FlockError(
                 .modelLoadFailed,

@@ -49,6 +49,7 @@ private struct LightGBMLibrary: Sendable {
 public final class LightGBMModel: Model {
     public let inputWidth: Int
     public let outputWidth: Int
+    public var isBlocking: Bool { true }
     private let library: LightGBMLibrary
     // Made before the model is shared, freed after its last use; see above for what threads may do with it.
     nonisolated(unsafe) private let booster: LightGBMLibrary.Handle

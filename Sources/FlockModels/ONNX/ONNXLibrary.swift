@@ -27,7 +27,8 @@ struct ONNXLibrary: Sendable {
     /// The version of the table that is asked for: the oldest one that has all slots below.
     private static let tableVersion: UInt32 = 17
     // Values of the C API.
-    private static let logErrorsOnly: Int32 = 3
+    /// Errors are in the status that a call returns; the library would print them as well.
+    private static let logFatalOnly: Int32 = 4
     private static let allOptimizations: Int32 = 99
     private static let arenaAllocator: Int32 = 1
     private static let defaultMemory: Int32 = 0
@@ -133,7 +134,7 @@ struct ONNXLibrary: Sendable {
         let createEnvironment: @convention(c) (Int32, Text, Out) -> Object? = slot(3)
         let createMemory: @convention(c) (Int32, Int32, Out) -> Object? = slot(69)
         let defaultAllocator: Make = slot(78)
-        environment = try checking.made { createEnvironment(Self.logErrorsOnly, "flockwork", $0) }
+        environment = try checking.made { createEnvironment(Self.logFatalOnly, "flockwork", $0) }
         memory = try checking.made { createMemory(Self.arenaAllocator, Self.defaultMemory, $0) }
         allocator = try checking.made { defaultAllocator($0) }
     }

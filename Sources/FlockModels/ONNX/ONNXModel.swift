@@ -9,6 +9,7 @@ public import FlockWire
 public final class ONNXModel: Model {
     public let inputWidth: Int
     public let outputWidth: Int
+    public var isBlocking: Bool { true }
     private typealias Object = ONNXLibrary.Object
 
     /// How scores come out of the graph.

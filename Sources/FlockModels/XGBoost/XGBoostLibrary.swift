@@ -60,8 +60,18 @@ struct XGBoostLibrary: Sendable {
     func check(_ result: Int32, _ code: FlockError.Code) throws(FlockError) {
         guard result != 0 else { return }
         let text = lastErrorText().map { String(cString: $0) } ?? "no reason is given"
-        // The reason is followed by addresses of the library's functions.
-        let reason = text.split(separator: "\nStack trace").first.map(String.init) ?? text
-        throw FlockError(code, "XGBoost \(version): \(reason)")
+        throw FlockError(code, "XGBoost \(version): \(Self.reason(in: text))")
+    }
+
+    /// What a person needs of `[21:34:51] /workspace/src/data/data.cc:1161: Check failed: … Stack trace: …`.
+    static func reason(in text: String) -> String {
+        var reason = text.split(separator: "\nStack trace").first ?? text[...]
+        // Time, place, reason: the place ends with a line's number.
+        let parts = reason.split(separator: " ", maxSplits: 2)
+        if parts.count == 3, parts[0].hasPrefix("["), parts[0].hasSuffix("]"), parts[1].hasSuffix(":") {
+            reason = parts[2]
+        }
+        while reason.last?.isWhitespace ?? false { reason.removeLast() }
+        return String(reason)
     }
 }

@@ -12,6 +12,7 @@ import Synchronization
 public final class XGBoostModel: Model {
     public let inputWidth: Int
     public let outputWidth: Int
+    public var isBlocking: Bool { true }
     private let library: XGBoostLibrary
     // Made before the model is shared, freed after its last use; see above for what threads may do with it.
     nonisolated(unsafe) private let booster: XGBoostLibrary.Handle

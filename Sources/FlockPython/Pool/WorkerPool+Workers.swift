@@ -40,6 +40,7 @@ extension WorkerPool {
         guard let index = index(id), workers[index].phase == .starting else { return }
         workers[index].since = now
         workers[index].heard = now
+        if workers[index].version == version { failedStarts = 0 }
         // Whether it is more than a spare is settled next.
         workers[index].phase = .spare
     }
@@ -121,7 +122,7 @@ extension WorkerPool {
         else { return }
         version = next
         incoming = nil
-        failures = 0
+        (failures, failedStarts) = (0, 0)
         for worker in workers where worker.version != next { retire(worker.id, now, &directives) }
         directives.append(.adopted(version: next))
     }
@@ -211,7 +212,7 @@ extension WorkerPool {
 
     /// Batches do not wait for workers that will not come.
     private mutating func giveUp(_ directives: inout [Directive]) {
-        guard failures >= settings.hopeless, serving == 0, !(queue.isEmpty && suspects.isEmpty) else { return }
+        guard failedStarts >= settings.hopeless, serving == 0, !(queue.isEmpty && suspects.isEmpty) else { return }
         for batch in queue + suspects {
             batches[batch] = nil
             directives.append(.fail(batch, .noWorkers))

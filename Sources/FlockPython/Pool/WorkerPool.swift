@@ -127,8 +127,9 @@ struct WorkerPool: Sendable {
     var wasFull = false
     var isClosing = false
     var isClosed = false
-    /// Starts, one after another, that came to nothing.
+    /// Workers, one after another, that ended before they had answered anything; and that were never ready.
     var failures = 0
+    var failedStarts = 0
     var nextStart = Tick(nanoseconds: 0)
     var crashes: Deque<Tick> = []
     /// Processes that ended without being told to.
@@ -276,6 +277,7 @@ struct WorkerPool: Sendable {
         crashes.append(now)
         while let first = crashes.first, now - first > settings.crashTime { crashes.removeFirst() }
         if !worker.hasAnswered { failures += 1 }
+        if phase == .starting { failedStarts += 1 }
         var delay = Duration.zero
         if failures > 0 { delay = min(settings.firstBackOff * (1 << min(failures - 1, 20)), settings.lastBackOff) }
         if crashes.count > settings.crashes { delay = max(delay, settings.crashTime / settings.crashes) }

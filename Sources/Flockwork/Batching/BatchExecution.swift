@@ -11,6 +11,8 @@ struct BatchExecution: Sendable {
     let step: EncodedStep
     let stage: String
     let limits: Limits
+    /// Whose items they are, of the pipelines that share the lane.
+    var flow = 0
     /// Asked before each call but the first. False: nobody waits for the result any more.
     var mayCallAgain: @Sendable () -> Bool = { true }
 
@@ -27,7 +29,7 @@ struct BatchExecution: Sendable {
     }
 
     private func part(of items: ItemBuffer, from first: Int, count: Int) async throws -> BatchResult.Part {
-        let output = try await step(.encoded(items.slice(from: first, count: count)))
+        let output = try await step(.encoded(items.slice(from: first, count: count), flow: flow))
         guard output.items.count == output.origins?.count ?? count else {
             throw FlockError(.badBatch, "The lane made \(output.items.count) results of \(count) items.", stage: stage)
         }
@@ -37,14 +39,15 @@ struct BatchExecution: Sendable {
     private func bisect(
         _ items: ItemBuffer, from first: Int, count: Int, error: any Error, budget: inout Int
     ) async -> [BatchResult.Part] {
-        guard count > 1, budget > 0, StepCall.maySucceedInParts(after: error) else {
-            return failed(first, count, error).parts
+        guard StepCall.maySucceedInParts(after: error) else { return failed(first, count, error).parts }
+        guard count > 1, budget > 0 else {
+            return failed(first, count, error, limit: count > 1 ? .bisectionCalls : nil).parts
         }
         var parts: [BatchResult.Part] = []
         let half = count / 2
         for (start, size) in [(first, half), (first + half, count - half)] {
             guard budget > 0, mayCallAgain() else {
-                parts += failed(start, size, error).parts
+                parts += failed(start, size, error, limit: budget > 0 ? nil : .bisectionCalls).parts
                 continue
             }
             budget -= 1
@@ -60,8 +63,10 @@ struct BatchExecution: Sendable {
         return parts
     }
 
-    private func failed(_ first: Int, _ count: Int, _ error: any Error) -> BatchResult {
-        BatchResult(parts: [BatchResult.Part(start: first, count: count, ending: .failed(failure(error)))])
+    private func failed(_ first: Int, _ count: Int, _ error: any Error, limit: Limit? = nil) -> BatchResult {
+        var failure = failure(error)
+        failure.limit = failure.limit ?? limit
+        return BatchResult(parts: [BatchResult.Part(start: first, count: count, ending: .failed(failure))])
     }
 
     private func failure(_ error: any Error) -> FlockError {

@@ -2,15 +2,18 @@
 
 internal import FlockWire
 
-// How items of a type lie in an `ItemBuffer`. Rows and plain numbers are used in place or copied as one block; every
-// other type goes through the wire coder, item by item. What a type is, is found out once, when a pipeline is composed.
+// How items of a type lie in an `ItemBuffer`. Rows are used in place, plain numbers and plain records are copied as one
+// block; every other type goes through the wire coder. What a type is, is found out once, when a pipeline is composed.
 
 struct ItemCodec<Item: Codable & Sendable>: Sendable {
     private enum Kind: Sendable {
         /// `Row`, of that many floats where the pipeline declared it.
         case row(width: Int?)
         case number(any RowElement.Type)
+        case record(any PlainRecord.Type)
         case coded
+        /// The type is no plain record, though it says so.
+        case refused(FlockError)
     }
 
     let limits: Limits
@@ -29,6 +32,16 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         } else if let number = Item.self as? any RowElement.Type {
             kind = .number(number)
             (encodeItem, decodeItem) = Self.coding(of: number)
+        } else if let record = Item.self as? any PlainRecord.Type {
+            do {
+                _ = try RecordLayout(of: record)
+                kind = .record(record)
+                (encodeItem, decodeItem) = Self.coding(of: record)
+            } catch {
+                kind = .refused(error)
+                encodeItem = { _ in throw error }
+                decodeItem = { _, _ in throw error }
+            }
         } else {
             kind = .coded
             encodeItem = { item in
@@ -36,7 +49,8 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
                 try WireCoder.encode(item, into: &writer, limits: limits)
                 guard writer.count <= limits.payloadBytes else {
                     throw FlockError(
-                        .tooLarge, "A request of \(writer.count) bytes; at most \(limits.payloadBytes) are allowed.")
+                        .tooLarge, "A request of \(writer.count) bytes; at most \(limits.payloadBytes) are allowed.",
+                        limit: .payloadBytes)
                 }
                 return .bytes(writer.finish())
             }
@@ -47,18 +61,18 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         }
     }
 
-    /// For numbers. `Item` is `Number`: the casts only tell the compiler so.
-    private static func coding<Number: RowElement>(
-        of type: Number.Type
+    /// For numbers and records. `Item` is `Plain`: the casts only tell the compiler so.
+    private static func coding<Plain: BitwiseCopyable & Sendable>(
+        of type: Plain.Type
     ) -> (@Sendable (Item) throws -> EncodedItem, @Sendable (ItemBuffer, Int) throws -> Item) {
         (
             { item in .bytes(withUnsafeBytes(of: item) { Bytes(copying: $0) }) },
             { buffer, index in
-                guard case .fixed(stride: MemoryLayout<Number>.size) = buffer.layout else {
-                    throw FlockError(.invalidInput, "A result of another type than \(Number.self).")
+                guard case .fixed(stride: MemoryLayout<Plain>.size) = buffer.layout else {
+                    throw FlockError(.invalidInput, "A result of another type than \(Plain.self).")
                 }
-                let number = buffer[index].withUnsafeBytes { $0.loadUnaligned(as: Number.self) }
-                return unsafeBitCast(number, to: Item.self)
+                let item = buffer[index].withUnsafeBytes { $0.loadUnaligned(as: Plain.self) }
+                return unsafeBitCast(item, to: Item.self)
             }
         )
     }
@@ -67,13 +81,14 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
     var layout: ItemBuffer.Layout? {
         switch kind {
         case .row(let width): width.map { .fixed(stride: $0 * MemoryLayout<Float>.stride) }
-        case .number: .fixed(stride: MemoryLayout<Item>.stride)
-        case .coded: .variable
+        case .number, .record: .fixed(stride: MemoryLayout<Item>.stride)
+        case .coded, .refused: .variable
         }
     }
 
     /// Refuses a buffer that these items cannot lie in.
     func check(_ buffer: ItemBuffer) throws(FlockError) {
+        if case .refused(let error) = kind { throw error }
         if let layout {
             guard buffer.layout == layout else {
                 throw FlockError(
@@ -92,6 +107,13 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
         }
     }
 
+    /// An item of at most eight bytes.
+    func decode(_ item: SmallItem) throws -> Item {
+        // What models mostly give, without generic code: that looks types up, once for every answer.
+        if Item.self == Float.self, item.stride == 4 { return unsafeBitCast(item.float, to: Item.self) }
+        return try decodeItem(item.buffer, 0)
+    }
+
     // MARK: Batches
 
     func decode(_ buffer: ItemBuffer) throws -> Batch<Item> {
@@ -102,6 +124,10 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
             return Batch(storage: .rows(rows), origins: nil, position: 0)
         case (.number(let number), _):
             return Batch(Self.numbers(buffer, as: number))
+        case (.record(let record), _):
+            return Batch(Self.records(buffer, as: record))
+        case (.coded, .variable):
+            return Batch(try buffer.decode(Item.self, limits: limits))
         default:
             return Batch(try (0..<buffer.count).map { try decodeItem(buffer, $0) })
         }
@@ -109,8 +135,16 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
 
     private static func numbers<Number: RowElement>(_ buffer: ItemBuffer, as type: Number.Type) -> [Item] {
         let elements = Rows<Number>(buffer.payload, count: buffer.count, width: 1).elements
-        guard let items = elements as? [Item] else { preconditionFailure("\(Number.self) for \(Item.self)") }
-        return items
+        return cast(elements, of: Number.self, to: Item.self)
+    }
+
+    /// `buffer` was checked: its stride is the record's size.
+    private static func records<Record: PlainRecord>(_ buffer: ItemBuffer, as type: Record.Type) -> [Item] {
+        let records = [Record](unsafeUninitializedCapacity: buffer.count) { target, count in
+            buffer.payload.withUnsafeBytes { UnsafeMutableRawBufferPointer(target).copyMemory(from: $0) }
+            count = buffer.count
+        }
+        return cast(records, of: Record.self, to: Item.self)
     }
 
     func encode(_ batch: Batch<Item>) throws -> ItemBuffer {
@@ -121,16 +155,32 @@ struct ItemCodec<Item: Codable & Sendable>: Sendable {
             guard let rows = items as? [Row] else { preconditionFailure("rows of \(Item.self)") }
             return ItemBuffer(try Batch(rows).rows())
         case .number(let number): return Self.buffer(items, of: number)
-        case .coded:
-            return try ItemBuffer(count: items.count) { index, writer in
-                try WireCoder.encode(items[index], into: &writer, limits: limits)
-            }
+        case .record:
+            // The type was found to be no more than its bytes.
+            return ItemBuffer(
+                fixed: items.withUnsafeBytes { Bytes(copying: $0) }, stride: MemoryLayout<Item>.stride,
+                count: items.count)
+        case .coded: return try ItemBuffer(encoding: items, limits: limits)
+        case .refused(let error): throw error
         }
     }
 
     private static func buffer<Number: RowElement>(_ items: [Item], of type: Number.Type) -> ItemBuffer {
-        guard let numbers = items as? [Number] else { preconditionFailure("\(Number.self) for \(Item.self)") }
-        return ItemBuffer(Rows(numbers, width: 1))
+        ItemBuffer(Rows(cast(items, of: Item.self, to: Number.self), width: 1))
+    }
+
+    /// Both are the same type, which the compiler does not know. (`as?` would cast one element after another.)
+    private static func cast<From, To>(_ items: [From], of: From.Type, to: To.Type) -> [To] {
+        precondition(From.self == To.self, "\(From.self) for \(To.self)")
+        return unsafeBitCast(items, to: [To].self)
+    }
+}
+
+extension ItemCodec where Item == Row {
+    /// One row's values.
+    func encode(_ row: [Float]) throws -> EncodedItem {
+        guard case .row(let width?) = kind, row.count == width else { return try encodeItem(Row(row)) }
+        return .row(row)
     }
 }
 

@@ -19,6 +19,8 @@ extension LaneRunner {
             for _ in 0..<findings.replacements { replace(as: state.instances.add()) }
             // Asks the tasks to end, which helps where user code listens to that.
             let hung = findings.lost.compactMap { state.tasks.removeValue(forKey: $0.instance) }
+            // Not joined any more: it ends by itself if the call ever returns.
+            for (instance, _) in findings.lost { state.threads[instance] = nil }
             // Within the lock, so that an instance that returns at this moment comes before or after it.
             let refused = state.instances.alive == 0 ? mailbox.refuse() : []
             return (findings, hung, state.takeStopping(), refused)
@@ -34,10 +36,10 @@ extension LaneRunner {
     }
 
     private func replace(as instance: Int) {
-        guard let makeStep else { preconditionFailure("an instance to make, and no way to") }
+        guard let makeInstance else { preconditionFailure("an instance to make, and no way to") }
         Task {
             do {
-                start(try await makeStep(), as: instance)
+                try start(try await makeInstance(), as: instance)
             } catch {
                 log?.error(
                     "no instance in the place of a hung one", metadata: ["stage": "\(name)", "error": "\(error)"])
@@ -59,6 +61,7 @@ extension LaneRunner {
 
     private func report(_ findings: LaneInstances<[WorkRun]>.Findings) {
         for (_, runs) in findings.lost {
+            loop.limitsReached.reached(.attemptTime)
             log?.warning(
                 "a stage did not return in time; its instance is abandoned",
                 metadata: [

@@ -10,18 +10,24 @@ internal import Synchronization
 
 /// A batch and what became of it.
 struct FinishedBatch: Sendable {
+    var flow = 0
     var runs: [WorkRun]
     var result: BatchResult
+
+    var isSmall: Bool { runs.count <= 4 && runs.allSatisfy { $0.run.count <= 4 } }
 }
 
 final class LaneRunner: Sendable {
-    /// Makes the step of another instance.
-    typealias StepFactory = @Sendable () async throws -> EncodedStep
+    /// Makes another instance.
+    typealias InstanceFactory = @Sendable () async throws -> LaneInstance
 
     struct State {
-        var counters = StageCounters()
+        /// By flow.
+        var counters: [StageCounters]
         var instances: LaneInstances<[WorkRun]>
         var tasks: [Int: Task<Void, Never>] = [:]
+        /// Of the instances that have one and do not hang.
+        var threads: [Int: OwnThread] = [:]
         /// Whoever waits for the last instance to end.
         var stopping: [UnsafeContinuation<Void, Never>] = []
     }
@@ -29,49 +35,68 @@ final class LaneRunner: Sendable {
     let name: String
     let instances: Int
     let mailbox: Mailbox
-    let observation = StageObservation()
+    /// By flow.
+    let observations: [StageObservation]
     let limits: Limits
     let loop: EventLoop
     let log: Logger?
-    let makeStep: StepFactory?
+    let makeInstance: InstanceFactory?
     let state: Mutex<State>
     private let onFinished: @Sendable (FinishedBatch) -> Void
 
-    /// `onFinished` is called on the instances' tasks. `makeStep` is for instances in the place of hung ones; without
-    /// it they are missed.
+    /// `weights` has one for each pipeline that shares the lane. `onFinished` is called on the instances' tasks.
+    /// `makeInstance` is for those in the place of hung ones; without it they are missed.
     init(
-        _ shape: LaneShape, instances: Int, limits: Limits, loop: EventLoop, log: Logger? = nil,
-        makeStep: StepFactory? = nil, onFinished: @escaping @Sendable (FinishedBatch) -> Void
+        _ shape: LaneShape, instances: Int, weights: [Int] = [1], limits: Limits, loop: EventLoop, log: Logger? = nil,
+        makeInstance: InstanceFactory? = nil, onFinished: @escaping @Sendable (FinishedBatch) -> Void
     ) {
         name = shape.name
         self.instances = instances
-        mailbox = Mailbox(stage: shape.name, policy: shape.batch, limits: limits, loop: loop)
+        mailbox = Mailbox(stage: shape.name, policy: shape.batch, weights: weights, limits: limits, loop: loop)
+        observations = weights.map { _ in StageObservation() }
         self.limits = limits
         self.loop = loop
         self.log = log
-        self.makeStep = makeStep
+        self.makeInstance = makeInstance
         state = Mutex(
             State(
+                counters: weights.map { _ in StageCounters() },
                 instances: LaneInstances(
                     wanted: instances, attemptTime: limits.attemptTime,
-                    mayHang: makeStep == nil ? 0 : 2 * instances)))
+                    mayHang: makeInstance == nil ? 0 : 2 * instances)))
         self.onFinished = onFinished
     }
 
-    /// Starts one task for each instance's step.
-    func start(_ steps: [EncodedStep]) {
-        for step in steps { start(step, as: state.withLock { $0.instances.add() }) }
+    /// Starts one task for each instance.
+    /// - Throws: `system` when there is no thread for one; those before it run.
+    func start(_ made: [LaneInstance]) throws(FlockError) {
+        for instance in made {
+            let number = state.withLock { $0.instances.add() }
+            do throws(FlockError) {
+                try start(instance, as: number)
+            } catch {
+                state.withLock { $0.instances.remove() }
+                throw error
+            }
+        }
     }
 
-    func start(_ step: @escaping EncodedStep, as instance: Int) {
+    func start(_ made: LaneInstance, as instance: Int) throws(FlockError) {
+        let thread = try made.threadName.map { (name) throws(FlockError) in try OwnThread(instance: instance, of: name)
+        }
+        start(made.step, as: instance, on: thread)
+    }
+
+    private func start(_ step: @escaping EncodedStep, as instance: Int, on thread: OwnThread?) {
         let goesOn: @Sendable () -> Bool = { [weak self] in
             self?.state.withLock { $0.instances.callAgain(instance, at: EventLoop.now) } ?? false
         }
         let execution = BatchExecution(step: step, stage: name, limits: limits, mayCallAgain: goesOn)
         state.withLock { state in
-            state.tasks[instance] = Task {
+            state.threads[instance] = thread
+            state.tasks[instance] = Task(executorPreference: thread) {
                 await StepCall.$current.withValue(StepCall(goesOn: goesOn)) {
-                    await self.drain(instance, with: execution)
+                    await self.drain(instance, with: execution, on: thread)
                 }
             }
         }
@@ -88,6 +113,11 @@ final class LaneRunner: Sendable {
             }
             if isOver { continuation.resume() }
         }
+        let threads = state.withLock { state in
+            defer { state.threads = [:] }
+            return state.threads.values
+        }
+        for thread in threads { thread.join() }
     }
 
     /// Batches that were given up because a call did not return, and instances that still hang.
@@ -95,50 +125,53 @@ final class LaneRunner: Sendable {
         state.withLock { ($0.instances.abandoned, $0.instances.hangingCount) }
     }
 
-    func currentStatus(of pipeline: String) -> StageStatus {
-        let counters = state.withLock { $0.counters }
+    func currentStatus(of pipeline: String, flow: Int = 0) -> StageStatus {
+        let counters = state.withLock { $0.counters[flow] }
         return StageStatus(
-            pipeline: pipeline, stage: name, instances: instances, waiting: mailbox.backlog.items,
+            pipeline: pipeline, stage: name, instances: instances, waiting: mailbox.backlog(of: flow).items,
             batches: counters.batches, items: counters.items, bisected: counters.bisected,
             busyNanoseconds: counters.busy.clampedNanoseconds, waitedNanoseconds: counters.waited.clampedNanoseconds,
             batchSizes: counters.sizes)
     }
 
-    private func drain(_ instance: Int, with execution: BatchExecution) async {
+    private func drain(_ instance: Int, with execution: BatchExecution, on thread: OwnThread?) async {
         while let taken = await mailbox.take() {
             let began = EventLoop.now
             let (due, expired) = Self.sort(taken.runs, at: began)
-            if !expired.isEmpty { onFinished(Self.expire(expired)) }
-            if !taken.late.isEmpty { onFinished(Self.expire(taken.late)) }
+            if !expired.isEmpty { onFinished(Self.expire(expired, taken.flow)) }
+            if !taken.late.isEmpty { onFinished(Self.expire(taken.late, taken.flow)) }
             guard !due.isEmpty else { continue }
             if let delay = state.withLock({ $0.instances.begin(instance, due, at: began) }) { watch(after: delay) }
             let items = due.count == 1 ? due[0].items : ItemBuffer.joined(due.map(\.items))
-            let result = await observation.run(due) { await execution.run(items) }
+            var execution = execution
+            execution.flow = taken.flow
+            let result = await observations[taken.flow].run(due) { [execution] in await execution.run(items) }
             let busy = EventLoop.now - began
             let ending = state.withLock { state in
                 let ending = state.instances.end(instance)
                 if ending == .counts {
-                    state.counters.count(
+                    state.counters[taken.flow].count(
                         items: items.count, busy: busy, waited: began - due[0].arrived, parts: result.parts.count)
                 }
                 return ending
             }
             switch ending {
             case .counts:
-                if result.isWhole { mailbox.finished(items: items.count, took: busy) }
-                onFinished(FinishedBatch(runs: due, result: result))
+                if result.isWhole { mailbox.finished(flow: taken.flow, items: items.count, took: busy) }
+                onFinished(FinishedBatch(flow: taken.flow, runs: due, result: result))
             case .late(let goesOn):
                 log?.notice("a hung call has returned", metadata: ["stage": "\(name)", "after": "\(busy)"])
-                guard goesOn else { return end(instance, wasAlive: false) }
+                guard goesOn else { return end(instance, on: thread, wasAlive: false) }
                 mailbox.accept()
                 // In a task of its own, for this one was cancelled.
-                return start(execution.step, as: instance)
+                return start(execution.step, as: instance, on: thread)
             }
         }
-        end(instance, wasAlive: true)
+        end(instance, on: thread, wasAlive: true)
     }
 
-    private func end(_ instance: Int, wasAlive: Bool) {
+    private func end(_ instance: Int, on thread: OwnThread?, wasAlive: Bool) {
+        thread?.end()
         let stopping = state.withLock { state in
             state.tasks[instance] = nil
             if wasAlive { state.instances.remove() }
@@ -158,12 +191,12 @@ final class LaneRunner: Sendable {
         return (due, expired)
     }
 
-    private static func expire(_ runs: [WorkRun]) -> FinishedBatch {
+    private static func expire(_ runs: [WorkRun], _ flow: Int) -> FinishedBatch {
         let count = runs.reduce(0) { $0 + $1.run.count }
         let error = FlockError(
             .deadlineExceeded, "The request waited too long for a free instance: its deadline passed, or would have.")
         return FinishedBatch(
-            runs: runs,
+            flow: flow, runs: runs,
             result: BatchResult(parts: [BatchResult.Part(start: 0, count: count, ending: .failed(error))]))
     }
 }

@@ -23,8 +23,9 @@ struct LatencyObjective: Sendable {
     /// A smaller batch for an oldest item that has waited long must not cost more of the throughput than this leaves.
     private static let keptRate = 0.9
 
-    /// The most items to take now: `waiting` wait, the oldest since `waited`.
-    func limit(waiting: Int, waited: Duration) -> Int {
+    /// The most items to take now: `waiting` wait, the oldest since `waited`. `isAlone`: nobody else may come who is to
+    /// be in time while these are late.
+    func limit(waiting: Int, waited: Duration, isAlone: Bool = true) -> Int {
         guard cost.isKnown else { return 1 }
         let tried = max(2 * cost.largest, 1)
         let sustained = min(sustained, tried)
@@ -34,6 +35,7 @@ struct LatencyObjective: Sendable {
         // Late with all: a smaller batch may be in time, if the others do not pay too much for it.
         let early = min(cost.most(within: left / cost.margin), tried)
         if early > 0, cost.rate(early) >= Self.keptRate * cost.rate(taken) { return early }
+        guard isAlone else { return sustained }
         // Too late for the oldest: what counts is how soon the others are in time again, and large batches cost less.
         return min(max(cost.most(within: objective), sustained), tried)
     }
@@ -47,8 +49,8 @@ struct LatencyObjective: Sendable {
         return max(cost.most(within: objective), Int(min(balanced, Double(Int32.max))), 1)
     }
 
-    /// How long a batch of so many items takes as a rule; zero while nothing is known.
-    func expected(_ items: Int) -> Duration {
-        .nanoseconds(Int64(min(cost.expected(items), Double(Int32.max) * 1e6)))
+    /// How long a batch of so many items takes, but for a few; zero while nothing is known.
+    func upper(_ items: Int) -> Duration {
+        .nanoseconds(Int64(min(cost.upper(items), Double(Int32.max) * 1e6)))
     }
 }

@@ -17,51 +17,51 @@ struct WorkRun: Sendable {
     var arrived: Tick
     /// The caller's trace.
     var trace: TraceContext?
+    /// Its share where it waits with others.
+    var priority = RequestPriority.normal
     /// What hears of its end.
     let assignment: Assignment
 }
 
 final class Mailbox: Sendable {
-    /// What an instance gets.
-    struct Taken {
-        var runs: [WorkRun]
-        /// Not worth a call: they would be through too late.
-        var late: [WorkRun] = []
-    }
-
     private struct State: ~Copyable {
-        var queue = WorkQueue()
-        var objective: LatencyObjective?
+        var queue: LaneQueue
         var waiting: [UnsafeContinuation<Bool, Never>] = []
         var isClosed = false
         /// No instance is left: what comes ends at once.
         var isRefusing = false
         var lingering = false
+        /// An instance looks for work instead of parking, and needs no waking.
+        var isSpinning = false
     }
 
     private let state: Mutex<State>
     private let stage: String
-    private let policy: BatchPolicy
-    private let limits: Limits
+    private let learns: Bool
     private let loop: EventLoop
+    /// Changes with every `put`, for an instance that looks for work.
+    private let puts = Atomic<Int>(0)
 
-    init(stage: String, policy: BatchPolicy, limits: Limits, loop: EventLoop) {
+    /// With one flow for each weight.
+    init(stage: String, policy: BatchPolicy, weights: [Int] = [1], limits: Limits, loop: EventLoop) {
         self.stage = stage
-        self.policy = policy
-        self.limits = limits
         self.loop = loop
-        state = Mutex(State(objective: policy.objective.map(LatencyObjective.init)))
+        let queue = LaneQueue(policy: policy, weights: weights, limits: limits)
+        learns = queue.learns
+        state = Mutex(State(queue: queue))
     }
 
-    /// Items and bytes that wait.
-    var backlog: (items: Int, bytes: Int) { state.withLock { ($0.queue.items, $0.queue.bytes) } }
+    /// Items and bytes of a flow that wait.
+    func backlog(of flow: Int = 0) -> (items: Int, bytes: Int) { state.withLock { $0.queue.backlog(of: flow) } }
 
     /// Hands runs over. Wakes only as many idle instances as there is work for.
-    func put(_ runs: [WorkRun]) {
+    func put(_ runs: [WorkRun], flow: Int = 0) {
         let woken: [UnsafeContinuation<Bool, Never>]? = state.withLock { state in
             if state.isRefusing { return nil }
-            for run in runs { state.queue.append(run) }
-            let wanted = min(state.waiting.count, max(1, state.queue.items / BatchPolicy.grain))
+            for run in runs { state.queue.append(run, to: flow) }
+            puts.add(1, ordering: .releasing)
+            let busy = state.isSpinning ? 1 : 0
+            let wanted = min(state.waiting.count, max(1, state.queue.items / BatchPolicy.grain) - busy)
             let woken = Array(state.waiting.suffix(wanted))
             state.waiting.removeLast(wanted)
             return woken
@@ -74,7 +74,8 @@ final class Mailbox: Sendable {
     }
 
     /// The next batch: runs of at most the policy's items and bytes. Nil once closed and empty.
-    func take() async -> Taken? {
+    func take() async -> LaneQueue.Taken? {
+        if loop.busyPoll { spin() }
         while true {
             switch attempt() {
             case .batch(let taken, let next):
@@ -89,21 +90,35 @@ final class Mailbox: Sendable {
         }
     }
 
+    /// Where the loop polls, so does one idle instance: it holds a thread for that moment.
+    private func spin() {
+        let seen = puts.load(ordering: .acquiring)
+        let spins = state.withLock { state in
+            guard state.queue.isEmpty, !state.isClosed, !state.isSpinning else { return false }
+            state.isSpinning = true
+            return true
+        }
+        guard spins else { return }
+        EventLoop.spin { puts.load(ordering: .acquiring) != seen }
+        state.withLock { $0.isSpinning = false }
+    }
+
     private enum Attempt {
         /// And an idle instance for what the batch left behind.
-        case batch(Taken, next: UnsafeContinuation<Bool, Never>?)
+        case batch(LaneQueue.Taken, next: UnsafeContinuation<Bool, Never>?)
         case wait(Duration?)
         case closed
     }
 
     private func attempt() -> Attempt {
         state.withLock { state in
-            guard let oldest = state.queue.oldest else { return state.isClosed ? .closed : .wait(nil) }
-            if state.objective != nil { return attemptInTime(&state) }
-            let waited = policy.linger > .zero ? EventLoop.now - oldest.arrived : .zero
-            switch decide(state, waited: waited, atMost: .max) {
-            case .take(let items, let bytes):
-                return batch(Taken(runs: state.queue.cut(items: items, bytes: bytes)), &state)
+            let isClosed = state.isClosed
+            switch state.queue.next(idle: state.waiting.count, isClosing: isClosed, now: EventLoop.now) {
+            case .empty: return isClosed ? .closed : .wait(nil)
+            case .batch(let taken):
+                if let limit = taken.limit { loop.limitsReached.reached(limit) }
+                // This instance is busy now: what is left must not wait for it while another one is idle.
+                return .batch(taken, next: state.queue.isEmpty ? nil : state.waiting.popLast())
             case .wait(let duration):
                 defer { state.lingering = true }
                 return .wait(state.lingering ? nil : duration)
@@ -111,47 +126,22 @@ final class Mailbox: Sendable {
         }
     }
 
-    private func decide(_ state: borrowing State, waited: Duration, atMost: Int) -> BatchPolicy.Decision {
-        policy.decide(
-            items: state.queue.items, bytes: state.queue.bytes, waited: waited, idle: state.waiting.count,
-            draining: state.isClosed, limits: limits, atMost: atMost)
-    }
-
-    /// With a latency objective: what would be late goes out, then as much as is in time.
-    private func attemptInTime(_ state: inout State) -> Attempt {
-        let (runs, late) = policy.take(
-            from: &state.queue, for: state.objective, idle: state.waiting.count, now: EventLoop.now, limits: limits)
-        return batch(Taken(runs: runs, late: late), &state)
-    }
-
-    /// This instance is busy now: what is left must not wait for it while another one is idle.
-    private func batch(_ taken: Taken, _ state: inout State) -> Attempt {
-        .batch(taken, next: state.queue.isEmpty ? nil : state.waiting.popLast())
-    }
-
-    /// A batch of so many items has ended, all with results. For policies with an objective; free without.
-    func finished(items: Int, took time: Duration) {
-        guard policy.objective != nil else { return }
-        state.withLock { $0.objective?.finished(items: items, took: time) }
+    /// A batch of so many items of a flow has ended, all with results. Free where nothing is learned from it.
+    func finished(flow: Int = 0, items: Int, took time: Duration) {
+        guard learns else { return }
+        state.withLock { $0.queue.finished(flow, items: items, took: time) }
     }
 
     /// Parks unless something came meanwhile.
     private func park(_ continuation: UnsafeContinuation<Bool, Never>) {
         let goOn = state.withLock { state in
-            guard (state.queue.isEmpty || state.lingering) && !state.isClosed && !isComplete(state) else { return true }
+            guard (state.queue.isEmpty || state.lingering) && !state.isClosed && !state.queue.isComplete else {
+                return true
+            }
             state.waiting.append(continuation)
             return false
         }
         if goOn { continuation.resume(returning: true) }
-    }
-
-    /// Enough has come to end a wait for more, since it began.
-    private func isComplete(_ state: borrowing State) -> Bool {
-        guard !state.queue.isEmpty else { return false }
-        let decision = policy.decide(
-            items: state.queue.items, bytes: state.queue.bytes, waited: .zero, idle: 0, draining: false, limits: limits)
-        if case .take = decision { return true }
-        return false
     }
 
     private func wakeAfter(_ duration: Duration) {
@@ -165,8 +155,8 @@ final class Mailbox: Sendable {
     }
 
     /// Takes out what waits of a run that nobody wants any more.
-    func revoke(_ run: RequestRun) -> [WorkRun] {
-        state.withLock { $0.queue.revoke(run) }
+    func revoke(_ run: RequestRun, flow: Int = 0) -> [WorkRun] {
+        state.withLock { $0.queue.revoke(run, of: flow) }
     }
 
     /// No instance is left. Takes out what waits; what comes from now on ends as that does.

@@ -16,13 +16,13 @@ distributed actor StageHost {
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { actorSystem.loopExecutor }
 
-    private let runner: LaneRunner
+    private let lane: LaneFlow
     private let check: @Sendable (ItemBuffer) throws(FlockError) -> Void
 
     init(
-        runner: LaneRunner, check: @escaping @Sendable (ItemBuffer) throws(FlockError) -> Void, actorSystem: FlockSystem
+        lane: LaneFlow, check: @escaping @Sendable (ItemBuffer) throws(FlockError) -> Void, actorSystem: FlockSystem
     ) {
-        self.runner = runner
+        self.lane = lane
         self.check = check
         self.actorSystem = actorSystem
     }
@@ -45,6 +45,7 @@ distributed actor StageHost {
                 let message = try RunMessage(from: &reader, limits: limits)
                 try host.assumeIsolated { try $0.run(message, for: call, limits: limits) }
             } catch {
+                system.loop.limitsReached.reached(by: error)
                 call.fail(FlockError.decoding(error))
             }
         }
@@ -60,11 +61,11 @@ distributed actor StageHost {
             work.append(
                 WorkRun(
                     run: run.requests, items: message.items.slice(from: first, count: run.requests.count),
-                    deadline: run.deadline.map { now + $0 }, arrived: now, trace: run.trace,
+                    deadline: run.deadline.map { now + $0 }, arrived: now, trace: run.trace, priority: run.priority,
                     assignment: assignment))
             first += run.requests.count
         }
-        runner.mailbox.put(work)
+        lane.put(work)
     }
 
     /// Sends outcomes as parts of the call's answer, and ends the call with the last item.
@@ -101,7 +102,7 @@ distributed actor StageHost {
                     var reader = ByteReader(bytes)
                     for outcomes in try OutcomesMessage(from: &reader, limits: limits).outcomes { open.ended(outcomes) }
                 } catch {
-                    peer.close(FlockError(.protocolViolation, "outcomes of a batch: \(error)"))
+                    peer.close(FlockError(unreadable: "outcomes of a batch", error, on: peer.loop))
                 }
             case .done: open.endAll(nil)
             case .failed(let error): open.endAll(error)

@@ -10,6 +10,7 @@ struct RunMessage: Sendable {
         var deadline: Duration?
         /// The caller's trace.
         var trace: TraceContext?
+        var priority = RequestPriority.normal
     }
     var runs: [Run]
     var items: ItemBuffer
@@ -17,19 +18,21 @@ struct RunMessage: Sendable {
     init(_ work: [WorkRun], at now: Tick) {
         runs = work.map { work in
             Run(
-                requests: work.run, deadline: work.deadline.map { max($0 - now, .microseconds(1)) }, trace: work.trace)
+                requests: work.run, deadline: work.deadline.map { max($0 - now, .microseconds(1)) }, trace: work.trace,
+                priority: work.priority)
         }
         items = work.count == 1 ? work[0].items : ItemBuffer.joined(work.map(\.items))
     }
 
-    /// Count of runs (u32), zero (u32), per run: partition (u16), flags (u16: 1 trace), count (u32), session (u64),
-    /// first (u64), deadline in microseconds (u64, 0 = none), trace (25 bytes, padded to 32); then the items.
+    /// Count of runs (u32), zero (u32), per run: partition (u16), flags (u16: 1 trace, 2 and 4 the priority),
+    /// count (u32), session (u64), first (u64), deadline in microseconds (u64, 0 = none), trace (25 bytes, padded to
+    /// 32); then the items.
     func write(to writer: inout ByteWriter) {
         writer.write(UInt32(runs.count))
         writer.write(UInt32(0))
         for run in runs {
             writer.write(run.requests.partition.rawValue)
-            writer.write(UInt16(run.trace == nil ? 0 : 1))
+            writer.write(UInt16(run.trace == nil ? 0 : 1) | UInt16(run.priority.rawValue) << 1)
             writer.write(UInt32(run.requests.count))
             writer.write(run.requests.session.rawValue)
             writer.write(run.requests.sequences.first)
@@ -42,7 +45,8 @@ struct RunMessage: Sendable {
 
     init(from reader: inout ByteReader, limits: Limits) throws {
         let count = Int(try reader.read(UInt32.self))
-        guard count > 0, count <= limits.runsPerFrame, try reader.read(UInt32.self) == 0 else {
+        guard count <= limits.runsPerFrame else { throw WireError.overLimit(.runsPerFrame, "runs of a batch") }
+        guard count > 0, try reader.read(UInt32.self) == 0 else {
             throw WireError.malformed("runs of a batch")
         }
         runs = []
@@ -51,14 +55,15 @@ struct RunMessage: Sendable {
         for _ in 0..<count {
             let partition = PartitionID(rawValue: try reader.read())
             let flags: UInt16 = try reader.read()
-            guard flags <= 1 else { throw WireError.malformed("run of a batch") }
+            guard flags <= 7, let priority = RequestPriority(rawValue: UInt8(flags >> 1)) else {
+                throw WireError.malformed("run of a batch")
+            }
             let items = Int(try reader.read(UInt32.self))
             let session = SessionID(rawValue: try reader.read())
             let first: UInt64 = try reader.read()
             let microseconds: UInt64 = try reader.read()
-            guard items > 0, items <= limits.itemsPerRun, first <= UInt64.max - UInt64(items) else {
-                throw WireError.overLimit("items of a run")
-            }
+            guard items <= limits.itemsPerRun else { throw WireError.overLimit(.itemsPerRun, "items of a run") }
+            guard items > 0, first <= UInt64.max - UInt64(items) else { throw WireError.malformed("run of a batch") }
             total += items
             let trace = flags & 1 != 0 ? try TraceContext(from: &reader) : nil
             if trace != nil { try reader.align(to: 8) }
@@ -66,7 +71,8 @@ struct RunMessage: Sendable {
                 Run(
                     requests: RequestRun(
                         partition: partition, session: session, sequences: SequenceRun(first: first, count: items)),
-                    deadline: microseconds == 0 ? nil : .microseconds(Int64(clamping: microseconds)), trace: trace))
+                    deadline: microseconds == 0 ? nil : .microseconds(Int64(clamping: microseconds)), trace: trace,
+                    priority: priority))
         }
         var itemLimits = limits
         itemLimits.itemsPerRun = limits.creditItems
@@ -99,7 +105,8 @@ struct OutcomesMessage: Sendable {
 
     init(from reader: inout ByteReader, limits: Limits) throws {
         let count = Int(try reader.read(UInt32.self))
-        guard count <= limits.runsPerFrame, try reader.read(UInt32.self) == 0 else {
+        guard count <= limits.runsPerFrame else { throw WireError.overLimit(.runsPerFrame, "outcomes of a batch") }
+        guard try reader.read(UInt32.self) == 0 else {
             throw WireError.malformed("outcomes of a batch")
         }
         outcomes = []
@@ -108,7 +115,7 @@ struct OutcomesMessage: Sendable {
             guard try reader.read(UInt16.self) == 0 else { throw WireError.malformed("outcomes of a batch") }
             let runCount = Int(try reader.read(UInt32.self))
             let session = SessionID(rawValue: try reader.read())
-            guard runCount <= limits.runsPerFrame else { throw WireError.overLimit("runs of a frame") }
+            guard runCount <= limits.runsPerFrame else { throw WireError.overLimit(.runsPerFrame, "runs of a frame") }
             var runs: [OutcomeRun] = []
             for _ in 0..<runCount { runs.append(try OutcomeRun(from: &reader, limits: limits)) }
             outcomes.append(SessionOutcomes(place: SessionPlace(partition: partition, session: session), runs: runs))

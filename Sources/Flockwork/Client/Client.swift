@@ -149,11 +149,12 @@ public final class Client: Sendable {
 
     /// The inbox of a pipeline that the cluster's nodes run.
     ///
+    /// `priority` is that of all its requests, where they wait for a stage with those of other inboxes.
     /// - Throws: `FlockError`: `.notFound` if they run none of that name, `.incompatibleNode` if they run another one.
     public func inbox<Input, Output>(
-        of pipeline: Pipeline<Input, Output>
+        of pipeline: Pipeline<Input, Output>, priority: RequestPriority = .normal
     ) async throws -> Inbox<Input, Output> where Input: Codable, Output: Codable {
-        let (inbox, core) = makeInbox(of: pipeline)
+        let (inbox, core) = makeInbox(of: pipeline, priority)
         try await core.open()
         inboxes.withLock { inboxes in
             inboxes.removeAll { $0.core == nil }
@@ -172,11 +173,11 @@ public final class Client: Sendable {
     }
 
     private func makeInbox<Input, Output>(
-        of pipeline: Pipeline<Input, Output>
+        of pipeline: Pipeline<Input, Output>, _ priority: RequestPriority = .normal
     ) -> (Inbox<Input, Output>, InboxCore) where Input: Codable, Output: Codable {
         let core = InboxCore(
             pipeline: pipeline.name, fingerprint: pipeline.fingerprint, layout: pipeline.inputCodec.layout ?? .variable,
-            window: configuration.window, ports: { [weak self] in self?.sessionPorts() ?? [] })
+            window: configuration.window, priority: priority, ports: { [weak self] in self?.sessionPorts() ?? [] })
         return (Inbox(core: core, input: pipeline.inputCodec, output: pipeline.outputCodec), core)
     }
 

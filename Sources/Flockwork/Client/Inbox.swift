@@ -18,11 +18,17 @@ public struct Inbox<Input: Codable & Sendable, Output: Codable & Sendable>: Send
     /// Without a `deadline` it waits for as long as it takes. Cancelling the task cancels the request.
     /// - Throws: `FlockError`: what the request ended with, or why it was not accepted.
     public func ask(_ item: Input, deadline: Duration? = nil) async throws -> Output {
+        try await ask(encoded: try input.encodeItem(item), deadline: deadline)
+    }
+
+    func ask(encoded item: EncodedItem, deadline: Duration?) async throws -> Output {
         try Task.checkCancellation()
-        switch try await core.ask(try input.encodeItem(item), deadline: deadline, trace: TraceContext.current) {
+        switch try await core.ask(item, deadline: deadline, trace: TraceContext.current) {
+        case .small(let item): return try output.decode(item)
         case .value(let run, let index): return try output.decodeItem(run.items, index)
         case .filtered: throw FlockError(.filtered, "The pipeline filtered the request.")
         case .failed(let error): throw error
+        case .noRoom: preconditionFailure("an ask that found no room was given up")
         }
     }
 
@@ -73,7 +79,7 @@ extension Inbox where Input == Row {
 
     /// Hands in one row and waits for its result.
     public func ask(_ row: [Float], deadline: Duration? = nil) async throws -> Output {
-        try await ask(Row(row), deadline: deadline)
+        try await ask(encoded: try input.encode(row), deadline: deadline)
     }
 }
 

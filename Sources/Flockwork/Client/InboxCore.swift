@@ -12,6 +12,7 @@ final class InboxCore: Sendable {
     private let fingerprint: UInt64
     private let layout: ItemBuffer.Layout
     private let window: Int
+    private let priority: RequestPriority
     private let ports: @Sendable () -> [any SessionPort]
     private let state = Mutex(State())
     private let turn = Atomic<Int>(0)
@@ -27,9 +28,25 @@ final class InboxCore: Sendable {
         var lists: [SessionList] = []
     }
 
+    /// Read by every caller of every thread, so without a count of references that all of them would write: what is
+    /// in a list lives as long as the core does.
     private final class SessionList: Sendable {
-        let sessions: [Session]
-        init(_ sessions: [Session]) { self.sessions = sessions }
+        private let owned: [Session]
+        let count: Int
+        // Written once, by `init`.
+        nonisolated(unsafe) let sessions: UnsafePointer<Unmanaged<Session>>
+
+        init(_ sessions: [Session]) {
+            owned = sessions
+            count = sessions.count
+            let memory = UnsafeMutablePointer<Unmanaged<Session>>.allocate(capacity: max(sessions.count, 1))
+            for (index, session) in sessions.enumerated() {
+                (memory + index).initialize(to: Unmanaged.passUnretained(session))
+            }
+            self.sessions = UnsafePointer(memory)
+        }
+
+        deinit { sessions.deallocate() }
     }
 
     private func publish(_ state: inout State) {
@@ -40,12 +57,14 @@ final class InboxCore: Sendable {
 
     init(
         pipeline: String, fingerprint: UInt64, layout: ItemBuffer.Layout, window: Int,
+        priority: RequestPriority = .normal,
         ports: @escaping @Sendable () -> [any SessionPort]
     ) {
         self.pipeline = pipeline
         self.fingerprint = fingerprint
         self.layout = layout
         self.window = window
+        self.priority = priority
         self.ports = ports
     }
 
@@ -105,7 +124,9 @@ final class InboxCore: Sendable {
     }
 
     private func openSession(through port: any SessionPort) async throws {
-        let token = try await port.open(OpenRequest(pipeline: pipeline, fingerprint: fingerprint, window: window))
+        let request = OpenRequest(
+            pipeline: pipeline, fingerprint: fingerprint, window: window, priority: priority)
+        let token = try await port.open(request)
         let session = Session(token: token, layout: layout, port: port, outbox: outbox) { [weak self] in
             self?.refresh()
         }
@@ -142,45 +163,66 @@ final class InboxCore: Sendable {
         }
     }
 
-    /// A session to use next: each in turn, those that cannot be used left out.
-    private func session() async throws -> Session {
+    /// A session to use next: each in turn, those that cannot be used left out. It lives as long as the core does.
+    private func session() async throws -> Unmanaged<Session> {
         if let session = usableSession() { return session }
         if state.withLock({ $0.isClosed }) { throw FlockError(.shuttingDown, "The inbox was closed.") }
         try await reopen()
-        guard let session = usableSession() ?? state.withLock({ $0.sessions.last }) else {
+        guard let session = usableSession() ?? state.withLock({ $0.sessions.last.map(Unmanaged.passUnretained) }) else {
             throw FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
         }
         return session
     }
 
-    private func usableSession() -> Session? {
+    private func usableSession() -> Unmanaged<Session>? {
         guard let pointer = UnsafeRawPointer(bitPattern: current.load(ordering: .acquiring)) else { return nil }
-        let sessions = Unmanaged<SessionList>.fromOpaque(pointer).takeUnretainedValue().sessions
-        let start = sessions.count == 1 ? 0 : turn.add(1, ordering: .relaxed).oldValue
-        for offset in sessions.indices {
-            let session = sessions[Int(UInt(bitPattern: start &+ offset) % UInt(sessions.count))]
-            if session.isUsable { return session }
+        return Unmanaged<SessionList>.fromOpaque(pointer)._withUnsafeGuaranteedRef { list in
+            let count = list.count
+            let start = count == 1 ? 0 : turn.add(1, ordering: .relaxed).oldValue
+            for offset in 0..<count {
+                let session = list.sessions[Int(UInt(bitPattern: start &+ offset) % UInt(count))]
+                if session._withUnsafeGuaranteedRef({ $0.isUsable }) { return session }
+            }
+            return nil
         }
-        return nil
     }
 
     func ask(_ item: EncodedItem, deadline: Duration?, trace: TraceContext?) async throws -> Answer {
-        let request = AskRequest()
-        return try await withTaskCancellationHandler {
-            while true {
-                let session = try await session()
-                let attempt = await withUnsafeContinuation { continuation in
-                    request.submit(item, deadline: deadline, trace: trace, to: session, continuation)
-                }
-                switch attempt {
-                case .failed(let error) where error.code == .overloaded && request.isUnsent:
-                    // The window is full: this is the back-pressure of the client's own requests.
-                    try await session.room(for: 1)
-                default: return attempt
+        while true {
+            let session =
+                if let usable = usableSession() { usable } else { try await session() }
+            let answer = await Self.ask(item, deadline: deadline, trace: trace, in: session)
+            guard case .noRoom = answer else { return answer }
+            // The window is full: this is the back-pressure of the client's own requests.
+            try await session.takeUnretainedValue().room(for: 1)
+        }
+    }
+
+    /// One attempt. Cancelling the task cancels the request.
+    private static func ask(
+        _ item: EncodedItem, deadline: Duration?, trace: TraceContext?, in session: Unmanaged<Session>
+    ) async -> Answer {
+        // In the task's own memory, for an object would have to be made for every request.
+        let place = Atomic<UInt64>(AskPlace.unsent)
+        return await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                session._withUnsafeGuaranteedRef { session in
+                    guard place.load(ordering: .relaxed) == AskPlace.unsent else {
+                        return continuation.resume(returning: .failed(AskPlace.cancelledError))
+                    }
+                    switch session.ask(item, deadline: deadline, trace: trace, continuation: continuation) {
+                    case .sent(let sequence):
+                        let (isFirst, _) = place.compareExchange(
+                            expected: AskPlace.unsent, desired: sequence, ordering: .acquiringAndReleasing)
+                        // Cancelled in between: whoever did it could not know the sequence yet.
+                        if !isFirst { session.cancel(sequence) }
+                    case .notSent(let answer): continuation.resume(returning: answer)
+                    }
                 }
             }
         } onCancel: {
-            request.cancel()
+            let earlier = place.exchange(AskPlace.cancelled, ordering: .acquiringAndReleasing)
+            if earlier < AskPlace.cancelled { session._withUnsafeGuaranteedRef { $0.cancel(earlier) } }
         }
     }
 
@@ -189,7 +231,7 @@ final class InboxCore: Sendable {
         var rest = items
         let trace = TraceContext.current
         while rest.count > 0 {
-            let session = try await session()
+            let session = try await session().takeUnretainedValue()
             let count = min(rest.count, max(1, session.token.window / 4))
             let part = rest.slice(from: 0, count: count)
             let run: SequenceRun?
@@ -253,45 +295,9 @@ final class InboxCore: Sendable {
     }
 }
 
-/// One `ask` under way: where to cancel it, once it has a sequence.
-private final class AskRequest: Sendable {
-    private static let unsent = UInt64.max
-    private static let cancelled = UInt64.max - 1
-
-    /// The sequence, or one of the two above.
-    private let state = Atomic<UInt64>(AskRequest.unsent)
-    // Written before the sequence is published in `state`, read only after it was seen there.
-    private nonisolated(unsafe) var session: Session?
-
-    var isUnsent: Bool { state.load(ordering: .relaxed) == Self.unsent }
-
-    /// Resumes the continuation itself if the session did not take the item.
-    func submit(
-        _ item: EncodedItem, deadline: Duration?, trace: TraceContext?, to session: Session,
-        _ continuation: UnsafeContinuation<Answer, Never>
-    ) {
-        guard isUnsent else {
-            return continuation.resume(returning: .failed(FlockError(.cancelled, "The caller cancelled the request.")))
-        }
-        self.session = session
-        do {
-            guard
-                let sequence = try session.ask(item, deadline: deadline, trace: trace, continuation: continuation)
-            else {
-                return continuation.resume(
-                    returning: .failed(FlockError(.overloaded, "The session's window is full.")))
-            }
-            let (isFirst, _) = state.compareExchange(
-                expected: Self.unsent, desired: sequence, ordering: .acquiringAndReleasing)
-            // Cancelled in between: whoever did it could not know the sequence yet.
-            if !isFirst { session.cancel(sequence) }
-        } catch {
-            continuation.resume(returning: .failed(FlockError.decoding(error)))
-        }
-    }
-
-    func cancel() {
-        let earlier = state.exchange(Self.cancelled, ordering: .acquiringAndReleasing)
-        if earlier < Self.cancelled { session?.cancel(earlier) }
-    }
+/// Where an `ask` is: the sequence, or one of these.
+private enum AskPlace {
+    static let unsent = UInt64.max
+    static let cancelled = UInt64.max - 1
+    static let cancelledError = FlockError(.cancelled, "The caller cancelled the request.")
 }

@@ -127,7 +127,9 @@ public struct OutcomeBatch<Value: Codable & Sendable>: Sendable {
 
 extension FlockError {
     static func decoding(_ error: any Error) -> FlockError {
-        (error as? FlockError) ?? FlockError(.invalidInput, "A result could not be decoded: \(error)", cause: error)
+        (error as? FlockError)
+            ?? FlockError(
+                .invalidInput, "A result could not be decoded: \(error)", limit: Limit(of: error), cause: error)
     }
 }
 

@@ -9,9 +9,13 @@ internal import FlockWire
 
 /// The answer to one `ask`, decoded by the caller and not by the loop. Kept small, since it is copied several times.
 enum Answer: Sendable {
+    /// A value of at most eight bytes, itself: an object that it lay in would be counted by every caller.
+    case small(SmallItem)
     case value(AnsweredRun, index: Int)
     case filtered
     indirect case failed(FlockError)
+    /// Nothing was sent: the window is full.
+    case noRoom
 }
 
 /// Results that came together, shared by the callers that wait for one of them each.
@@ -47,6 +51,7 @@ struct PendingRequests: ~Copyable {
         var kind: OutgoingRun.Kind
         var deadline: Duration?
         var trace: TraceContext?
+        var isPlain: Bool { deadline == nil && trace == nil }
     }
 
     /// A caller that waits for room.
@@ -80,12 +85,22 @@ struct PendingRequests: ~Copyable {
         builder = ItemBuilder(layout: layout)
     }
 
+    /// Requests whose outcome was not taken.
+    var open: UInt64 { next - base }
+
     var room: Int { Int(window - min(window, next - base)) }
 
     /// Appends one ask. The caller has checked that there is room.
     mutating func ask(_ item: EncodedItem, deadline: Duration?, trace: TraceContext?) throws -> UInt64 {
-        begin(Terms(kind: .asks, deadline: deadline, trace: trace))
-        try builder.append { item.write(to: &$0) }
+        // The common case, without a look at everything that the terms could be.
+        if builder.count == 0 || terms.kind != .asks || !(terms.isPlain && deadline == nil && trace == nil) {
+            begin(Terms(kind: .asks, deadline: deadline, trace: trace))
+        }
+        if case .row(let values) = item {
+            try values.withUnsafeBytes { try builder.append($0) }
+        } else {
+            try builder.append { item.write(to: &$0) }
+        }
         defer { next += 1 }
         return next
     }

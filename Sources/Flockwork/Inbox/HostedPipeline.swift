@@ -8,7 +8,7 @@ internal import FlockWire
 struct HostedPipeline: Sendable {
     let definition: PipelineDefinition
     /// By lane; nil where no instance runs on this node.
-    let runners: [LaneRunner?]
+    let runners: [LaneFlow?]
     var dispatcher: Dispatcher
     var dispatchDirectives: [DispatcherDirective] = []
     var isDirty = false
@@ -18,12 +18,40 @@ struct HostedPipeline: Sendable {
     /// Nodes that run each lane, for what one lane hands to the next.
     var nodesOfLane: [[NodeID]]
     var nextNode = 0
+    /// By priority; learns from all requests, and decides about those with a deadline.
+    private var forecasts = RequestPriority.allCases.map { _ in QueueForecast() }
 
-    init(_ definition: PipelineDefinition, runners: [LaneRunner?], seed: UInt64, limits: Limits) {
+    init(_ definition: PipelineDefinition, runners: [LaneFlow?], seed: UInt64, limits: Limits) {
         self.definition = definition
         self.runners = runners
         dispatcher = Dispatcher(seed: seed, limits: limits)
         nodesOfLane = Array(repeating: [], count: runners.count)
+    }
+}
+
+extension HostedPipeline {
+    /// A run was given to the dispatcher.
+    mutating func began(_ run: OpenRun, at now: Tick) {
+        let open = dispatcher.heldItems(of: run.priority)
+        forecasts[Int(run.priority.rawValue)].began(run.requests, open: open, at: now)
+    }
+
+    /// A host is through with a run.
+    mutating func ended(_ run: RequestRun, _ ending: RunEnding, at now: Tick) {
+        let isDone = if case .done = ending { true } else { false }
+        for index in forecasts.indices { forecasts[index].ended(run, isDone: isDone, at: now) }
+    }
+
+    /// How many items of a run can be done before its deadline, and why no more are taken.
+    func room(
+        for run: SubmittedRun, _ priority: RequestPriority, limits: Limits
+    ) -> (items: Int, refusal: FlockError?) {
+        guard let deadline = run.deadline else { return (run.items.count, nil) }
+        let forecast = forecasts[Int(priority.rawValue)]
+        let open = dispatcher.heldItems(of: priority)
+        let room = forecast.room(for: run.items.count, deadline: deadline, behind: open)
+        guard room < run.items.count else { return (room, nil) }
+        return (room, forecast.refusal(deadline: deadline, behind: open + room, limits: limits))
     }
 }
 

@@ -67,8 +67,11 @@ extension InboxActor {
 
     // MARK: Dispatch
 
-    func dispatch(_ run: OpenRun) {
-        feed(Int(run.pipeline), .enqueue(run))
+    func dispatch(_ run: OpenRun, _ kind: SessionKind) {
+        var run = run
+        run.priority = kind.priority
+        feed(kind.pipeline, .enqueue(run))
+        pipelines[kind.pipeline].began(run, at: EventLoop.now)
     }
 
     func revoke(_ run: RequestRun) {
@@ -110,7 +113,7 @@ extension InboxActor {
                 return
             }
             // What waits here is dropped; its outcome is in the partition already.
-            for work in runner.mailbox.revoke(run) { work.assignment.ended(work.run, .revoked) }
+            for work in runner.revoke(run) { work.assignment.ended(work.run, .revoked) }
         }
     }
 
@@ -127,7 +130,7 @@ extension InboxActor {
     /// Has a lane's instances on some node handle the runs.
     private func run(_ runs: [WorkRun], on node: NodeID, pipeline index: Int, lane: Int) {
         if node == actorSystem.node, let runner = pipelines[index].runners[lane] {
-            runner.mailbox.put(runs)
+            runner.put(runs)
         } else if let peer = actorSystem.peers[node], peer.isOpen {
             StageHost.call(
                 peer, pipeline: pipelines[index].definition, lane: lane, runs: runs, limits: limits)
@@ -138,6 +141,7 @@ extension InboxActor {
 
     /// A host is through with a run of this node's partitions. The first outcome of each request counts.
     private func ended(_ run: RequestRun, _ ending: RunEnding, host: HostID, pipeline index: Int) {
+        pipelines[index].ended(run, ending, at: EventLoop.now)
         switch ending {
         case .done(let outcomes):
             feed(index, .finished(host, runs: [run]))
@@ -285,7 +289,7 @@ extension WorkRun {
     init(_ run: OpenRun, arrived: Tick, assignment: Assignment) {
         self.init(
             run: run.requests, items: run.items, deadline: run.deadline, arrived: arrived, trace: run.trace,
-            assignment: assignment)
+            priority: run.priority, assignment: assignment)
     }
 
     var place: SessionPlace { SessionPlace(partition: run.partition, session: run.session) }

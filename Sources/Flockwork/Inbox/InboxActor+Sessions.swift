@@ -36,7 +36,8 @@ extension InboxActor {
         let session = try await withUnsafeThrowingContinuation {
             (continuation: UnsafeContinuation<SessionID, any Error>) in
             opening[reply] = continuation
-            step(partition, .open(pipeline: UInt32(index), secret: secret, window: window, reply: reply))
+            let kind = SessionKind(pipeline: index, priority: request.priority)
+            step(partition, .open(pipeline: kind.number, secret: secret, window: window, reply: reply))
         }
         return SessionToken(
             node: actorSystem.node, partition: partition, session: session, pipeline: request.pipeline,
@@ -73,7 +74,7 @@ extension InboxActor {
         // The newest stream wins: the session's client has come back over another connection. An older one is ended
         // only once the secret has proved right, which the answer to `attach` says.
         let earlier = streamOfSession[place]
-        streams[number] = OutcomeStream(place: place, sink: sink, pipeline: pipeline(of: key))
+        streams[number] = OutcomeStream(place: place, sink: sink, pipeline: kind(of: key)?.pipeline)
         streamOfSession[place] = number
         step(
             key.partition,
@@ -114,7 +115,7 @@ extension InboxActor {
     func submitted(_ message: SubmitMessage) {
         let key = message.key
         // Without the session's secret nothing is done, and nobody hears of it: the caller has no stream either.
-        guard let pipeline = pipeline(of: key) else { return }
+        guard let kind = kind(of: key) else { return }
         if !message.taken.isEmpty || message.lowestOpen > 0 {
             step(
                 key.partition,
@@ -122,40 +123,63 @@ extension InboxActor {
         }
         let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)] ?? 0
         for run in message.runs {
-            if let refusal = refusal(of: run, for: pipeline) {
-                counters.refused += UInt64(run.items.count)
-                metrics?.refused(refusal)
-                note(refusal, from: run.first, in: stream)
+            if let refusal = refusal(of: run, for: kind) {
+                refuse(run.items.count, refusal, from: run.first, in: stream)
                 // What follows would leave a gap in the session, and is refused by the partition.
                 continue
             }
-            acceptedThrough = nil
-            step(
-                key.partition,
-                .submit(
-                    session: key.session, secret: key.secret,
-                    run: AcceptRun(
-                        sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline,
-                        trace: run.trace),
-                    reply: stream))
-            if run.notify, let through = acceptedThrough { noteAccepted(through: through + 1, in: stream) }
+            let (room, refusal) = room(for: run, kind, key)
+            if room > 0 { submit(run.prefix(room), key, in: stream) }
+            if let refusal {
+                refuse(run.items.count - room, refusal, from: run.first + UInt64(room), in: stream)
+            }
         }
     }
 
-    /// The pipeline of a session, if it exists here and the secret is right.
-    private func pipeline(of key: SessionKey) -> Int? {
-        guard isOwned(key.partition),
-            let number = replicas[Int(key.partition.rawValue)]?.pipeline(of: key.session, secret: key.secret),
-            pipelines.indices.contains(Int(number))
-        else { return nil }
-        return Int(number)
+    private func submit(_ run: SubmittedRun, _ key: SessionKey, in stream: UInt64) {
+        acceptedThrough = nil
+        step(
+            key.partition,
+            .submit(
+                session: key.session, secret: key.secret,
+                run: AcceptRun(
+                    sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline, trace: run.trace),
+                reply: stream))
+        if run.notify, let through = acceptedThrough { noteAccepted(through: through + 1, in: stream) }
     }
 
-    /// Why this node cannot take the run at all.
-    private func refusal(of run: SubmittedRun, for pipeline: Int) -> FlockError? {
+    private func refuse(_ count: Int, _ error: FlockError, from first: UInt64, in stream: UInt64) {
+        counters.refused += UInt64(count)
+        metrics?.refused(error)
+        reached(error.limit)
+        note(error, from: first, in: stream)
+    }
+
+    /// How many items of the run can be in time, and why no more are accepted.
+    private func room(
+        for run: SubmittedRun, _ kind: SessionKind, _ key: SessionKey
+    ) -> (items: Int, refusal: FlockError?) {
+        // What was accepted before, and comes again over another connection, is not refused any more.
+        guard run.deadline != nil,
+            replicas[Int(key.partition.rawValue)]?.isNew(run.first, of: key.session) ?? false
+        else { return (run.items.count, nil) }
+        return pipelines[kind.pipeline].room(for: run, kind.priority, limits: limits)
+    }
+
+    /// What a session's requests are, if it exists here and the secret is right.
+    private func kind(of key: SessionKey) -> SessionKind? {
+        guard isOwned(key.partition),
+            let number = replicas[Int(key.partition.rawValue)]?.pipeline(of: key.session, secret: key.secret),
+            let kind = SessionKind(number: number), pipelines.indices.contains(kind.pipeline)
+        else { return nil }
+        return kind
+    }
+
+    /// Why this node does not take the run, whatever its partition thinks.
+    private func refusal(of run: SubmittedRun, for kind: SessionKind) -> FlockError? {
         if isDraining { return FlockError(.shuttingDown, "The node is draining.", node: actorSystem.node) }
         do {
-            try pipelines[pipeline].definition.lanes[0].check(run.items)
+            try pipelines[kind.pipeline].definition.lanes[0].check(run.items)
             return nil
         } catch {
             return error
@@ -164,7 +188,7 @@ extension InboxActor {
 
     func cancelled(_ message: CancelMessage) {
         let key = message.key
-        guard pipeline(of: key) != nil else { return }
+        guard kind(of: key) != nil else { return }
         // A refusal that was not told yet, of sequences that are given up now, would hide one of later sequences.
         if let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)],
             let refused = streams[stream]?.part.refused, refused.from < message.sequences.end
@@ -196,7 +220,9 @@ extension InboxActor {
         let number = Int(partition.rawValue)
         var out: [PartitionDirective] = []
         swap(&out, &directives)
+        let before = event.isTick ? replicas[number]?.counters : nil
         replicas[number]?.step(event, now: EventLoop.now, budget: &budget, out: &out)
+        if event.isTick { noteExpiry(before, replicas[number]?.counters) }
         for directive in out { carryOut(directive, of: partition) }
         out.removeAll(keepingCapacity: true)
         swap(&out, &directives)
@@ -211,11 +237,13 @@ extension InboxActor {
         case .refused(let reply, let from, let error):
             counters.refused += 1
             metrics?.refused(error)
+            reached(error.limit)
             note(error, from: from, in: reply)
         case .dispatch(let run):
             counters.accepted += UInt64(run.requests.count)
-            metrics?.accepted(run.requests.count, pipeline: Int(run.pipeline))
-            dispatch(run)
+            guard let kind = SessionKind(number: run.pipeline) else { preconditionFailure("pipeline \(run.pipeline)") }
+            metrics?.accepted(run.requests.count, pipeline: kind.pipeline)
+            dispatch(run, kind)
         case .revoke(let run): revoke(run)
         case .deliver(let subscriber, _, let runs): deliver(runs, to: subscriber)
         case .failed(let reply, let error): answer(reply, with: error)
@@ -230,6 +258,7 @@ extension InboxActor {
     private func answer(_ reply: UInt64, with error: FlockError) {
         if let continuation = opening.removeValue(forKey: reply) {
             metrics?.refused(error)
+            reached(error.limit)
             continuation.resume(throwing: error)
         } else if let continuation = closing.removeValue(forKey: reply) {
             continuation.resume(throwing: error)
@@ -257,7 +286,9 @@ extension InboxActor {
     private func deliver(_ runs: [OutcomeRun], to stream: UInt64) {
         for run in runs {
             counters.completed += UInt64(run.sequences.count)
-            if case .failed = run.outcome { counters.failed += UInt64(run.sequences.count) }
+            guard case .failed(let error) = run.outcome else { continue }
+            counters.failed += UInt64(run.sequences.count)
+            reached(error.limit)
         }
         guard streams[stream] != nil else { return }
         metrics?.delivered(runs, pipeline: streams[stream]?.pipeline)
@@ -305,6 +336,10 @@ extension InboxActor {
             } while !rest.isEmpty
         }
     }
+}
+
+extension PartitionEvent {
+    fileprivate var isTick: Bool { if case .tick = self { true } else { false } }
 }
 
 extension SessionKey {

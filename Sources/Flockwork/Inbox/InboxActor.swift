@@ -143,7 +143,7 @@ distributed actor InboxActor {
                 let key = try SessionKey(from: &reader)
                 _ = inbox.assumeIsolated { $0.attach(key, to: .call(call)) }
             } catch {
-                call.fail(FlockError(.protocolViolation, "fetch: \(error)"))
+                call.fail(FlockError(unreadable: "fetch", error, on: system.loop))
             }
         }
         system.direct(InboxActor.self, "submit") { inbox, call in
@@ -153,7 +153,7 @@ distributed actor InboxActor {
                 inbox.assumeIsolated { $0.submitted(message) }
             } catch {
                 // Nothing was accepted, and the client cannot be told which run it was: it speaks another protocol.
-                call.peer.close(FlockError(.protocolViolation, "submit: \(error)"))
+                call.peer.close(FlockError(unreadable: "submit", error, on: system.loop))
             }
         }
         system.direct(InboxActor.self, "cancel") { inbox, call in
@@ -162,7 +162,7 @@ distributed actor InboxActor {
                 let message = try CancelMessage(from: &reader, limits: limits)
                 inbox.assumeIsolated { $0.cancelled(message) }
             } catch {
-                call.peer.close(FlockError(.protocolViolation, "cancel: \(error)"))
+                call.peer.close(FlockError(unreadable: "cancel", error, on: system.loop))
             }
         }
     }
@@ -192,4 +192,12 @@ struct OutcomeStream {
     let pipeline: Int?
     var part = StreamPart()
     var hasNews = false
+}
+
+extension FlockError {
+    /// A message of a peer that cannot be read; counted if it was over a bound.
+    init(unreadable message: String, _ error: any Error, on loop: EventLoop) {
+        loop.limitsReached.reached(by: error)
+        self.init(.protocolViolation, "\(message): \(error)", limit: Limit(of: error))
+    }
 }

@@ -71,6 +71,14 @@ struct SubmittedRun: Sendable {
     var notify: Bool
 
     var sequences: SequenceRun { SequenceRun(first: first, count: items.count) }
+
+    /// The first `count` items.
+    func prefix(_ count: Int) -> SubmittedRun {
+        guard count < items.count else { return self }
+        var part = self
+        part.items = items.slice(from: 0, count: count)
+        return part
+    }
 }
 
 /// `InboxActor.submit`: what the client has taken, then its new requests. Without requests it is an acknowledgement.
@@ -115,7 +123,9 @@ struct SubmitMessage: Sendable {
         lowestOpen = try reader.read()
         let ranges = Int(try reader.read(UInt32.self))
         let count = Int(try reader.read(UInt32.self))
-        guard ranges <= limits.runsPerFrame, count <= limits.runsPerFrame else { throw .overLimit("runs of a submit") }
+        guard ranges <= limits.runsPerFrame, count <= limits.runsPerFrame else {
+            throw .overLimit(.runsPerFrame, "runs of a submit")
+        }
         taken = []
         taken.reserveCapacity(ranges)
         for _ in 0..<ranges {
@@ -166,7 +176,8 @@ struct CancelMessage: Sendable {
         key = try SessionKey(from: &reader)
         let first: UInt64 = try reader.read()
         let count: UInt64 = try reader.read()
-        guard count <= UInt64(limits.sessionWindow) * 2, first <= UInt64.max - count else {
+        guard count <= UInt64(limits.sessionWindow) * 2 else { throw .overLimit(.sessionWindow, "cancelled run") }
+        guard first <= UInt64.max - count else {
             throw .malformed("cancelled run")
         }
         sequences = SequenceRun(first: first, count: Int(count))
@@ -209,7 +220,8 @@ struct StreamPart: Sendable {
     init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
         let flags: UInt32 = try reader.read()
         let count = Int(try reader.read(UInt32.self))
-        guard flags <= 3, count <= limits.runsPerFrame else { throw .malformed("stream part") }
+        guard count <= limits.runsPerFrame else { throw .overLimit(.runsPerFrame, "runs of a stream part") }
+        guard flags <= 3 else { throw .malformed("stream part") }
         if flags & 1 != 0 { accepted = try reader.read() }
         if flags & 2 != 0 {
             refused = Refusal(from: try reader.read(), error: try FlockError(from: &reader, limits: limits))
@@ -225,6 +237,8 @@ struct OpenRequest: Codable, Sendable {
     var pipeline: String
     var fingerprint: UInt64
     var window: Int
+    /// Of all its requests.
+    var priority = RequestPriority.normal
 }
 
 /// What a node tells a new client about its cluster.

@@ -8,7 +8,8 @@ internal import Logging
 internal import Synchronization
 
 // A bounded job is a pipeline without an inbox: no ids, no log, no network. Each lane is one task with instances of its
-// own that pulls a batch, awaits every step and delivers the result. Back-pressure is simply that it has not asked yet.
+// own that pulls a batch, awaits every step and delivers the result; it has a thread if one of the steps needs one.
+// Back-pressure is simply that it has not asked yet.
 
 /// What a bounded job did.
 public struct JobReport: Sendable, Equatable {
@@ -72,8 +73,7 @@ extension Pipeline {
             cores: ProcessInfo.processInfo.activeProcessorCount)
         let result: Result<JobReport, any Error>
         do {
-            let context = InstanceContext(system: system, node: node, instances: lanes)
-            result = .success(try await run(from: source, into: sink, lanes: lanes, in: context))
+            result = .success(try await run(from: source, into: sink, lanes: lanes, system: system, node: node))
         } catch {
             result = .failure(error)
         }
@@ -82,12 +82,22 @@ extension Pipeline {
     }
 
     private func run<Source: BatchSource<Input>, Sink: BatchSink<Output>>(
-        from source: Source, into sink: Sink, lanes: Int, in context: InstanceContext
+        from source: Source, into sink: Sink, lanes: Int, system: FlockSystem, node: NodeContext
     ) async throws -> JobReport {
-        try await withThrowingTaskGroup(of: JobReport.self) { group in
-            for _ in 0..<lanes {
-                let lane = JobLane(step: try await wholeStep(context), limits: context.node.limits)
-                group.addTask { try await lane.run(from: source, into: sink) }
+        var threads: [OwnThread] = []
+        defer {
+            for thread in threads { thread.end() }
+            for thread in threads { thread.join() }
+        }
+        return try await withThrowingTaskGroup(of: JobReport.self) { group in
+            for number in 1...lanes {
+                let context = InstanceContext(system: system, node: node, instances: lanes)
+                let lane = JobLane(step: try await wholeStep(context), limits: system.limits)
+                let thread = try context.threadName.map { name throws(FlockError) in
+                    try OwnThread(instance: number, of: name)
+                }
+                if let thread { threads.append(thread) }
+                group.addTask(executorPreference: thread) { try await lane.run(from: source, into: sink) }
             }
             var report = JobReport()
             for try await part in group { report.add(part) }

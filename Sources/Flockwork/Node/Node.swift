@@ -67,9 +67,9 @@ public final class Node: Service, Sendable {
         await node.shutDown()
     }
 
-    /// The inbox of a pipeline, without a socket.
+    /// The inbox of a pipeline, without a socket. `priority` is that of all its requests.
     public func inbox<Input, Output>(
-        of pipeline: Pipeline<Input, Output>, window: Int = 16_384
+        of pipeline: Pipeline<Input, Output>, window: Int = 16_384, priority: RequestPriority = .normal
     ) async throws -> Inbox<Input, Output> where Input: Codable, Output: Codable {
         guard let node = running.withLock({ $0 }) else {
             throw FlockError(.unavailable, "The node \(configuration.id) is not started.")
@@ -77,7 +77,7 @@ public final class Node: Service, Sendable {
         let port = LocalPort(inbox: node.inbox, system: node.system, limits: configuration.limits)
         let core = InboxCore(
             pipeline: pipeline.name, fingerprint: pipeline.fingerprint, layout: pipeline.inputCodec.layout ?? .variable,
-            window: window, ports: { [port] })
+            window: window, priority: priority, ports: { [port] })
         try await core.open()
         return Inbox(core: core, input: pipeline.inputCodec, output: pipeline.outputCodec)
     }

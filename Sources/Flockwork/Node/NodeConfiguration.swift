@@ -26,7 +26,8 @@ public struct NodeConfiguration: Sendable {
     public var logger: Logger
     /// Cores that `.perCore` counts; nil: those of the machine.
     public var cores: Int?
-    /// Spin for a moment before the node's thread sleeps: less latency for a core.
+    /// Look for work for a moment before the node's thread and an instance of each lane sleep: less latency, for a
+    /// core each while requests come.
     public var busyPoll = false
 
     public init(

@@ -67,12 +67,13 @@ struct RunningNode: Sendable {
         let limits = configuration.limits
         let view = try view(configuration)
         let members = view.members.map(\.id)
-        let counts = pipelines.map { pipeline in
-            pipeline.lanes.enumerated().map { lane, definition in
-                definition.shape.instances.count(
-                    on: configuration.id, of: members, cores: configuration.coreCount,
-                    stage: "\(pipeline.name)/\(lane)")
-            }
+        let plans = try LanePlan.all(pipelines) { shape, place in
+            shape.instances.count(
+                on: configuration.id, of: members, cores: configuration.coreCount, stage: place)
+        }
+        var counts = pipelines.map { $0.lanes.map { _ in 0 } }
+        for plan in plans {
+            for user in plan.users { counts[user.pipeline][user.lane] = plan.instances }
         }
         let announcement = Announcement(
             pipelines: zip(pipelines, counts).map { pipeline, counts in
@@ -88,7 +89,7 @@ struct RunningNode: Sendable {
         InboxActor.registerDirect(in: system, limits: limits)
         StageHost.registerDirect(in: system, limits: limits)
         do {
-            return try await start(pipelines, counts, view, configuration, system)
+            return try await start(pipelines, plans, counts, view, configuration, system)
         } catch {
             await system.stop()
             throw error
@@ -96,8 +97,8 @@ struct RunningNode: Sendable {
     }
 
     private static func start(
-        _ pipelines: [PipelineDefinition], _ counts: [[Int]], _ view: View, _ configuration: NodeConfiguration,
-        _ system: FlockSystem
+        _ pipelines: [PipelineDefinition], _ plans: [LanePlan], _ counts: [[Int]], _ view: View,
+        _ configuration: NodeConfiguration, _ system: FlockSystem
     ) async throws -> RunningNode {
         let limits = configuration.limits
         let inbox = await system.named(InboxMethods.actorName, exportedTo: .clients) {
@@ -109,7 +110,7 @@ struct RunningNode: Sendable {
         let context = NodeContext(
             node: configuration.id, limits: limits, log: configuration.logger, cores: configuration.coreCount)
         do {
-            let hosted = try await host(pipelines, counts, view, context, inbox, runners: &runners)
+            let hosted = try await host(pipelines, plans, view, configuration, context, inbox, runners: &runners)
             let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: counts)
             await inbox.whenLocal { inbox in
                 inbox.context = context
@@ -144,42 +145,56 @@ struct RunningNode: Sendable {
     ///
     /// `runners` gets those that were started, also if a later one cannot be made.
     private static func host(
-        _ pipelines: [PipelineDefinition], _ counts: [[Int]], _ view: View, _ context: NodeContext,
-        _ inbox: InboxActor, runners: inout [LaneRunner]
+        _ pipelines: [PipelineDefinition], _ plans: [LanePlan], _ view: View, _ configuration: NodeConfiguration,
+        _ node: NodeContext, _ inbox: InboxActor, runners: inout [LaneRunner]
     ) async throws -> [HostedPipeline] {
         let system = inbox.actorSystem
-        var hosted: [HostedPipeline] = []
-        for (index, pipeline) in pipelines.enumerated() {
-            var lanes: [LaneRunner?] = []
-            for (lane, definition) in pipeline.lanes.enumerated() {
-                guard counts[index][lane] > 0 else {
-                    lanes.append(nil)
-                    continue
-                }
-                let instance = InstanceContext(system: system, node: context, instances: counts[index][lane])
-                var steps: [EncodedStep] = []
-                for _ in 0..<counts[index][lane] * definition.shape.window {
-                    steps.append(try await definition.makeStep(instance))
-                }
-                let runner = LaneRunner(
-                    definition.shape, instances: steps.count, limits: context.limits, loop: system.loop,
-                    log: context.log, makeStep: { try await definition.makeStep(instance) }
-                ) { batch in
-                    system.loop.execute { inbox.assumeIsolated { $0.finished(batch, pipeline: index, lane: lane) } }
-                }
-                runner.observation.begin(pipeline: pipeline.name, stage: runner.name, node: context.node)
-                runner.start(steps)
-                lanes.append(runner)
-                runners.append(runner)
-                _ = await system.named(StageHost.name(pipeline: pipeline, lane: lane), exportedTo: .nodes) {
-                    StageHost(runner: runner, check: definition.check, actorSystem: system)
+        var lanes: [[LaneFlow?]] = pipelines.map { $0.lanes.map { _ in nil } }
+        for plan in plans where plan.instances > 0 {
+            let makeInstance = plan.instanceFactory(of: pipelines, system: system, node: node)
+            var made: [LaneInstance] = []
+            for _ in 0..<plan.instances * plan.shape.window { made.append(try await makeInstance()) }
+            let runner = runner(plan, of: pipelines, makeInstance, configuration, inbox)
+            runners.append(runner)
+            try runner.start(made)
+            for (flow, user) in plan.users.enumerated() {
+                let pipeline = pipelines[user.pipeline]
+                let lane = LaneFlow(runner: runner, flow: flow)
+                lanes[user.pipeline][user.lane] = lane
+                _ = await system.named(StageHost.name(pipeline: pipeline, lane: user.lane), exportedTo: .nodes) {
+                    StageHost(lane: lane, check: pipeline.lanes[user.lane].check, actorSystem: system)
                 }
             }
-            hosted.append(
-                HostedPipeline(
-                    pipeline, runners: lanes, seed: UInt64(index) &+ view.membersHash, limits: context.limits))
         }
-        return hosted
+        return pipelines.indices.map { index in
+            HostedPipeline(
+                pipelines[index], runners: lanes[index], seed: UInt64(index) &+ view.membersHash,
+                limits: configuration.limits)
+        }
+    }
+
+    private static func runner(
+        _ plan: LanePlan, of pipelines: [PipelineDefinition], _ makeInstance: @escaping LaneRunner.InstanceFactory,
+        _ configuration: NodeConfiguration, _ inbox: InboxActor
+    ) -> LaneRunner {
+        let loop = inbox.actorSystem.loop
+        let users = plan.users
+        let runner = LaneRunner(
+            plan.shape, instances: plan.instances * plan.shape.window, weights: plan.weights,
+            limits: configuration.limits, loop: loop,
+            log: configuration.logger, makeInstance: makeInstance
+        ) { batch in
+            let user = users[batch.flow]
+            let tell: @Sendable () -> Void = {
+                inbox.assumeIsolated { $0.finished(batch, pipeline: user.pipeline, lane: user.lane) }
+            }
+            // A small batch is sent on by this thread if the loop sleeps; a large one is worth a wake-up.
+            if batch.isSmall { loop.perform(tell) } else { loop.execute(tell) }
+        }
+        for (observation, user) in zip(runner.observations, users) {
+            observation.begin(pipeline: pipelines[user.pipeline].name, stage: runner.name, node: configuration.id)
+        }
+        return runner
     }
 
     func shutDown() async {
@@ -200,6 +215,7 @@ struct RunningNode: Sendable {
             return first
         }
         if !isDrained {
+            system.loop.limitsReached.reached(.drainTime)
             configuration.logger.warning("node stopped before all accepted requests had an outcome")
         }
         for runner in runners { await runner.stop() }

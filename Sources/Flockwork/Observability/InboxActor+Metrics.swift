@@ -2,6 +2,7 @@
 
 internal import Distributed
 internal import FlockActors
+internal import FlockCluster
 internal import FlockTransport
 internal import FlockWire
 
@@ -14,7 +15,9 @@ extension InboxActor {
     /// Begins to report, if there is somebody to report to. After `start`.
     func report(to metrics: NodeMetrics?) {
         self.metrics = metrics
-        if metrics != nil { sample() }
+        guard let metrics else { return }
+        actorSystem.loop.limitsReached.listen { metrics.reached($0) }
+        sample()
     }
 
     private func sample() {
@@ -24,7 +27,7 @@ extension InboxActor {
             let credits = pipeline.hosts.keys.reduce(0) { $0 + (pipeline.dispatcher.credit(of: $1)?.items ?? 0) }
             metrics.set(credits: credits, pipeline: index)
             for (lane, runner) in pipeline.runners.enumerated() {
-                if let runner { metrics.set(waiting: runner.mailbox.backlog.items, pipeline: index, lane: lane) }
+                if let runner { metrics.set(waiting: runner.backlog.items, pipeline: index, lane: lane) }
             }
         }
         sampling = actorSystem.loop.schedule(after: Self.sampleTime) { [weak self] in
@@ -32,9 +35,20 @@ extension InboxActor {
         }
     }
 
+    func reached(_ limit: Limit?) { actorSystem.loop.limitsReached.reached(limit) }
+
+    /// What became too old, after the partition's clock went on.
+    func noteExpiry(_ before: PartitionCounters?, _ after: PartitionCounters?) {
+        guard let before, let after else { return }
+        if after.expired > before.expired { reached(.outcomeTimeToLive) }
+        if after.idleSessions > before.idleSessions { reached(.sessionIdleTime) }
+    }
+
     /// Runs that no host has credit for, after all was sent that could be.
     func noteCredits(_ index: Int) {
-        guard let metrics, pipelines[index].dispatcher.queuedItems > 0, !pipelines[index].hosts.isEmpty else { return }
-        metrics.reached(.creditItems)
+        guard pipelines[index].dispatcher.queuedItems > 0, !pipelines[index].hosts.isEmpty else { return }
+        let dispatcher = pipelines[index].dispatcher
+        let hasItems = pipelines[index].hosts.keys.contains { (dispatcher.credit(of: $0)?.items ?? 0) > 0 }
+        reached(hasItems ? .creditBytes : .creditItems)
     }
 }

@@ -16,7 +16,7 @@ final class NodeMetrics: Sendable {
     /// By pipeline and lane; nil where no instance runs on this node.
     private let queueDepths: [[Gauge?]]
     private let refusals: CodeCounters
-    private let limitsReached: [ReachedLimit: Counter]
+    private let limitsReached: [Limit: Counter]
     private let openBytes: Gauge
     private let openRequests: Gauge
 
@@ -42,7 +42,7 @@ final class NodeMetrics: Sendable {
         }
         refusals = CodeCounters("flockwork_refused_total", key: "code", own, codes: CodeCounters.refusals)
         limitsReached = Dictionary(
-            uniqueKeysWithValues: ReachedLimit.allCases.map { limit in
+            uniqueKeysWithValues: Limit.allCases.map { limit in
                 let labels = own + [("limit", limit.rawValue)]
                 return (limit, Counter(label: "flockwork_limit_reached_total", dimensions: labels))
             })
@@ -58,19 +58,16 @@ final class NodeMetrics: Sendable {
     /// A run, or a session, was not accepted.
     func refused(_ error: FlockError) {
         refusals.count(error.code, 1)
-        if let limit = ReachedLimit(refusal: error) { reached(limit) }
     }
 
     /// Outcomes that go to a client of a pipeline.
     func delivered(_ runs: [OutcomeRun], pipeline: Int?) {
         guard let pipeline else { return }
-        for run in runs {
-            outcomes[pipeline].count(run)
-            if case .failed(let error) = run.outcome, let limit = ReachedLimit(failure: error) { reached(limit) }
-        }
+        for run in runs { outcomes[pipeline].count(run) }
     }
 
-    func reached(_ limit: ReachedLimit) {
+    /// A bound was met; on any thread.
+    func reached(_ limit: Limit) {
         limitsReached[limit]?.increment()
     }
 
@@ -122,6 +119,7 @@ private struct CodeCounters: Sendable {
     /// What an inbox answers instead of accepting.
     static let refusals: [FlockError.Code] = [
         .overloaded, .tooLarge, .invalidInput, .expired, .unavailable, .shuttingDown, .lost, .notFound,
+        .deadlineExceeded,
     ]
     /// What an accepted request ends with.
     static let failures: [FlockError.Code] = [

@@ -3,14 +3,16 @@
 internal import FlockActors
 internal import FlockCluster
 public import FlockWire
+internal import Synchronization
 
 // A lane is a run of steps that share instances: each step awaits the next, so a batch crosses it without a queue, a
 // copy or a change of thread. A pipeline is a list of lanes; between two lanes, items are encoded and may change node.
 
-/// What enters a lane: items from a frame, or a batch of a bounded job (a `Batch` of the lane's input type).
+/// What enters a lane: items from a frame, of one of the pipelines that share the lane, or a batch of a bounded
+/// job (a `Batch` of the lane's input type).
 @usableFromInline
 enum LaneInput: Sendable {
-    case encoded(ItemBuffer)
+    case encoded(ItemBuffer, flow: Int = 0)
     case batch(any Sendable)
 }
 
@@ -33,8 +35,36 @@ typealias EncodedStep = @Sendable (LaneInput) async throws -> LaneOutput
 struct InstanceContext: Sendable {
     @usableFromInline let system: FlockSystem
     let node: NodeContext
-    /// Instances of the lane on this node.
+    /// Instances of the lane on this node, without their window.
     let instances: Int
+    /// What it has in common with other pipelines; nil where the lane is not shared.
+    var shared: SharedInstance?
+    /// The name for a thread of the instance's own, once one of its steps has asked for it.
+    private let wish = Wish()
+
+    init(system: FlockSystem, node: NodeContext, instances: Int) {
+        self.system = system
+        self.node = node
+        self.instances = instances
+    }
+
+    private final class Wish: Sendable {
+        let name = Mutex<String?>(nil)
+    }
+
+    var threadName: String? { wish.name.withLock { $0 } }
+
+    /// The instance is to run on a thread of its own. The first step that asks gives it its name.
+    func needsThread(_ name: String) {
+        wish.name.withLock { $0 = $0 ?? name }
+    }
+}
+
+/// An instance that was made and not started yet.
+struct LaneInstance: Sendable {
+    var step: EncodedStep
+    /// Nil: it runs on Swift's pool.
+    var threadName: String?
 }
 
 /// Where and how a lane runs, and how its instances are made.
@@ -43,6 +73,12 @@ struct LaneDefinition: Sendable {
     var makeStep: @Sendable (InstanceContext) async throws -> EncodedStep
     /// Refuses items that the lane's input type cannot be.
     var check: @Sendable (ItemBuffer) throws(FlockError) -> Void
+
+    func makeInstance(system: FlockSystem, node: NodeContext, instances: Int) async throws -> LaneInstance {
+        let context = InstanceContext(system: system, node: node, instances: instances)
+        let step = try await makeStep(context)
+        return LaneInstance(step: step, threadName: context.threadName)
+    }
 }
 
 /// The declared part of a lane.
@@ -50,10 +86,16 @@ struct LaneShape: Sendable {
     var stages: [String] = []
     var batch = BatchPolicy.drain
     var instances = Instances.perCore
+    /// Where its stages said that they run; nil: as their models need.
+    var thread: StageThread?
     /// Batches that one instance has under way at once; more than one where something outside works on them.
     var window = 1
     /// No stage has said yet how it wants to be batched and placed.
     var isOpen = true
+    /// The lane's instances are also other pipelines'.
+    var shared: SharedLane?
+    /// This pipeline's part of them.
+    var weight = 1
 
     var name: String { stages.isEmpty ? "pass" : stages.joined(separator: "+") }
 }

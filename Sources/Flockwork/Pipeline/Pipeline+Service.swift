@@ -22,7 +22,13 @@ extension Pipeline where Output: Codable {
         open: @escaping @Sendable (SharedContext) async throws -> Service,
         call: @escaping @Sendable (Service, Batch<Output>) async throws -> Batch<New>
     ) -> Pipeline<Input, New> {
-        let base = lane(batch: batch, instances: instances, window: window)
+        var base = self
+        if shape.shared != nil, shape.stages.isEmpty, batch == nil, instances == nil {
+            // The first step of a shared lane: it stays there.
+            base.shape.window = window
+        } else {
+            base = lane(batch: batch, instances: instances, thread: nil, window: window)
+        }
         let key = base.key(name)
         return base.appending(name) { [makeStep = base.makeStep, pipeline = self.name] context in
             let previous = try await makeStep(context)

@@ -15,8 +15,9 @@ public import FlockWire
 ///         .model(.linear("model.json"))
 ///         .map { Verdict(malignant: $0 < 0.5) }
 ///
-/// Steps follow each other within a *lane*, sharing its instances; a step that states a `batch:` or `instances:` of its
-/// own begins a new lane. All nodes of a cluster run the same program, so closures never cross the wire.
+/// Steps follow each other within a *lane*, sharing its instances; a step that states a `batch:`, `instances:` or
+/// `thread:` of its own begins a new lane. All nodes of a cluster run the same program, so closures never
+/// cross the wire.
 public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
     /// The name that clients ask for.
     public let name: String
@@ -50,7 +51,7 @@ public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
         if let name { shape.stages.append(name) }
         return Pipeline<Input, New>(
             name: self.name, closed: closed, shape: shape,
-            types: types + ["\(name ?? "closure"):\(String(reflecting: New.self))"], inputWidth: inputWidth,
+            types: types + ["\(name ?? "closure"):\(RecordLayout.name(of: New.self))"], inputWidth: inputWidth,
             check: check,
             makeStep: make)
     }
@@ -64,7 +65,8 @@ extension Pipeline where Input == Output, Input: Codable {
 
     private init(_ name: String, codec: ItemCodec<Input>, inputWidth: Int?) {
         self.init(
-            name: name, closed: [], shape: LaneShape(), types: [String(reflecting: Input.self)], inputWidth: inputWidth,
+            name: name, closed: [], shape: LaneShape(), types: [RecordLayout.name(of: Input.self)],
+            inputWidth: inputWidth,
             check: { (items) throws(FlockError) in try codec.check(items) },
             makeStep: { _ in { try codec.enter($0) } })
     }
@@ -82,7 +84,7 @@ extension ItemCodec {
     /// The batch that enters a lane.
     func enter(_ input: LaneInput) throws -> Batch<Item> {
         switch input {
-        case .encoded(let items): return try decode(items)
+        case .encoded(let items, _): return try decode(items)
         case .batch(let batch):
             guard let batch = batch as? Batch<Item> else {
                 preconditionFailure("a batch of another type than \(Item.self)")
@@ -97,20 +99,23 @@ extension Pipeline {
     ///
     /// The first stage of a lane decides for the lane; a later one with wishes of its own begins another.
     func lane(
-        batch: BatchPolicy?, instances: Instances?, window: Int = 1, rowWidth: Int? = nil
+        batch: BatchPolicy?, instances: Instances?, thread: StageThread?, window: Int = 1, rowWidth: Int? = nil
     ) -> Pipeline where Output: Codable {
-        let agrees = batch == nil && (instances ?? shape.instances) == shape.instances && window == shape.window
-        if shape.isOpen || agrees {
+        let isAlike =
+            (instances ?? shape.instances) == shape.instances && (thread ?? shape.thread) == shape.thread
+            && window == shape.window
+        if shape.isOpen || (batch == nil && isAlike) {
             var pipeline = self
             pipeline.shape.batch = batch ?? shape.batch
             pipeline.shape.instances = instances ?? shape.instances
+            pipeline.shape.thread = thread ?? shape.thread
             pipeline.shape.window = window
             pipeline.shape.isOpen = false
             return pipeline
         }
         let codec = ItemCodec<Output>(rowWidth: rowWidth)
         let shape = LaneShape(
-            batch: batch ?? .drain, instances: instances ?? .perCore, window: window, isOpen: false)
+            batch: batch ?? .drain, instances: instances ?? .perCore, thread: thread, window: window, isOpen: false)
         return Pipeline(
             name: name, closed: closed + [closing(with: ItemCodec<Output>())], shape: shape, types: types,
             inputWidth: inputWidth, check: { (items) throws(FlockError) in try codec.check(items) },
