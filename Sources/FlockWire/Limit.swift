@@ -17,9 +17,12 @@ public enum Limit: String, CaseIterable, Sendable, Codable {
 
     case creditItems, creditBytes, batchItems, batchBytes, bisectionCalls, attemptTime, attempts, drainTime
 
+    case bundleFiles, bundleBytes, bundlePathBytes
+
     /// Properties of `Limits` that nothing reaches: sizes and pauses that are what they are.
     public static let settings = [
         "readBufferBytes", "writeLowWaterBytes", "reconnectMinimum", "reconnectMaximum", "partitions", "retryAfter",
+        "bundleChunkBytes",
     ]
 
     /// The bound that made something fail, if it was one.

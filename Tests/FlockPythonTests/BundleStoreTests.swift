@@ -51,18 +51,18 @@ struct BundleStoreTests {
         try model.write("b", "b")
         var limits = Limits()
         limits.bundleFiles = 2
-        var error = await #expect(throws: FlockError.self) { try await TestStore(limits).store.add(model.path) }
+        var error = await #expect(throws: FlockError.self) { try await TestStore(limits).add(model) }
         #expect(error?.message.contains("more than 2 files") == true)
         limits.bundleFiles = 3
         limits.bundleBytes = 7
-        error = await #expect(throws: FlockError.self) { try await TestStore(limits).store.add(model.path) }
+        error = await #expect(throws: FlockError.self) { try await TestStore(limits).add(model) }
         #expect(error?.message.contains("more than 7 bytes") == true)
     }
 
     @Test("what was changed in the store is noticed")
     func changed() async throws {
         let store = TestStore()
-        let manifest = try await store.store.add(try HandlerFolder("x = 1\n").path)
+        let manifest = try await store.add(try HandlerFolder("x = 1\n"))
         let path = try #require(store.store.files(of: manifest.hash)) + "/handler.py"
         chmod(path, 0o600)
         try "x = 2\n".write(toFile: path, atomically: false, encoding: .utf8)
@@ -102,7 +102,7 @@ struct BundleStoreTests {
         try CacheFolder.make(store.path)
         chmod(store.path, 0o777)
         let error = await #expect(throws: FlockError.self) {
-            try await store.store.add(try HandlerFolder("x = 1\n").path)
+            try await store.add(try HandlerFolder("x = 1\n"))
         }
         #expect(error?.message.contains("others may write") == true)
     }
@@ -119,6 +119,12 @@ final class TestStore: Sendable {
     }
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    /// Keeps both until it is done.
+    func add(_ model: HandlerFolder) async throws -> BundleManifest {
+        defer { withExtendedLifetime((self, model)) {} }
+        return try await store.add(model.path)
+    }
 }
 
 extension HandlerFolder {

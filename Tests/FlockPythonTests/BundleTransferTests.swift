@@ -31,7 +31,7 @@ struct BundleTransferTests {
     @Test("a node fetches a bundle from a peer, and has it then")
     func fetched() async throws {
         let (from, to) = (TestStore(Self.limits), TestStore(Self.limits))
-        let manifest = try await from.store.add(try Self.model().path)
+        let manifest = try await from.add(try Self.model())
         try await withPeers([("node-2", from.store)]) { system in
             let got = try await to.store.fetch(manifest.hash, from: ["node-2"], over: system)
             #expect(got.files == manifest.files)
@@ -50,7 +50,7 @@ struct BundleTransferTests {
     @Test("a peer that dies in the middle is left for the next one, which goes on where it was")
     func dies() async throws {
         let (from, to) = (TestStore(Self.limits), TestStore(Self.limits))
-        let manifest = try await from.store.add(try Self.model().path)
+        let manifest = try await from.add(try Self.model())
         let dying = Spoiled(from.store)
         let counted = Spoiled(from.store)
         let peers = try await Peers.start([("node-2", dying), ("node-3", counted)])
@@ -67,7 +67,7 @@ struct BundleTransferTests {
     @Test("when the last peer dies the fetch fails, and nothing is left behind")
     func allDie() async throws {
         let (from, to) = (TestStore(Self.limits), TestStore(Self.limits))
-        let manifest = try await from.store.add(try Self.model().path)
+        let manifest = try await from.add(try Self.model())
         let dying = Spoiled(from.store)
         let peers = try await Peers.start([("node-2", dying)])
         dying.onPart = { number in if number == 5 { Task { await peers.stop(0) } } }
@@ -83,7 +83,7 @@ struct BundleTransferTests {
     @Test("a peer that lies is found out, and the next one is asked", arguments: Spoiled.Lie.allCases)
     func lies(lie: Spoiled.Lie) async throws {
         let (from, to) = (TestStore(Self.limits), TestStore(Self.limits))
-        let manifest = try await from.store.add(try Self.model().path)
+        let manifest = try await from.add(try Self.model())
         let liar = Spoiled(from.store)
         liar.lie = lie
         try await withPeers([("node-2", liar), ("node-3", from.store)]) { system in
@@ -122,7 +122,7 @@ struct BundleTransferTests {
     @Test("a client cannot fetch bundles")
     func client() async throws {
         let (from, to) = (TestStore(Self.limits), TestStore(Self.limits))
-        let manifest = try await from.store.add(try Self.model().path)
+        let manifest = try await from.add(try Self.model())
         try await withPeers([("node-2", from.store)], as: .client) { system in
             let error = await #expect(throws: FlockError.self) {
                 try await to.store.fetch(manifest.hash, from: ["node-2"], over: system)

@@ -29,7 +29,8 @@ struct UpdateTests {
         let model = PythonModel.python(folders[0].path, options: wheels.options)
         let pipeline = Pipeline("versions", of: String.self).model(model, instances: .perNode(2))
         let isOver = Flag()
-        try await withNode(pipeline) { node in
+        let logs = LogCapture()
+        try await withNode(pipeline, logs: logs) { node in
             let inbox = try await node.inbox(of: pipeline)
             try await withThrowingTaskGroup(of: [String].self) { group in
                 for lane in 0..<16 {
@@ -57,7 +58,7 @@ struct UpdateTests {
             }
             let status = try await node.status()
             #expect(status.failed == 0)
-            #expect(status.children.allSatisfy { $0.restarts == 0 })
+            #expect(status.children.allSatisfy { $0.restarts == 0 }, "\(logs.text)")
             // The old ones have ended, and cleaned up.
             try await eventually { folders.dropLast().allSatisfy { access($0.path + "/cleaned", F_OK) == 0 } }
             #expect(access(folders[2].path + "/cleaned", F_OK) != 0)

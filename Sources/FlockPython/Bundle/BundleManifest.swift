@@ -75,12 +75,12 @@ public struct BundleManifest: Sendable, Hashable {
             var reader = ByteReader(bytes)
             guard try reader.read(UInt8.self) == Self.format else { throw .malformed("a manifest's format") }
             let least = 3 + ContentHash.size
-            let count = try reader.readCount(of: "files", limit: limits.bundleFiles, minimumSize: least)
+            let count = try reader.readCount(of: "files", limit: limits.bundleFiles, named: .bundleFiles, minimumSize: least)
             files.reserveCapacity(count)
             for _ in 0..<count {
-                let path = try reader.readText(of: "path", limit: limits.bundlePathBytes)
+                let path = try reader.readText(of: "path", limit: limits.bundlePathBytes, named: .bundlePathBytes)
                 let size = try reader.readVarint()
-                guard size <= UInt64(limits.bundleBytes) else { throw .overLimit("bytes of a file") }
+                guard size <= UInt64(limits.bundleBytes) else { throw .overLimit(.bundleBytes, "bytes of a file") }
                 files.append(File(path: path, size: Int(size), hash: try ContentHash(from: &reader)))
             }
             try reader.finish()

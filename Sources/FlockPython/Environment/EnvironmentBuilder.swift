@@ -42,22 +42,34 @@ struct EnvironmentBuilder: Sendable {
         let what = "The environment of \(recipe.folder) cannot be made"
         if let uv = Self.uv() {
             let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
+            // For a script that calls pip.
+            let seed = recipe.hasScript ? ["--seed"] : []
             let offline = recipe.wheelhouse == nil ? [] : ["--offline"]
-            try await tool(uv, ["venv", "--quiet", "--python", recipe.interpreter.path] + system + [target])
+            try await tool(uv, ["venv", "--quiet", "--python", recipe.interpreter.path] + seed + system + [target])
                 .succeed(what, within: end - clock.now, onLine: note)
             try await tool(uv, ["pip", "install", "--python", python] + offline + source + requirements)
                 .succeed(what, within: end - clock.now, onLine: note)
             return try await tool(uv, ["pip", "freeze", "--python", python]).succeed(what, within: end - clock.now)
         }
-        guard recipe.interpreter.makesEnvironments else {
-            let version = recipe.interpreter.version.split(separator: ".").prefix(2).joined(separator: ".")
+        let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
+        let base = recipe.interpreter
+        if base.hasPip && !recipe.hasScript {
+            // The interpreter's own pip, from outside: to put another one in takes seconds.
+            try await tool(base.path, ["-m", "venv", "--without-pip"] + system + [target])
+                .succeed(what, within: end - clock.now, onLine: note)
+            let pip = ["-m", "pip", "--python", python]
+            try await tool(base.path, pip + ["install"] + source + requirements)
+                .succeed(what, within: end - clock.now, onLine: note)
+            return try await tool(base.path, pip + ["freeze"]).succeed(what, within: end - clock.now)
+        }
+        guard base.hasEnsurePip else {
+            let version = base.version.split(separator: ".").prefix(2).joined(separator: ".")
             throw FlockError(
                 .pythonFailed,
-                "\(what): \(recipe.interpreter.path) has no ensurepip. On Debian: apt install python3-venv"
+                "\(what): \(base.path) has no ensurepip. On Debian: apt install python3-venv"
                     + " (or python\(version)-venv); or put uv into PATH.")
         }
-        let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
-        try await tool(recipe.interpreter.path, ["-m", "venv"] + system + [target])
+        try await tool(base.path, ["-m", "venv"] + system + [target])
             .succeed(what, within: end - clock.now, onLine: note)
         try await tool(python, ["-m", "pip", "install"] + source + requirements)
             .succeed(what, within: end - clock.now, onLine: note)

@@ -12,6 +12,8 @@ struct EnvironmentRecipe: Sendable {
     /// A folder with wheels: nothing is downloaded then.
     let wheelhouse: String?
     let seesSystemPackages: Bool
+    /// The model has an `init.sh`, which may want a pip in the environment.
+    let hasScript: Bool
     /// 64 hexadecimal digits.
     let key: String
 
@@ -32,9 +34,9 @@ struct EnvironmentRecipe: Sendable {
         parts += requirements.lines
         if let wheelhouse { parts += try Self.wheels(in: wheelhouse) }
         // It may install things, which are for none but models with the same script.
-        if let script = FileManager.default.contents(atPath: folder + "/init.sh") {
-            parts.append("init.sh \(ContentHash(of: Bytes(Array(script))))")
-        }
+        let script = FileManager.default.contents(atPath: folder + "/init.sh")
+        hasScript = script != nil
+        if let script { parts.append("init.sh \(ContentHash(of: Bytes(Array(script))))") }
         var hasher = ContentHasher()
         for part in parts { hasher.update("\(part.utf8.count) \(part)\n") }
         key = "\(hasher.finish())"

@@ -16,8 +16,10 @@ struct Interpreter: Sendable, Equatable {
     var tag: String
     /// "linux-x86_64".
     var platform: String
-    /// Whether it can make virtual environments with pip in them.
-    var makesEnvironments: Bool
+    /// Whether it can put pip into a virtual environment.
+    var hasEnsurePip: Bool
+    /// Whether it has a pip that can install into another environment than its own.
+    var hasPip: Bool
 
     private static let question = """
         import sys, sysconfig
@@ -27,7 +29,12 @@ struct Interpreter: Sendable, Equatable {
         print(sys.version.replace('\\n', ' '))
         print(sysconfig.get_config_var('SOABI'))
         print(sysconfig.get_platform())
-        print(find_spec('venv') is not None and find_spec('ensurepip') is not None)
+        print(find_spec('ensurepip') is not None)
+        try:
+            import pip
+            print(tuple(int(x) for x in pip.__version__.split('.')[:2]) >= (22, 3))
+        except (ImportError, ValueError):
+            print(False)
         """
 
     /// Runs it, to hear.
@@ -40,7 +47,7 @@ struct Interpreter: Sendable, Equatable {
             environment: names.compactMap { name in own[name].map { (name, $0) } }, folder: "/"
         ).run(within: .seconds(30))
         let lines = ran.output
-        guard ran.exit == .exited(0), lines.count == 6 else {
+        guard ran.exit == .exited(0), lines.count == 7 else {
             throw FlockError(
                 .pythonFailed, "\(path) is no Python interpreter that works: it \(ran.exit).\n\(ran.tail)")
         }
@@ -54,6 +61,7 @@ struct Interpreter: Sendable, Equatable {
         fullVersion = lines[2]
         tag = lines[3]
         platform = lines[4]
-        makesEnvironments = lines[5] == "True"
+        hasEnsurePip = lines[5] == "True"
+        hasPip = lines[6] == "True"
     }
 }

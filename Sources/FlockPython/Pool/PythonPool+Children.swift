@@ -92,6 +92,7 @@ extension PythonPool {
             while let answer = try await worker.receive() { answered(id, answer) }
         } catch let exception as PythonException {
             children[id]?.loadError = exception.loadError(of: name)
+            if let version = children[id]?.version { loadErrors[version] = children[id]?.loadError }
             log.error(
                 "the Python handler cannot be loaded",
                 metadata: tags(of: id).merging(["traceback": "\(exception.traceback)"]) { $1 })
@@ -170,6 +171,7 @@ extension PythonPool {
         for (version, installation) in installations where version != machine.version && version != machine.incoming {
             guard !children.values.contains(where: { $0.version == version }) else { continue }
             installations[version] = nil
+            loadErrors[version] = nil
             endings.append(Task { await installation.end() })
         }
     }

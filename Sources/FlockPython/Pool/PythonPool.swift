@@ -42,6 +42,8 @@ package actor PythonPool {
     var children: [WorkerID: PoolChild] = [:]
     var submissions: [BatchID: Submission] = [:]
     var lastError = ""
+    /// Why a version's handler could not be loaded.
+    var loadErrors: [Int: FlockError] = [:]
     /// How the last process ended that was not told to.
     var lastDeath = "no process has ended yet"
     /// Tracebacks written to the log in this second; what is more is counted.
@@ -264,7 +266,8 @@ package actor PythonPool {
                     "error": "\(lastError)",
                 ])
             replacing.take()?.resume(
-                returning: .failure(FlockError(.pythonFailed, "The new version: \(lastError)", stage: name)))
+                returning: .failure(
+                    loadErrors[version] ?? FlockError(.pythonFailed, "The new version: \(lastError)", stage: name)))
         case .closed:
             closing.take()?.resume()
             replacing.take()?.resume(returning: .failure(error(.closing)))
