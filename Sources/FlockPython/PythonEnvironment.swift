@@ -9,15 +9,15 @@ internal import Glibc
 
 /// The interpreter of a Python model's processes, the packages beside it, and variables.
 ///
-/// A model without a `requirements.txt` runs in the interpreter as it is; one with it in a virtual environment, which is
-/// made once for all models that ask for the same.
+/// A model without a `requirements.txt` runs in the interpreter as it is; one with it in a virtual environment, which
+/// is made once for all models that ask for the same.
 public struct PythonEnvironment: Sendable, Hashable {
     /// A path, or a name that is looked up in `PATH`: that of a virtual environment is `venv/bin/python3`.
     public var interpreter: String
     /// Given to the processes, over what they get in any case.
     public var variables: [String: String]
-    /// A folder with wheels for models that have no folder `wheels` of their own. Packages come from there alone, without
-    /// a package index; nil: from where pip or uv are configured to take them.
+    /// A folder with wheels for models that have no folder `wheels` of their own. Packages come from there alone,
+    /// without a package index; nil: from where pip or uv are configured to take them.
     public var wheelhouse: String?
     /// Where virtual environments are kept; nil: `~/.cache/flockwork`, or what `FLOCKWORK_CACHE` names.
     public var cacheFolder: String?

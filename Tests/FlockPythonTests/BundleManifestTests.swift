@@ -18,14 +18,18 @@ struct BundleManifestTests {
             "\(ContentHash(of: Bytes("abc")))" == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
         let hash = ContentHash(of: Bytes("x"))
         #expect(ContentHash("\(hash)") == hash)
-        for bad in ["", "ba78", "\(hash)".uppercased(), "\(hash)0", "../../../../etc/passwd", "\(hash)".dropLast() + "g"] {
+        for bad in [
+            "", "ba78", "\(hash)".uppercased(), "\(hash)0", "../../../../etc/passwd", "\(hash)".dropLast() + "g",
+        ] {
             #expect(ContentHash(bad) == nil, "\(bad)")
         }
     }
 
     @Test("a manifest is the same in whichever order its files come, and is read back as it was")
     func roundTrip() throws {
-        let files = ["handler.py", "model/weights.bin", "model/ü.txt", "wheels/a-1-py3-none-any.whl"].map { Self.file($0) }
+        let files = ["handler.py", "model/weights.bin", "model/ü.txt", "wheels/a-1-py3-none-any.whl"].map {
+            Self.file($0)
+        }
         let one = try BundleManifest(files)
         let other = try BundleManifest(files.reversed())
         #expect(one == other && one.files == other.files && one.size == 4)
@@ -51,7 +55,8 @@ struct BundleManifestTests {
     @Test(
         "names are refused that some file system takes for one",
         arguments: [
-            ["a", "a"], ["Model.py", "model.py"], ["Dir/a", "dir/b"], ["a", "a/b"], ["A", "a/b"], ["stra\u{DF}e", "STRASSE"],
+            ["a", "a"], ["Model.py", "model.py"], ["Dir/a", "dir/b"], ["a", "a/b"], ["A", "a/b"],
+            ["stra\u{DF}e", "STRASSE"],
             ["\u{E9}.py", "e\u{301}.py"], ["\u{212A}", "k"],
         ])
     func colliding(paths: [String]) {
@@ -72,7 +77,9 @@ struct BundleManifestTests {
         }
     }
 
-    @Test("bytes that are no manifest are refused: cut off, changed, extended, unsorted", arguments: [1, 2, 3] as [UInt64])
+    @Test(
+        "bytes that are no manifest are refused: cut off, changed, extended, unsorted",
+        arguments: [1, 2, 3] as [UInt64])
     func hostileBytes(seed: UInt64) throws {
         print("seed \(seed)")
         let manifest = try BundleManifest(["a/b", "c", "d/e/f"].map { Self.file($0, 300) })

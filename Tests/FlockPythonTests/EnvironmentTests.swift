@@ -93,7 +93,8 @@ struct EnvironmentTests {
     @Test(
         "requirements that are paths are refused, and so are files outside of the folder",
         arguments: [
-            "./thing", "-e .", "-e.", "--editable=.", "/opt/thing.whl", "thing @ file:///opt/thing.whl", "-r ../more.txt",
+            "./thing", "-e .", "-e.", "--editable=.", "/opt/thing.whl", "thing @ file:///opt/thing.whl",
+            "-r ../more.txt",
             "-r /etc/passwd", "-r missing.txt", "-r requirements.txt",
         ])
     func refused(line: String) throws {
@@ -177,7 +178,7 @@ struct EnvironmentTests {
             .model(.python(folder.path, options: wheels.options), instances: .perNode(1))
         try await withNode(pipeline) { node in
             let answer = try await node.inbox(of: pipeline).ask("x")
-                #expect(answer == "v")
+            #expect(answer == "v")
             #expect(access(folder.path + "/cleaned", F_OK) != 0)
         }
         #expect(access(folder.path + "/cleaned", F_OK) == 0)
@@ -220,14 +221,15 @@ struct EnvironmentTests {
     func index() async throws {
         let wheels = WheelFolder()
         let folder = try Self.model(
-            "six==1.16.0\n", handler: "import six\ndef transform_list(items):\n    return [six.__version__ for x in items]\n")
+            "six==1.16.0\n",
+            handler: "import six\ndef transform_list(items):\n    return [six.__version__ for x in items]\n")
         var options = wheels.options
         options.environment.wheelhouse = nil
         let pipeline = Pipeline("index", of: String.self)
             .model(.python(folder.path, options: options), instances: .perNode(1))
         try await withNode(pipeline) { node in
             let answer = try await node.inbox(of: pipeline).ask("x")
-                #expect(answer == "1.16.0")
+            #expect(answer == "1.16.0")
         }
     }
 }

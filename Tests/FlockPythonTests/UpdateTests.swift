@@ -77,7 +77,8 @@ struct UpdateTests {
         try await withNode(pipeline) { node in
             let inbox = try await node.inbox(of: pipeline)
             for (folder, word) in [
-                (broken.path, "no_such_module"), (unprepared.path, "cannot prepare"), (good.path + "/no", "no handler.py"),
+                (broken.path, "no_such_module"), (unprepared.path, "cannot prepare"),
+                (good.path + "/no", "no handler.py"),
             ] {
                 let error = await #expect(throws: FlockError.self) { try await model.update(to: folder) }
                 #expect(error?.message.contains(word) == true, "\(String(describing: error))")

@@ -94,7 +94,6 @@ private struct BundleFetch {
     var sources: [RemoteBundle]
     private var last: FlockError?
 
-
     init(bundle: ContentHash, sources: [RemoteBundle]) {
         self.bundle = bundle
         self.sources = sources

@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Serves bundles to other nodes. Whoever holds a hash can check everything that it is given, so a node may ask any peer,
-// and several for one bundle. Clients cannot ask: code and models are none of theirs.
+// Serves bundles to other nodes. Whoever holds a hash can check everything that it is given, so a node may ask any
+// peer, and several for one bundle. Clients cannot ask: code and models are none of theirs.
 
 internal import Distributed
 internal import FlockActors

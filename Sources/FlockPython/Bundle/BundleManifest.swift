@@ -1,7 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// What a folder of a model holds, as it goes from node to node. A manifest that exists has passed every check: where one
-// comes from does not matter after that. One content has one encoding, so the hash of the encoding is the bundle's name.
+// What a folder of a model holds, as it goes from node to node. A manifest that exists has passed every check: where
+// one comes from does not matter after that. One content has one encoding, so the hash of the encoding is the bundle's
+// name.
 
 public import FlockWire
 
@@ -40,14 +41,16 @@ public struct BundleManifest: Sendable, Hashable {
 
     private init(sorted files: [File], _ limits: Limits) throws(FlockError) {
         guard files.count <= limits.bundleFiles else {
-            throw FlockError(.invalidInput, "A bundle of \(files.count) files; at most \(limits.bundleFiles).")
+            throw FlockError(
+                .invalidInput, "A bundle of \(files.count) files; at most \(limits.bundleFiles).", limit: .bundleFiles)
         }
         var names = BundleNames()
         var total = 0
         for file in files {
             try names.add(file.path, limits)
             guard file.size >= 0, file.size <= limits.bundleBytes - total else {
-                throw FlockError(.invalidInput, "A bundle of more than \(limits.bundleBytes) bytes.")
+                throw FlockError(
+                    .invalidInput, "A bundle of more than \(limits.bundleBytes) bytes.", limit: .bundleBytes)
             }
             total += file.size
         }
@@ -75,7 +78,8 @@ public struct BundleManifest: Sendable, Hashable {
             var reader = ByteReader(bytes)
             guard try reader.read(UInt8.self) == Self.format else { throw .malformed("a manifest's format") }
             let least = 3 + ContentHash.size
-            let count = try reader.readCount(of: "files", limit: limits.bundleFiles, named: .bundleFiles, minimumSize: least)
+            let count = try reader.readCount(
+                of: "files", limit: limits.bundleFiles, named: .bundleFiles, minimumSize: least)
             files.reserveCapacity(count)
             for _ in 0..<count {
                 let path = try reader.readText(of: "path", limit: limits.bundlePathBytes, named: .bundlePathBytes)

@@ -144,7 +144,8 @@ private struct BundleCopy {
         while let entry = readdir(list) {
             let bytes = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
             guard let name = String(validating: bytes, as: UTF8.self) else {
-                throw FlockError(.invalidInput, "A file in \(prefix) of the model's folder has a name that is not UTF-8.")
+                throw FlockError(
+                    .invalidInput, "A file in \(prefix) of the model's folder has a name that is not UTF-8.")
             }
             if !name.hasPrefix("."), name != "__pycache__", !name.hasSuffix(".pyc") { names.append(name) }
         }
@@ -153,7 +154,8 @@ private struct BundleCopy {
 
     private mutating func copy(_ source: consuming OpenFile, _ path: String) throws(FlockError) {
         guard files.count < limits.bundleFiles else {
-            throw FlockError(.invalidInput, "The model's folder has more than \(limits.bundleFiles) files.")
+            throw FlockError(
+                .invalidInput, "The model's folder has more than \(limits.bundleFiles) files.", limit: .bundleFiles)
         }
         guard try source.status().st_mode & S_IFMT == S_IFREG else {
             throw FlockError(.invalidInput, "\(path) was replaced while it was read.")
@@ -166,7 +168,8 @@ private struct BundleCopy {
             if bytes.isEmpty { break }
             offset += bytes.count
             guard bytes.count <= limits.bundleBytes - size else {
-                throw FlockError(.invalidInput, "The model's folder has more than \(limits.bundleBytes) bytes.")
+                throw FlockError(
+                    .invalidInput, "The model's folder has more than \(limits.bundleBytes) bytes.", limit: .bundleBytes)
             }
             size += bytes.count
             bytes.withUnsafeBytes { hasher.update($0) }

@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// Where a bundle is written before it has its name. Every folder and file on the way is one that this code has just made,
-// and is opened relative to the one before: a link that somebody puts there meanwhile is not followed.
+// Where a bundle is written before it has its name. Every folder and file on the way is one that this code has just
+// made, and is opened relative to the one before: a link that somebody puts there meanwhile is not followed.
 
 internal import FlockWire
 internal import Foundation

@@ -10,7 +10,8 @@ struct EnvironmentBuilder: Sendable {
     let target: String
     let log: Logger
 
-    /// What a tool that installs packages may see beside what a child sees: where from, through which proxy, its settings.
+    /// What a tool that installs packages may see beside what a child sees: where from, through which proxy, its
+    /// settings.
     private static let inherited = [
         "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NETRC", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
         "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "all_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",

@@ -1,8 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 // Environments by key: `KEY` is one, `KEY.lock` is locked by whoever builds it (alone) or uses it (together). The file
-// READY in it is written last. One without is what a builder left that died, and is built anew. They are built where they
-// stay, since a virtual environment cannot be moved.
+// READY in it is written last. One without is what a builder left that died, and is built anew. They are built where
+// they stay, since a virtual environment cannot be moved.
 
 internal import FlockWire
 internal import Foundation
@@ -94,7 +94,8 @@ struct EnvironmentCache: Sendable {
         let begun = ContinuousClock.now
         log.notice("building a Python environment", metadata: ["environment": "\(path)", "for": "\(recipe.folder)"])
         do {
-            let installed = try await EnvironmentBuilder(recipe: recipe, target: path, log: log).build(within: buildTime)
+            let installed = try await EnvironmentBuilder(recipe: recipe, target: path, log: log).build(
+                within: buildTime)
             try await onOwnThread { () throws(FlockError) in
                 let fresh = path + "/" + Self.marker
                 let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC

@@ -42,7 +42,8 @@ struct EnvironmentRecipe: Sendable {
         key = "\(hasher.finish())"
     }
 
-    /// Bytes at the end of a wheel that name it: a wheel is a zip, whose directory is there, with a checksum of every file.
+    /// Bytes at the end of a wheel that name it: a wheel is a zip, whose directory is there, with a checksum of every
+    /// file.
     private static let tail = 256 << 10
 
     private static func wheels(in folder: String) throws(FlockError) -> [String] {

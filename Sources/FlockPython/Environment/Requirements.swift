@@ -3,8 +3,8 @@
 internal import FlockWire
 internal import Foundation
 
-/// What a model's `requirements.txt` asks for, with the files that it names, in a form in which comments, spacing and the
-/// order of lines make no difference.
+/// What a model's `requirements.txt` asks for, with the files that it names, in a form in which comments, spacing and
+/// the order of lines make no difference.
 struct Requirements: Sendable, Equatable {
     /// Sorted, none twice.
     let lines: [String]
@@ -15,8 +15,8 @@ struct Requirements: Sendable, Equatable {
     private static let largest = 1 << 20
 
     /// Reads a file of a model's folder. To be called on a thread that may wait.
-    /// - Throws: `invalidInput` for a file outside of the folder, or a requirement that is a path: what is at its end may
-    ///   change without notice.
+    /// - Throws: `invalidInput` for a file outside of the folder, or a requirement that is a path: what is at its end
+    ///   may change without notice.
     init(_ name: String, in folder: String) throws(FlockError) {
         var found: Set<String> = []
         try Self.read(name, in: folder, depth: 0, into: &found)
@@ -58,7 +58,8 @@ struct Requirements: Sendable, Equatable {
 
     private static func refusal(_ line: String, _ name: String) -> FlockError {
         FlockError(
-            .invalidInput, "\(name): \"\(line.prefix(80))\" is a path; put a wheel of it into the folder wheels instead.")
+            .invalidInput,
+            "\(name): \"\(line.prefix(80))\" is a path; put a wheel of it into the folder wheels instead.")
     }
 
     /// Without comments, and with those lines joined that end in a backslash.
