@@ -79,7 +79,7 @@ let package = Package(
             name: "FlockPython",
             dependencies: [
                 "Flockwork", "FlockGRPC", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "CFlockProcess",
-                "CFlockRuntime", log, metrics, deque,
+                "CFlockRuntime", "COpenSSL", log, metrics, deque,
             ],
             resources: [.embedInCode("Resources/bootstrap.py")], swiftSettings: settings),
         .target(
@@ -129,8 +129,8 @@ let package = Package(
         .testTarget(
             name: "FlockPythonTests",
             dependencies: [
-                "FlockPython", "Flockwork", "FlockGRPC", "FlockTransport", "FlockCluster", "FlockWire", "FlockTestKit",
-                log,
+                "FlockPython", "Flockwork", "FlockGRPC", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire",
+                "FlockTestKit", log,
             ],
             swiftSettings: settings),
         .testTarget(

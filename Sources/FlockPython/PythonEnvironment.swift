@@ -6,14 +6,27 @@
 internal import FlockWire
 internal import Foundation
 internal import Glibc
-internal import Synchronization
 
-/// The interpreter of a Python model's processes, and variables for them.
+/// The interpreter of a Python model's processes, the packages beside it, and variables.
+///
+/// A model without a `requirements.txt` runs in the interpreter as it is; one with it in a virtual environment, which
+/// is made once for all models that ask for the same.
 public struct PythonEnvironment: Sendable, Hashable {
     /// A path, or a name that is looked up in `PATH`: that of a virtual environment is `venv/bin/python3`.
     public var interpreter: String
     /// Given to the processes, over what they get in any case.
     public var variables: [String: String]
+    /// A folder with wheels for models that have no folder `wheels` of their own. Packages come from there alone,
+    /// without a package index; nil: from where pip or uv are configured to take them.
+    public var wheelhouse: String?
+    /// Where virtual environments are kept; nil: `~/.cache/flockwork`, or what `FLOCKWORK_CACHE` names.
+    public var cacheFolder: String?
+    /// A model with a `requirements.txt` sees the interpreter's own packages, too.
+    public var seesSystemPackages = false
+    /// Virtual environments that no process uses and that are kept: those used last.
+    public var keptEnvironments = 8
+    /// Time for making a virtual environment, and for a model's `init.sh` or `cleanup.sh`.
+    public var buildTime = Duration.seconds(1800)
 
     /// The defaults: the `python3` of `PATH`.
     public init(interpreter: String = "python3", variables: [String: String] = [:]) {
@@ -45,33 +58,9 @@ public struct PythonEnvironment: Sendable, Hashable {
         return all.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     }
 
-    /// The interpreter itself, where the name may be that of a script that finds one.
+    /// Finds the interpreter and asks it what it is.
     /// - Throws: `pythonFailed` when there is none, or it is older than 3.11.
-    func resolved() async throws -> String {
-        let path = try find()
-        let own = ProcessInfo.processInfo.environment
-        let output = Mutex<[String]>([])
-        let code = "import sys; print('%d.%d %s %s' % (*sys.version_info[:2], sys.implementation.name, sys.executable))"
-        let names = ["PATH", "HOME", "PYENV_ROOT", "PYENV_VERSION"] + Self.inherited
-        let exit = try await ProcessThread.shared.run(
-            Launch(
-                executable: path, arguments: ["-c", code],
-                environment: names.compactMap { name in own[name].map { (name, $0) } }, folder: "/",
-                limits: ProcessLimits())
-        ) { line in output.withLock { $0.append(line) } }
-        let lines = output.withLock { $0 }
-        let words = (lines.first ?? "").split(separator: " ", maxSplits: 2).map(String.init)
-        guard exit == .exited(0), words.count == 3 else {
-            throw FlockError(
-                .pythonFailed,
-                "\(path) is no Python interpreter that works: it \(exit). \(lines.suffix(3).joined(separator: " / "))")
-        }
-        let version = words[0].split(separator: ".").compactMap { Int($0) }
-        guard words[1] == "cpython", version.count == 2, (version[0], version[1]) >= (3, 11) else {
-            throw FlockError(.pythonFailed, "\(path) is \(words[1]) \(words[0]); CPython 3.11 or newer is needed.")
-        }
-        return words[2]
-    }
+    func interpreterFound() async throws(FlockError) -> Interpreter { try await Interpreter(asking: try find()) }
 
     private func find() throws(FlockError) -> String {
         if interpreter.contains("/") {
@@ -84,32 +73,5 @@ public struct PythonEnvironment: Sendable, Hashable {
             }
         }
         throw FlockError(.pythonFailed, "there is no Python interpreter \(interpreter)")
-    }
-}
-
-extension ProcessThread {
-    /// Runs a program to its end.
-    func run(_ launch: Launch, onLine: @escaping @Sendable (String) -> Void) async throws(FlockError) -> ProcessExit {
-        let state = Mutex<(exit: ProcessExit?, waiter: CheckedContinuation<ProcessExit, Never>?)>((nil, nil))
-        let child = try await self.launch(launch) { event in
-            switch event {
-            case .line(let line, _): onLine(line)
-            case .exited(let exit):
-                let waiter = state.withLock { state in
-                    state.exit = exit
-                    return state.waiter.take()
-                }
-                waiter?.resume(returning: exit)
-            case .dropped, .pong: break
-            }
-        }
-        Glibc.close(child.link)
-        return await withCheckedContinuation { continuation in
-            let exit = state.withLock { state in
-                if state.exit == nil { state.waiter = continuation }
-                return state.exit
-            }
-            if let exit { continuation.resume(returning: exit) }
-        }
     }
 }

@@ -40,6 +40,8 @@ public struct PythonModel: Sendable {
     public let module: String
     public let function: String
     public let options: Options
+    /// Where it runs, in this process.
+    let running: RunningModels
 
     /// What errors, metrics and the status call it.
     public var name: String { "python \(folder):\(module == "handler" ? "" : module + ".")\(function)" }
@@ -56,19 +58,17 @@ public struct PythonModel: Sendable {
         precondition(options.window > 0 && options.spares >= 0, "a window of \(options.window) batches")
         return PythonModel(
             folder: folder, module: parts.count == 2 ? parts[0] : "handler", function: parts[parts.count - 1],
-            options: options)
+            options: options, running: RunningModels())
     }
 
-    /// The program of the model's processes, but for the variables that differ between them.
-    /// - Throws: `pythonFailed` when the folder, the module, the interpreter or the extension is missing.
-    func program(_ form: PythonForm) async throws -> WorkerProgram {
+    /// The absolute path of the model's folder.
+    /// - Throws: `pythonFailed` when it has no such module.
+    func folderFound() throws(FlockError) -> String {
         let path = URL(fileURLWithPath: folder).standardizedFileURL.path
         let file = path + "/" + module.replacing(".", with: "/")
         guard access(file + ".py", R_OK) == 0 || access(file + "/__init__.py", R_OK) == 0 else {
             throw FlockError(.pythonFailed, "There is no \(module).py in \(path).")
         }
-        return WorkerProgram(
-            interpreter: try await options.environment.resolved(), extensionPath: try PythonExtension.path(),
-            folder: path, module: module, function: function, form: form, environment: [], limits: options.limits)
+        return path
     }
 }

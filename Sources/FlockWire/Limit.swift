@@ -19,11 +19,13 @@ public enum Limit: String, CaseIterable, Sendable, Codable {
 
     case creditItems, creditBytes, batchItems, batchBytes, bisectionCalls, attemptTime, attempts, drainTime
 
+    case bundleFiles, bundleBytes, bundlePathBytes
+
     /// Properties of `Limits` that nothing reaches: sizes and pauses that are what they are.
     public static let settings = [
         "readBufferBytes", "writeLowWaterBytes", "reconnectMinimum", "reconnectMaximum", "partitions", "retryAfter",
         "replicationWindowBytes", "replicationMessageBytes", "replicationLogBytes", "resendMinimum", "resendMaximum",
-        "laggingTime", "commitNoticeTime",
+        "laggingTime", "commitNoticeTime", "bundleChunkBytes",
     ]
 
     /// The bound that made something fail, if it was one.

@@ -126,4 +126,15 @@ public struct Limits: Sendable, Equatable {
     public var attempts = 3
     /// Time that a draining node gives to what it holds.
     public var drainTime = Duration.seconds(30)
+
+    // MARK: Bundles
+
+    /// Files of a bundle.
+    public var bundleFiles = 10_000
+    /// Bytes of a bundle's files together.
+    public var bundleBytes = 16 << 30
+    /// UTF-8 bytes of a path in a bundle.
+    public var bundlePathBytes = 512
+    /// Bytes of a bundle that a node asks a peer for at once.
+    public var bundleChunkBytes = 1 << 20
 }

@@ -2,6 +2,7 @@
 
 import FlockTestKit
 import FlockWire
+import Logging
 import Testing
 
 @testable import FlockGRPC
@@ -55,7 +56,7 @@ struct PythonWorkerTests {
         let folder = try HandlerFolder(code)
         let queue = try CompletionQueue(name: "python")
         let model = PythonModel.python(folder.path, handler: "score", options: HandlerFolder.options)
-        var program = try await model.program(.strings)
+        var program = try await ModelInstallation(model, .strings, log: Logger(label: "test")).program
         program.environment = [("PATH", "/usr/bin:/bin")]
         do {
             let worker = try await PythonWorker(program, on: queue, limits: Limits()) { events.add($0) }

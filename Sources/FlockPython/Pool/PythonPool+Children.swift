@@ -59,11 +59,11 @@ extension PythonPool {
     }
 
     func start(_ id: WorkerID, _ version: Int) {
-        guard let (base, environment) = programs[version] else { preconditionFailure("no version \(version)") }
+        guard let installation = installations[version] else { preconditionFailure("no version \(version)") }
         children[id] = PoolChild(version: version)
-        var program = base
-        program.environment = environment.variables(
-            interpreter: base.interpreter, threads: threads, folder: folder.make("\(id)"))
+        var program = installation.program
+        program.environment = installation.environment.variables(
+            interpreter: program.interpreter, threads: threads, folder: folder.make("\(id)"))
         let complete = program
         Task { await run(id, complete) }
     }
@@ -92,6 +92,7 @@ extension PythonPool {
             while let answer = try await worker.receive() { answered(id, answer) }
         } catch let exception as PythonException {
             children[id]?.loadError = exception.loadError(of: name)
+            if let version = children[id]?.version { loadErrors[version] = children[id]?.loadError }
             log.error(
                 "the Python handler cannot be loaded",
                 metadata: tags(of: id).merging(["traceback": "\(exception.traceback)"]) { $1 })
@@ -161,7 +162,18 @@ extension PythonPool {
         }
         take(.ended(id))
         children[id] = nil
+        endOldVersions()
         publish()
+    }
+
+    /// What a version leaves is cleaned up when its last process has ended.
+    func endOldVersions() {
+        for (version, installation) in installations where version != machine.version && version != machine.incoming {
+            guard !children.values.contains(where: { $0.version == version }) else { continue }
+            installations[version] = nil
+            loadErrors[version] = nil
+            endings.append(Task { await installation.end() })
+        }
     }
 
     // MARK: Now and then
@@ -180,6 +192,7 @@ extension PythonPool {
             for batch in given.keys { take(.withdraw(batch)) }
         }
         take(.tick)
+        endOldVersions()
         publish()
     }
 

@@ -35,10 +35,15 @@ package actor PythonPool {
 
     var machine: WorkerPool
     /// By version.
-    var programs: [Int: (program: WorkerProgram, environment: PythonEnvironment)] = [:]
+    var installations: [Int: ModelInstallation] = [:]
+    /// Old versions that clean up.
+    var endings: [Task<Void, Never>] = []
+    private let models: RunningModels
     var children: [WorkerID: PoolChild] = [:]
     var submissions: [BatchID: Submission] = [:]
     var lastError = ""
+    /// Why a version's handler could not be loaded.
+    var loadErrors: [Int: FlockError] = [:]
     /// How the last process ended that was not told to.
     var lastDeath = "no process has ended yet"
     /// Tracebacks written to the log in this second; what is more is counted.
@@ -59,11 +64,12 @@ package actor PythonPool {
     var ticks = 0
 
     private init(
-        _ settings: PoolSettings, _ program: WorkerProgram, _ environment: PythonEnvironment, queue: CompletionQueue,
-        name: String, for place: SharedContext
+        _ settings: PoolSettings, _ installation: ModelInstallation, _ model: PythonModel, queue: CompletionQueue,
+        for place: SharedContext
     ) throws(FlockError) {
         self.queue = queue
-        self.name = name
+        name = model.name
+        models = model.running
         self.place = place
         log = place.node.log
         limits = place.node.limits
@@ -71,7 +77,7 @@ package actor PythonPool {
         folder = try PrivateFolder()
         metrics = PoolMetrics(for: place)
         machine = WorkerPool(settings)
-        programs[1] = (program, environment)
+        installations[1] = installation
     }
 
     /// Starts the workers; returns when all are ready.
@@ -80,7 +86,7 @@ package actor PythonPool {
         _ model: PythonModel, _ form: PythonForm, for place: SharedContext
     ) async throws -> PythonPool {
         let node = place.node
-        let program = try await model.program(form)
+        let model = model.current
         let queue = try await node.shared("python") {
             let queue = try CompletionQueue(name: "python")
             // Before any pool says the same, so that it ends after them.
@@ -93,11 +99,18 @@ package actor PythonPool {
         settings.window = model.options.window
         settings.batchTime = model.options.batchTime
         settings.loadTime = model.options.loadTime
-        let pool = try PythonPool(
-            settings, program, model.options.environment, queue: queue, name: model.name, for: place)
+        let installation = try await ModelInstallation(model, form, log: node.log)
+        let pool: PythonPool
+        do {
+            pool = try PythonPool(settings, installation, model, queue: queue, for: place)
+        } catch {
+            await installation.end()
+            throw error
+        }
         node.atEnd { await pool.close() }
         node.tellsChildren { pool.published.withLock { $0 } }
         try await pool.begin()
+        model.running.add(pool)
         return pool
     }
 
@@ -122,12 +135,16 @@ package actor PythonPool {
         guard replacing == nil, !machine.isClosing else {
             throw FlockError(.unavailable, "The model is being replaced already, or the node is ending.", stage: name)
         }
-        guard let form = programs[machine.version]?.program.form else {
+        guard let form = installations[machine.version]?.program.form else {
             preconditionFailure("no version \(machine.version)")
         }
-        let program = try await model.program(form)
+        let installation = try await ModelInstallation(model, form, log: log)
+        guard !machine.isClosing else {
+            await installation.end()
+            throw error(.closing)
+        }
         nextVersion += 1
-        programs[nextVersion] = (program, model.options.environment)
+        installations[nextVersion] = installation
         let replaced = await withCheckedContinuation { continuation in
             let other = replacing
             replacing = continuation
@@ -148,6 +165,10 @@ package actor PythonPool {
             take(.close)
         }
         ticker?.cancel()
+        models.remove(self)
+        endings += installations.values.map { installation in Task { await installation.end() } }
+        installations = [:]
+        for ending in endings { await ending.value }
         folder.remove()
     }
 
@@ -233,16 +254,20 @@ package actor PythonPool {
             children[id]?.worker?.kill()
         case .finish(let id): children[id]?.worker?.finish()
         case .adopted(let version):
-            programs = programs.filter { $0.key >= version }
-            log.notice("a new version of the Python model has taken over", metadata: ["stage": "\(name)"])
+            log.notice(
+                "a new version of the Python model has taken over",
+                metadata: ["stage": "\(name)", "folder": "\(installations[version]?.program.folder ?? "")"])
             replacing.take()?.resume(returning: .success(()))
         case .rejected(let version):
-            programs[version] = nil
             log.error(
                 "a new version of the Python model cannot be started; the old one goes on",
-                metadata: ["stage": "\(name)", "error": "\(lastError)"])
+                metadata: [
+                    "stage": "\(name)", "folder": "\(installations[version]?.program.folder ?? "")",
+                    "error": "\(lastError)",
+                ])
             replacing.take()?.resume(
-                returning: .failure(FlockError(.pythonFailed, "The new version: \(lastError)", stage: name)))
+                returning: .failure(
+                    loadErrors[version] ?? FlockError(.pythonFailed, "The new version: \(lastError)", stage: name)))
         case .closed:
             closing.take()?.resume()
             replacing.take()?.resume(returning: .failure(error(.closing)))

@@ -1,0 +1,67 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockWire
+internal import Foundation
+internal import Synchronization
+
+/// What an interpreter says of itself.
+struct Interpreter: Sendable, Equatable {
+    /// The program itself, where its name may be that of a script that finds one.
+    var path: String
+    /// "3.11.2".
+    var version: String
+    /// With the build and the compiler.
+    var fullVersion: String
+    /// What extension modules are built for: "cpython-311-x86_64-linux-gnu".
+    var tag: String
+    /// "linux-x86_64".
+    var platform: String
+    /// Whether it can put pip into a virtual environment.
+    var hasEnsurePip: Bool
+    /// Whether it has a pip that can install into another environment than its own.
+    var hasPip: Bool
+
+    private static let question = """
+        import sys, sysconfig
+        from importlib.util import find_spec
+        print('%d.%d.%d' % sys.version_info[:3], sys.implementation.name)
+        print(sys.executable)
+        print(sys.version.replace('\\n', ' '))
+        print(sysconfig.get_config_var('SOABI'))
+        print(sysconfig.get_platform())
+        print(find_spec('ensurepip') is not None)
+        try:
+            import pip
+            print(tuple(int(x) for x in pip.__version__.split('.')[:2]) >= (22, 3))
+        except (ImportError, ValueError):
+            print(False)
+        """
+
+    /// Runs it, to hear.
+    /// - Throws: `pythonFailed` when it does not work, or is older than 3.11.
+    init(asking path: String) async throws(FlockError) {
+        let own = ProcessInfo.processInfo.environment
+        let names = ["PATH", "HOME", "PYENV_ROOT", "PYENV_VERSION"] + PythonEnvironment.inherited
+        let ran = try await Tool(
+            executable: path, arguments: ["-c", Self.question],
+            environment: names.compactMap { name in own[name].map { (name, $0) } }, folder: "/"
+        ).run(within: .seconds(30))
+        let lines = ran.output
+        guard ran.exit == .exited(0), lines.count == 7 else {
+            throw FlockError(
+                .pythonFailed, "\(path) is no Python interpreter that works: it \(ran.exit).\n\(ran.tail)")
+        }
+        let words = lines[0].split(separator: " ").map(String.init)
+        let numbers = words[0].split(separator: ".").compactMap { Int($0) }
+        guard words.count == 2, words[1] == "cpython", numbers.count == 3, (numbers[0], numbers[1]) >= (3, 11) else {
+            throw FlockError(.pythonFailed, "\(path) is \(lines[0]); CPython 3.11 or newer is needed.")
+        }
+        self.path = lines[1]
+        version = words[0]
+        fullVersion = lines[2]
+        tag = lines[3]
+        platform = lines[4]
+        hasEnsurePip = lines[5] == "True"
+        hasPip = lines[6] == "True"
+    }
+}
