@@ -69,6 +69,10 @@ struct BundleManifestTests {
         limits.bundleFiles = 2
         limits.bundleBytes = 100
         _ = try BundleManifest([Self.file("a", 50), Self.file("b", 50)], limits: limits)
+        let long = #expect(throws: FlockError.self) {
+            try BundleManifest([Self.file(String(repeating: "long/", count: 110) + "x")])
+        }
+        #expect(long?.limit == .bundlePathBytes)
         for files in [
             [Self.file("a"), Self.file("b"), Self.file("c")], [Self.file("a", 50), Self.file("b", 51)],
             [Self.file("a", .max), Self.file("b", .max)], [Self.file("a", -1)],

@@ -52,11 +52,11 @@ struct BundleStoreTests {
         var limits = Limits()
         limits.bundleFiles = 2
         var error = await #expect(throws: FlockError.self) { try await TestStore(limits).add(model) }
-        #expect(error?.message.contains("more than 2 files") == true)
+        #expect(error?.limit == .bundleFiles)
         limits.bundleFiles = 3
         limits.bundleBytes = 7
         error = await #expect(throws: FlockError.self) { try await TestStore(limits).add(model) }
-        #expect(error?.message.contains("more than 7 bytes") == true)
+        #expect(error?.limit == .bundleBytes)
     }
 
     @Test("what was changed in the store is noticed")

@@ -89,7 +89,8 @@ public struct BundleManifest: Sendable, Hashable {
             }
             try reader.finish()
         } catch {
-            throw FlockError(.invalidInput, "A bundle's manifest cannot be read: \(error)")
+            throw FlockError(
+                .invalidInput, "A bundle's manifest cannot be read: \(error)", limit: Limit(of: error))
         }
         try self.init(files, limits: limits)
         // Sorted, without names that come twice, and each number written in the shortest way.
@@ -134,8 +135,10 @@ struct BundleNames {
 
     /// The names on the way to a file.
     static func components(of path: String, _ limits: Limits) throws(FlockError) -> [String] {
-        guard !path.isEmpty, path.utf8.count <= limits.bundlePathBytes else {
-            throw refusal(path, "is empty, or longer than \(limits.bundlePathBytes) bytes")
+        guard path.utf8.count <= limits.bundlePathBytes else {
+            var error = refusal(path, "is longer than \(limits.bundlePathBytes) bytes")
+            error.limit = .bundlePathBytes
+            throw error
         }
         guard path.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "\\") }) else {
             throw refusal(path, "has a backslash or a control character")
