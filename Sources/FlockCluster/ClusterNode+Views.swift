@@ -54,10 +54,7 @@ extension ClusterNode {
             links.insert(link, at: links.firstIndex { $0.peer > other.number } ?? links.count)
             hostUp(other.number, out: &out)
         }
-        for other in view.members where other.phase == .leaving {
-            let id = HostID(rawValue: UInt64(other.number.rawValue))
-            for lane in dispatchers.indices { stepDispatcher(lane, .hostClosing(id), out: &out) }
-        }
+        for other in view.members where other.phase == .leaving { closeHost(other.number, out: &out) }
         if !isHostItself {
             isHostItself = true
             hostUp(member, out: &out)
@@ -73,7 +70,14 @@ extension ClusterNode {
                     id, isLocal: number == member, creditItems: limits.creditItems, creditBytes: limits.creditBytes),
                 out: &out)
         }
+        // Whose link moves again is a host again, but not one that gets anything new if it leaves.
+        if control.view?.member(number)?.phase == .leaving { closeHost(number, out: &out) }
         dispatcherIsDue = true
+    }
+
+    private mutating func closeHost(_ number: MemberNumber, out: inout [NodeDirective]) {
+        let id = HostID(rawValue: UInt64(number.rawValue))
+        for lane in dispatchers.indices { stepDispatcher(lane, .hostClosing(id), out: &out) }
     }
 
     /// The place of a member's link; few members, so a search by halves would not be faster.

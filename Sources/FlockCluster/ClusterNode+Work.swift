@@ -72,11 +72,14 @@ extension ClusterNode {
         }
     }
 
-    /// A process died with the run: the log counts that before the run is executed again.
+    /// A process died with the run, or stages began it and gave no outcome: the log counts that before the run is
+    /// executed again, so that a later primary goes on from that count.
     private mutating func lost(_ run: OpenRun, out: inout [NodeDirective]) {
         let (partition, session) = (run.requests.partition, run.requests.session)
         if run.attempt >= limits.attempts {
-            let error = FlockError(.poison, "every host that held the request was lost", node: node)
+            let error = FlockError(
+                .poison, "\(run.attempt) executions of the request began, and none gave an outcome", node: node,
+                limit: .attempts)
             let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
             stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
         } else {
@@ -228,7 +231,7 @@ extension ClusterNode {
         case .failed(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
             letGo(runs, by: peer)
-            stepDispatcher(Int(lane), .failed(host, runs: runs), out: &out)
+            stepDispatcher(Int(lane), .failedHere(host, runs: runs), out: &out)
             dispatcherIsDue = true
         case .returned(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
@@ -247,6 +250,9 @@ extension ClusterNode {
 
     private mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective])
     {
+        // It has said that nothing keeps it but its seats, so it may be removed at any time: what it began now would be
+        // taken for lost by its death.
+        guard !isDrained else { return send(.returned(lane: lane, runs.map(\.run.requests)), to: peer) }
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }

@@ -51,6 +51,11 @@ extension PartitionReplica {
             if isServing && !isAlone && rules.confirmsUnknown && id.generation >= generation
                 && sessions.slot(of: id) == nil
             {
+                // Anybody may ask for any session: without a bound a client would grow a log that does not commit.
+                guard log.last - log.committed <= UInt64(limits.uncommittedEntries) else {
+                    out.append(.failed(reply: reply, error: whyNot))
+                    return nil
+                }
                 propose(
                     .acked(id, [], lowestOpen: 0), local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
                 return nil

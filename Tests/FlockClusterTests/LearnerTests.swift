@@ -176,4 +176,17 @@ struct LearnerTests {
         _ = group.submit(1, session, 6, 1)
         #expect(group.deliver()[member(1)].map(texts) == ["accepted 6", "dispatch 6+1"])
     }
+
+    @Test("asking for unknown sessions does not grow a log that does not commit")
+    func unknownSessions() {
+        var group = group { $0.uncommittedEntries = 5 }
+        _ = group.open(1)
+        let before = group[1].log.last
+        for reply in 0..<20 as Range<UInt64> {
+            let unknown = SessionID(generation: 1, counter: 100 + UInt32(reply))
+            _ = group.step(
+                1, .attach(session: unknown, secret: ReplicaGroup.secret, subscriber: 1, reply: 100 + reply))
+        }
+        #expect(group[1].log.last - before == 6)
+    }
 }
