@@ -140,7 +140,7 @@ extension Simulation {
         let voters = (0..<profile.voters).map { NodeID("n\($0)") }
         var configuration = ControlConfiguration(
             candidate: Candidate(node: processes[place].name, incarnation: random.next()), voters: voters,
-            isBootstrap: !processes[place].isWithoutRecord, partitions: profile.partitions)
+            isBootstrap: true, partitions: profile.partitions)
         configuration.times = profile.times
         processes[place].node = RunningNode(
             ClusterNode(
