@@ -109,6 +109,7 @@ public struct ClusterNode: Sendable {
         case .leave:
             isLeaving = true
             stepControl(.leave, out: &out)
+        case .command(let command): stepControl(.command(command), out: &out)
         case .tick: tick(out: &out)
         }
         settle(out: &out)

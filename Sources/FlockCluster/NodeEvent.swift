@@ -20,6 +20,8 @@ public enum NodeEvent: Sendable {
     case executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun])
     /// Hand over what is here, then go.
     case leave
+    /// An operator asks.
+    case command(OperatorCommand)
     /// Time went by. Due at `nextDeadline`; earlier or later calls are harmless.
     case tick
 }

@@ -76,9 +76,10 @@ struct ClusterNodeTests {
         var out: [NodeDirective] = []
         let state = ControlState.sample(members: 3, voters: 3, partitions: 6)
         node.step(.message(from: "v", .control(.view(state))), now: .zero, out: &out)
-        #expect(Self.refusals(out).map(\.message) == [
-            "the cluster has 6 partitions, this voter is configured with 2"
-        ])
+        #expect(
+            Self.refusals(out).map(\.message) == [
+                "the cluster has 6 partitions, this voter is configured with 2"
+            ])
         #expect(node.view == nil && Self.run(&node).isEmpty)
     }
 

@@ -156,7 +156,7 @@ struct ControlOperationTests {
         ControlTests.expectPeace(world)
     }
 
-    @Test("after a restart of all durable seats the newest copy goes on, and the others only once they have its entries")
+    @Test("after a restart of all durable seats the newest copy goes on, others once they have its entries")
     func newestCopy() {
         let owners = [1, 2, 3].map { MemberNumber(rawValue: $0) }
         func settle(_ reports: [PartitionReport]) -> PartitionSeats {

@@ -87,15 +87,18 @@ struct ControlTests {
         var acceptor = Acceptor(record: record, rules: .all)
         var out: [ControlDirective] = []
         acceptor.begin(out: &out)
-        let voters: [NodeID] = ["a", "b", "c"]
-        #expect(!acceptor.confirm("b", mark: 2, of: voters, own: "a", out: &out))
-        #expect(acceptor.meet("b", mark: 3), "its disk was wiped before anybody voted")
-        #expect(!acceptor.confirm("c", mark: 4, of: voters, own: "a", out: &out), "the new one of b did not answer yet")
+        func meet(_ node: NodeID, mark: UInt64) -> Bool { acceptor.meet(node, mark: mark) }
+        func confirm(_ node: NodeID, mark: UInt64) -> Bool {
+            acceptor.confirm(node, mark: mark, of: ["a", "b", "c"], own: "a", out: &out)
+        }
+        #expect(!confirm("b", mark: 2))
+        #expect(meet("b", mark: 3), "its disk was wiped before anybody voted")
+        #expect(!confirm("c", mark: 4), "the new one of b did not answer yet")
         acceptor.prepare(from: "b", Ballot(round: 1, proposer: 1), known: .zero, out: &out)
         acceptor.persisted(9)
         #expect(acceptor.takeAnswers().isEmpty, "it does not vote yet")
-        #expect(acceptor.confirm("b", mark: 3, of: voters, own: "a", out: &out))
-        #expect(acceptor.meet("b", mark: 3) && !acceptor.meet("b", mark: 5) && !acceptor.meet("d", mark: 1))
+        #expect(confirm("b", mark: 3))
+        #expect(meet("b", mark: 3) && !meet("b", mark: 5) && !meet("d", mark: 1))
         let again = acceptor.record.encoded()
         #expect((try? VoterRecord(decoding: again)) == acceptor.record && acceptor.record.isFounded)
     }

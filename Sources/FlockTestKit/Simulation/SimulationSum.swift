@@ -74,7 +74,7 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
             in all: \(crashes) crashes, \(pauses) pauses, \(cuts) cuts, \(joins) joins, \(leaves) leaves, \
             \(evictions) evictions; \(accepted) accepted, \(completed) completed
             after the death of a primary, ms: next accepted p50 \(accept), p99 \(accept99) of \(acceptGaps.count); \
-            with another death meanwhile p50 \(Self.percentile(doubleGaps, perMille: 500)), \
+            with another death meanwhile or too few voters p50 \(Self.percentile(doubleGaps, perMille: 500)), \
             p99 \(Self.percentile(doubleGaps, perMille: 990)) of \(doubleGaps.count); next committed p50 \(serve), p99 \(serve99)
             hash of all: \(String(hash, radix: 16)); failed: \(failed.prefix(20).map { "\($0)" }.joined(separator: " "))
             """
