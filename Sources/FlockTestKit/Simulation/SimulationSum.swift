@@ -75,7 +75,8 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
             \(evictions) evictions; \(accepted) accepted, \(completed) completed
             after the death of a primary, ms: next accepted p50 \(accept), p99 \(accept99) of \(acceptGaps.count); \
             with another death meanwhile or too few voters p50 \(Self.percentile(doubleGaps, perMille: 500)), \
-            p99 \(Self.percentile(doubleGaps, perMille: 990)) of \(doubleGaps.count); next committed p50 \(serve), p99 \(serve99)
+            p99 \(Self.percentile(doubleGaps, perMille: 990)) of \(doubleGaps.count); \
+            next committed p50 \(serve), p99 \(serve99)
             hash of all: \(String(hash, radix: 16)); failed: \(failed.prefix(20).map { "\($0)" }.joined(separator: " "))
             """
     }
