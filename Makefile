@@ -29,7 +29,7 @@ CASES    ?= ../shared/cases
 
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 # Tests that run in release too: one remote call of every distributed method (see CONTRIBUTING.md), and speed.
-RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|PartitionSpeedTests
+RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|BundleTransferTests|PartitionSpeedTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"

@@ -6,18 +6,41 @@ internal import FlockWire
 
 extension ClusterNode {
     mutating func installAll(out: inout [NodeDirective]) {
-        install(replicas.indices.map { PartitionID($0) }, out: &out)
+        install((control.view?.partitions.indices ?? 0..<0).map { PartitionID($0) }, out: &out)
+    }
+
+    /// Why a process with copies in memory alone has no place among durable ones: its acknowledgement would say that an
+    /// entry is on a disk.
+    static func needsDisks(_ node: NodeID) -> FlockError {
+        FlockError(
+            .unavailable, "the cluster's partitions are durable, and this process keeps its copies in memory only",
+            node: node)
+    }
+
+    /// Stops for good.
+    mutating func refuse(_ error: FlockError, out: inout [NodeDirective]) {
+        guard refusal == nil else { return }
+        refusal = error
+        out.append(.refused(error))
     }
 
     /// Seats of these partitions have changed, and members may have.
     mutating func install(_ changed: [PartitionID], out: inout [NodeDirective]) {
         guard let view = control.view, let member else { return }
+        if view.isDurable { return refuse(Self.needsDisks(node), out: &out) }
+        if replicas.isEmpty {
+            // As many as the cluster has, whatever this process was configured with.
+            replicas = Array(repeating: nil, count: view.partitions.count)
+            seats = Array(repeating: nil, count: view.partitions.count)
+        }
         installMembers(view, member, out: &out)
+        let isNewMinimum = minimumInSync != view.minimumInSync
+        minimumInSync = view.minimumInSync
         for partition in changed {
             let number = Int(partition.rawValue)
             guard number < replicas.count, number < view.partitions.count else { continue }
             let new = view.partitions[number]
-            guard seats[number] != new else { continue }
+            guard seats[number] != new || isNewMinimum else { continue }
             let before = seats[number]
             seats[number] = new
             if new.holds(member) && replicas[number] == nil {

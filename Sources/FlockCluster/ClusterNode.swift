@@ -15,6 +15,8 @@ public struct ClusterNode: Sendable {
     let lanes: Int
     /// Entries whose hashes each copy remembers, for checkers.
     let history: Int
+    /// It would begin a cluster whose partitions are on disks.
+    let isConfiguredDurable: Bool
     var control: ControlNode
     /// This node's copies, by partition; nil where it has no seat.
     var replicas: [PartitionReplica?]
@@ -30,6 +32,10 @@ public struct ClusterNode: Sendable {
     var calls = CallTable()
     /// Partitions whose runs may still be with stages that another primary gave them to.
     var inquiries: [Inquiry] = []
+    /// The copies in sync that the replicas were told to need; 0 before any view.
+    var minimumInSync = 0
+    /// Why this process does nothing.
+    var refusal: FlockError?
     /// This process's number; nil before it is admitted.
     public internal(set) var member: MemberNumber?
     /// When `tick` is due.
@@ -66,8 +72,9 @@ public struct ClusterNode: Sendable {
         self.lanes = lanes
         self.now = now
         control = ControlNode(configuration: configuration, record: record, seed: seed, rules: rules, now: now)
-        replicas = Array(repeating: nil, count: configuration.partitions)
-        seats = Array(repeating: nil, count: configuration.partitions)
+        replicas = []
+        seats = []
+        isConfiguredDurable = configuration.isDurable && configuration.isBootstrap
         budget = ByteBudget(limits: limits)
         dispatchers = (0..<lanes).map { Dispatcher(seed: seed &+ UInt64($0), limits: limits) }
         nextDeadline = now
@@ -80,6 +87,11 @@ public struct ClusterNode: Sendable {
     public mutating func step(_ event: NodeEvent, now: Tick, out: inout [NodeDirective]) {
         self.now = max(self.now, now)
         touched.removeAll(keepingCapacity: true)
+        if isConfiguredDurable { refuse(Self.needsDisks(node), out: &out) }
+        guard refusal == nil else {
+            nextDeadline = .never
+            return
+        }
         switch event {
         case .message(let from, let message): receive(message, from: from, out: &out)
         case .persisted(let token): stepControl(.persisted(token), out: &out)
@@ -97,6 +109,7 @@ public struct ClusterNode: Sendable {
         case .leave:
             isLeaving = true
             stepControl(.leave, out: &out)
+        case .command(let command): stepControl(.command(command), out: &out)
         case .tick: tick(out: &out)
         }
         settle(out: &out)
@@ -186,6 +199,8 @@ public struct ClusterNode: Sendable {
                 installAll(out: &out)
             case .evicted: out.append(.evicted)
             case .left: out.append(.left)
+            case .votesOn(let tolerated): out.append(.votesOn(tolerated: tolerated))
+            case .refused(let error): refuse(error, out: &out)
             case .lost(let partitions): out.append(.lost(partitions))
             }
         }

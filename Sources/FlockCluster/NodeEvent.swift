@@ -20,6 +20,8 @@ public enum NodeEvent: Sendable {
     case executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun])
     /// Hand over what is here, then go.
     case leave
+    /// An operator asks.
+    case command(OperatorCommand)
     /// Time went by. Due at `nextDeadline`; earlier or later calls are harmless.
     case tick
 }
@@ -44,6 +46,11 @@ public enum NodeDirective: Sendable {
     case evicted
     /// Everything was handed over; the process may end.
     case left
+    /// Said at `leave` if the node votes: it goes as a member and stays a voter. So many more voters may then fail;
+    /// 0 means that control stops with the next. Start it again with its disk, or have it replaced.
+    case votesOn(tolerated: Int)
+    /// This process cannot be part of the cluster as it is configured: say it, and stop. Nothing happens here any more.
+    case refused(FlockError)
     /// All copies of these partitions are gone, and what was accepted there with them.
     case lost([PartitionID])
 }

@@ -55,7 +55,8 @@ struct SimulateOptions: Sendable {
         case "", "all": profile = .all
         case "calm": profile = .calm
         case "crashes": profile = .crashes
-        default: throw Problem(description: "PROFILE=\(name): all, calm or crashes")
+        case "operators": profile = .operators
+        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes or operators")
         }
     }
 }

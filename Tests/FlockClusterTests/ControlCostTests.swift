@@ -84,7 +84,7 @@ struct ControlCodingTests {
             leaving: ControlWorld.name(2), joining: ControlWorld.name(5), member: MemberNumber(rawValue: 6))
         state.formerVoters = ["old"]
         state.retired = [1, 2, .max]
-        state.commands = [4, 5]
+        state.commands = [CommandID(issuer: MemberNumber(rawValue: 4), number: 5)]
         state.members[2].isSuspected = true
         state.members[3].zone = "z"
         state.partitions[3].primary = nil
@@ -111,14 +111,21 @@ struct ControlCodingTests {
             .report(.lagging(PartitionID(3), epoch: 4, first), by: first),
             .report(.failed(PartitionID(3), epoch: 4, first), by: first),
             .report(.rejoined(PartitionID(3), first, lastEpoch: 4, lastIndex: 900), by: first),
-            .command(.acceptLoss(PartitionID(9)), id: 5), .command(.replication(factor: 3, minimumInSync: 2), id: 5),
-            .command(.replaceVoter("a", by: "b"), id: 1), .command(.forceNewControl, id: 1),
-            .command(.deploy(Deployment(pipeline: "p", fingerprint: 1, instances: .perNode(2))), id: 2),
-            .command(.withdraw(pipeline: "p"), id: 2), .prepare(ballot, known: .zero),
+            .command(.acceptLoss(PartitionID(9)), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 5)),
+            .command(
+                .replication(factor: 3, minimumInSync: 2), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 5)),
+            .command(.replaceVoter("a", by: "b"), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 1)),
+            .command(.forceNewControl, id: CommandID(issuer: MemberNumber(rawValue: 3), number: 1)),
+            .command(
+                .deploy(Deployment(pipeline: "p", fingerprint: 1, instances: .perNode(2))),
+                id: CommandID(issuer: MemberNumber(rawValue: 3), number: 2)),
+            .command(.withdraw(pipeline: "p"), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 2)),
+            .prepare(ballot, known: .zero),
             .promise(ballot, accepted: ballot, state: state), .promise(ballot, accepted: .zero, state: nil),
             .accept(ballot, state), .acceptDelta(ballot, base: .zero, ControlDelta(from: old, to: state)),
             .acceptWhole(ballot), .accepted(ballot), .rejected(ballot, promised: ballot), .view(state),
             .deltas([ControlDelta(from: old, to: state), ControlDelta(from: state, to: state)]), .pull(have: 6),
+            .founding(mark: 8), .founded(yours: 8, mine: 9),
         ]
     }()
 

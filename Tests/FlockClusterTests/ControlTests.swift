@@ -48,14 +48,59 @@ struct ControlTests {
         Self.expectPeace(world)
     }
 
-    @Test("two of three bootstrap voters begin without the third, which comes later")
+    @Test("bootstrap voters begin nothing before all of them have met, however often each starts")
     func lateVoter() {
         var world = ControlWorld(seed: 4, nodes: 3, voters: 3)
         world.crash(2)
-        #expect(world.run(atMost: 3000) { $0.isServing } != nil, "\(world.summary)")
+        #expect(world.run(atMost: 3000) { $0.isServing } == nil, "\(world.summary)")
+        world.crash(1)
+        world.restart(1)
         world.restart(2)
         #expect(world.run(atMost: 5000) { $0.isSettled } != nil, "\(world.summary)")
         Self.expectPeace(world)
+    }
+
+    @Test("a bootstrap voter whose disk was wiped is a member and votes no more, until it is exchanged")
+    func wipedVoter() {
+        var world = Self.settled(nodes: 4, voters: 3)
+        world.crash(0)
+        world.processes[0].disk = nil
+        world.restart(0)
+        #expect(world.run(atMost: 8000) { $0.isSettled } != nil, "\(world.summary)")
+        #expect(!world.processes[0].node.isVoter && world.processes[0].node.member != nil)
+        let version = world.audit.last?.version
+        world.crash(1)
+        world.run(for: 3000)
+        #expect(world.audit.last?.version == version, "one voter and one that lost its record decide nothing")
+        world.restart(1)
+        world.step(3, .command(.replaceVoter(ControlWorld.name(0), by: ControlWorld.name(3))))
+        let isDone: (ControlWorld) -> Bool = { $0.audit.last?.voters == [1, 2, 3].map(ControlWorld.name) }
+        #expect(world.run(atMost: 8000, until: isDone) != nil, "\(world.summary)")
+        Self.expectPeace(world)
+    }
+
+    @Test("while no bootstrap voter has voted a wiped disk does no harm; afterwards it is known by another mark")
+    func marks() {
+        var record = VoterRecord()
+        record.founders = [.init(node: "a", mark: 1)]
+        record.isFounded = false
+        var acceptor = Acceptor(record: record, rules: .all)
+        var out: [ControlDirective] = []
+        acceptor.begin(out: &out)
+        func meet(_ node: NodeID, mark: UInt64) -> Bool { acceptor.meet(node, mark: mark) }
+        func confirm(_ node: NodeID, mark: UInt64) -> Bool {
+            acceptor.confirm(node, mark: mark, of: ["a", "b", "c"], own: "a", out: &out)
+        }
+        #expect(!confirm("b", mark: 2))
+        #expect(meet("b", mark: 3), "its disk was wiped before anybody voted")
+        #expect(!confirm("c", mark: 4), "the new one of b did not answer yet")
+        acceptor.prepare(from: "b", Ballot(round: 1, proposer: 1), known: .zero, out: &out)
+        acceptor.persisted(9)
+        #expect(acceptor.takeAnswers().isEmpty, "it does not vote yet")
+        #expect(confirm("b", mark: 3))
+        #expect(meet("b", mark: 3) && !meet("b", mark: 5) && !meet("d", mark: 1))
+        let again = acceptor.record.encoded()
+        #expect((try? VoterRecord(decoding: again)) == acceptor.record && acceptor.record.isFounded)
     }
 
     @Test("one of three bootstrap voters begins nothing")

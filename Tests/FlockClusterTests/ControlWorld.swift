@@ -32,6 +32,8 @@ struct ControlWorld {
         var isEvicted = false
         var hasLeft = false
         var isLeaving = false
+        var votesOn: Int?
+        var refusal: FlockError?
     }
 
     enum Happening {
@@ -247,6 +249,8 @@ struct ControlWorld {
             learn(index, view, changed)
         case .admitted: break
         case .lost(let partitions): lost.formUnion(partitions)
+        case .votesOn(let tolerated): processes[index].votesOn = tolerated
+        case .refused(let error): processes[index].refusal = error
         case .evicted:
             processes[index].isEvicted = true
             if respawns {

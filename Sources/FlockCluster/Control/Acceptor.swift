@@ -15,6 +15,8 @@ struct Acceptor: Sendable {
     }
 
     private(set) var record: VoterRecord
+    /// Bootstrap voters that know this voter's first record.
+    private var confirmed: [NodeID] = []
     private var waiting: [Answer] = []
     private var lastToken: UInt64 = 0
     private var durableToken: UInt64 = 0
@@ -27,7 +29,12 @@ struct Acceptor: Sendable {
     }
 
     /// Writes an empty record: from then on this process is known to be a voter.
-    mutating func enrol(out: inout [ControlDirective]) { persist(&out) }
+    mutating func enrol(out: inout [ControlDirective]) {
+        record.isFounded = true
+        persist(&out)
+    }
+    /// Writes a bootstrap voter's first record, with which it does not vote yet.
+    mutating func begin(out: inout [ControlDirective]) { persist(&out) }
     /// Everything that it promised and accepted is on its disk.
     var isDurable: Bool { durableToken == lastToken && !isFailed }
 
@@ -41,8 +48,48 @@ struct Acceptor: Sendable {
         waiting.append(Answer(token: lastToken, to: to, message: message))
     }
 
+    // MARK: Founding
+
+    /// The mark of its own first record; nil if it has none.
+    func mark(of own: NodeID) -> UInt64? { record.founders.first { $0.node == own }?.mark }
+
+    /// A bootstrap voter asks to be known by that mark, or knows this one's. False for another record than the one
+    /// that this voter voted with: then the asker's disk was wiped, and it must not vote.
+    mutating func meet(_ node: NodeID, mark: UInt64) -> Bool {
+        if let place = record.founders.firstIndex(where: { $0.node == node }) {
+            if record.isFounded { return record.founders[place].mark == mark }
+            if record.founders[place].mark != mark {
+                record.founders[place].mark = mark
+                confirmed.removeAll { $0 == node }
+            }
+            return true
+        }
+        guard !record.isFounded else { return false }
+        record.founders.append(.init(node: node, mark: mark))
+        return true
+    }
+
+    /// That voter knows this one's record. True once all do, and this one may vote.
+    mutating func confirm(
+        _ node: NodeID, mark: UInt64, of voters: [NodeID], own: NodeID, out: inout [ControlDirective]
+    ) -> Bool {
+        guard !record.isFounded, meet(node, mark: mark) else { return false }
+        if !confirmed.contains(node) { confirmed.append(node) }
+        return found(voters, own: own, out: &out)
+    }
+
+    /// Begins to vote if all bootstrap voters know its record.
+    mutating func found(_ voters: [NodeID], own: NodeID, out: inout [ControlDirective]) -> Bool {
+        guard !record.isFounded, voters.allSatisfy({ $0 == own || confirmed.contains($0) }) else { return false }
+        record.isFounded = true
+        persist(&out)
+        return true
+    }
+
+    // MARK: Turns
+
     mutating func prepare(from node: NodeID, _ ballot: Ballot, known: Ballot, out: inout [ControlDirective]) {
-        guard !isFailed else { return }
+        guard !isFailed, record.isFounded else { return }
         guard ballot >= record.promised else { return answer(node, .rejected(ballot, promised: record.promised)) }
         if ballot > record.promised {
             record.promised = ballot
@@ -55,10 +102,10 @@ struct Acceptor: Sendable {
     mutating func accept(
         from node: NodeID, _ ballot: Ballot, _ state: ControlState, out: inout [ControlDirective]
     ) {
-        guard !isFailed else { return }
+        guard !isFailed, record.isFounded else { return }
         guard ballot >= record.promised else { return answer(node, .rejected(ballot, promised: record.promised)) }
         if ballot != record.accepted {
-            record = VoterRecord(promised: ballot, accepted: ballot, state: state)
+            (record.promised, record.accepted, record.state) = (ballot, ballot, state)
             persist(&out)
         }
         answer(node, .accepted(ballot))
@@ -67,7 +114,7 @@ struct Acceptor: Sendable {
     mutating func accept(
         from node: NodeID, _ ballot: Ballot, base: Ballot, _ delta: ControlDelta, out: inout [ControlDirective]
     ) {
-        guard !isFailed else { return }
+        guard !isFailed, record.isFounded else { return }
         if ballot >= record.promised, ballot != record.accepted {
             guard base == record.accepted, var state = record.state, delta.apply(to: &state) else {
                 return answer(node, .acceptWhole(ballot))

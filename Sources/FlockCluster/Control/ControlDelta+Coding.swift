@@ -71,7 +71,7 @@ extension ControlDelta.Rest {
             writer.writeText(exchange.joining.rawValue)
         }
         writer.writeVarint(UInt64(commands.count))
-        for command in commands { writer.write(command) }
+        for command in commands { command.write(to: &writer) }
         writer.writeVarint(UInt64(deployments.count))
         for deployment in deployments { deployment.write(to: &writer) }
     }
@@ -94,8 +94,8 @@ extension ControlDelta.Rest {
         }
         commands = []
         let count = try reader.readCount(
-            of: "commands", limit: ControlState.commandCount, named: .codingElements, minimumSize: 8)
-        for _ in 0..<count { commands.append(try reader.read()) }
+            of: "commands", limit: ControlLimits.members, named: .codingElements, minimumSize: 2)
+        for _ in 0..<count { commands.append(try CommandID(from: &reader)) }
         deployments = []
         let pipelines = try reader.readCount(
             of: "deployments", limit: ControlLimits.deployments, named: .codingElements, minimumSize: 11)

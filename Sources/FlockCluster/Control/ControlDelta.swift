@@ -43,7 +43,7 @@ public struct ControlDelta: Sendable, Equatable {
         var exchange: VoterExchange?
         var formerVoters: [NodeID]
         var isReplicationSet: Bool
-        var commands: [UInt64]
+        var commands: [CommandID]
         var deployments: [Deployment]
 
         init(_ state: ControlState) {

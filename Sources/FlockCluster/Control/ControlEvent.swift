@@ -30,7 +30,8 @@ public enum ControlDirective: Sendable {
     case send(NodeID, ControlMessage)
     /// Write it to the disk, flush, then step `persisted(token)`. A later record replaces an earlier one.
     case persist(VoterRecord, token: UInt64)
-    /// A newer view: read it from the node. Named are the partitions whose seats are others than before.
+    /// A newer view: read it from the node. Named are the partitions whose seats are others than before; all of them if
+    /// the number of copies is another that each needs in sync.
     case install(changed: [PartitionID])
     /// This process is a member, under that number.
     case admitted(MemberNumber)
@@ -38,6 +39,11 @@ public enum ControlDirective: Sendable {
     case evicted
     /// This process left; it can exit.
     case left
+    /// Said at `leave` if the node votes: it goes as a member and stays a voter. So many more voters may then fail;
+    /// 0 means that control stops with the next. Start it again with its disk, or have it replaced.
+    case votesOn(tolerated: Int)
+    /// This process cannot be part of the cluster as it is configured: say it, and stop. Nothing happens here any more.
+    case refused(FlockError)
     /// Everything in these partitions is lost. Say it loudly.
     case lost([PartitionID])
 }

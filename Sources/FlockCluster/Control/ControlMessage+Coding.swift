@@ -9,7 +9,7 @@ extension ControlMessage {
         case join = 1
         case probe, alive, look, leave, enrolled, report, command
         case prepare, promise, accept, acceptDelta, acceptWhole, accepted, rejected
-        case view, deltas, pull
+        case view, deltas, pull, founding, founded
     }
 
     /// Bytes that it takes on the wire, without the frame around it.
@@ -55,7 +55,7 @@ extension ControlMessage {
         case .command(let command, let id):
             writer.write(Kind.command.rawValue)
             command.write(to: &writer)
-            writer.write(id)
+            id.write(to: &writer)
         case .view(let state):
             writer.write(Kind.view.rawValue)
             state.write(to: &writer)
@@ -66,6 +66,13 @@ extension ControlMessage {
         case .pull(let have):
             writer.write(Kind.pull.rawValue)
             writer.writeVarint(have)
+        case .founding(let mark):
+            writer.write(Kind.founding.rawValue)
+            writer.write(mark)
+        case .founded(let yours, let mine):
+            writer.write(Kind.founded.rawValue)
+            writer.write(yours)
+            writer.write(mine)
         default: writeTurn(to: &writer)
         }
     }
@@ -125,7 +132,7 @@ extension ControlMessage {
             self = .leave(try MemberNumber(from: &reader), isDrained: try reader.read(UInt8.self) != 0)
         case .enrolled: self = .enrolled(try MemberNumber(from: &reader))
         case .report: self = .report(try PartitionReport(from: &reader), by: try MemberNumber(from: &reader))
-        case .command: self = .command(try OperatorCommand(from: &reader), id: try reader.read())
+        case .command: self = .command(try OperatorCommand(from: &reader), id: try CommandID(from: &reader))
         case .view: self = .view(try ControlState(from: &reader))
         case .deltas:
             var deltas: [ControlDelta] = []
@@ -136,6 +143,8 @@ extension ControlMessage {
                 deltas.append(try ControlDelta(from: &reader))
             }
             self = .deltas(deltas)
+        case .founding: self = .founding(mark: try reader.read())
+        case .founded: self = .founded(yours: try reader.read(), mine: try reader.read())
         case .pull: self = .pull(have: try reader.readVarint())
         default: self = try Self.readTurn(kind, &reader)
         }

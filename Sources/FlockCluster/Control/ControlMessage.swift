@@ -18,8 +18,13 @@ public enum ControlMessage: Sendable, Equatable {
     case enrolled(MemberNumber)
     /// A replica's report, by the member that has the replica.
     case report(PartitionReport, by: MemberNumber)
-    /// An operator's command, from one voter's or member's shell. Sent once, to all voters.
-    case command(OperatorCommand, id: UInt64)
+    /// An operator's command, from the member that `id` names. To all voters, repeated until a view has it.
+    case command(OperatorCommand, id: CommandID)
+
+    /// A bootstrap voter that does not vote yet: my first record has that mark. Repeated until all have answered.
+    case founding(mark: UInt64)
+    /// I know you by the mark that you said, and by no other from the moment on that I vote; mine is the second.
+    case founded(yours: UInt64, mine: UInt64)
 
     /// Promise to refuse lower ballots. `known` is the ballot that the proposer has accepted itself.
     case prepare(Ballot, known: Ballot)

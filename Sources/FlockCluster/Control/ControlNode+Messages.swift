@@ -7,15 +7,21 @@ struct Outgoing: Sendable {
     var isLeaving = false
     var isDrained = false
     var reports: [PartitionReport] = []
-    var commands: [ControlReasons.Command] = []
+    var commands: [OperatorCommand] = []
+    /// Commands of this process that a view has answered.
+    var answeredCommands: UInt64 = 0
     /// Only for the mutant of `Rules.resetIsNotDeath`.
     var resets: [MemberNumber] = []
     var resendAt = Tick.never
 
     /// Forgets what the view answers.
-    mutating func prune(_ view: ControlState) {
+    mutating func prune(_ view: ControlState, member: MemberNumber?) {
+        if let member, !commands.isEmpty {
+            let answered = view.lastCommand(of: member)
+            commands.removeFirst(min(commands.count, Int(answered - min(answered, answeredCommands))))
+            answeredCommands = max(answered, answeredCommands)
+        }
         if !reports.isEmpty { reports.removeAll { !$0.isOpen(in: view) } }
-        if !commands.isEmpty { commands.removeAll { view.commands.contains($0.id) } }
     }
 }
 
@@ -48,7 +54,7 @@ extension ControlNode {
             if let view, !report.isOpen(in: view) { return }
             if pending.report(.init(report: report, by: number), now: now) { arm(now) }
         case .command(let command, let id):
-            guard isVoter, view?.commands.contains(id) != true else { return }
+            guard isVoter, let view, view.member(id.issuer)?.node == node, id.isOpen(in: view) else { return }
             if pending.command(.init(command: command, id: id), now: now) { arm(now) }
         case .view(let state): receiveView(state, from: node, now, &out)
         case .deltas(let deltas): receiveDeltas(deltas, from: node, now, &out)
@@ -77,6 +83,15 @@ extension ControlNode {
         case .accepted(let ballot): accepted(from: node, ballot, now, &out)
         case .acceptWhole(let ballot): sendWhole(to: node, ballot, &out)
         case .rejected(let ballot, let promised): rejected(ballot, promised: promised, now)
+        case .founding(let mark):
+            let name = self.own
+            guard acceptor?.meet(node, mark: mark) == true, let own = acceptor?.mark(of: name) else { return }
+            if acceptor?.isDurable == true { send(node, .founded(yours: mark, mine: own), &out) }
+        case .founded(let yours, let mine):
+            guard yours == acceptor?.mark(of: own) else { return }
+            let (voters, name) = (configuration.voters, own)
+            let isDone = acceptor?.confirm(node, mark: mine, of: voters, own: name, out: &out)
+            if isDone == true { beginVoting(now) }
         default: break
         }
     }
@@ -118,9 +133,13 @@ extension ControlNode {
     mutating func resend(_ now: Tick, _ out: inout [ControlDirective]) {
         outgoing.resendAt = .never
         guard !isOut else { return }
-        var isWaiting = !outgoing.commands.isEmpty
-        for command in outgoing.commands { sendToVoters(.command(command.command, id: command.id), &out) }
+        var isWaiting = found(now, &out)
         if let member {
+            for (place, command) in outgoing.commands.enumerated() {
+                let id = CommandID(issuer: member, number: outgoing.answeredCommands + UInt64(place) + 1)
+                sendToVoters(.command(command, id: id), &out)
+                isWaiting = true
+            }
             for report in outgoing.reports { sendToVoters(.report(report, by: member), &out) }
             isWaiting = isWaiting || !outgoing.reports.isEmpty
             let isLeaving = view?.member(member)?.phase == .leaving
@@ -141,6 +160,30 @@ extension ControlNode {
         if isWaiting { outgoing.resendAt = now + times.resendInterval }
     }
 
+    /// A bootstrap voter's first record is begun and shown to the others. Returns whether some do not know it yet.
+    private mutating func found(_ now: Tick, _ out: inout [ControlDirective]) -> Bool {
+        guard let mark = acceptor?.mark(of: own), acceptor?.record.isFounded == false else { return false }
+        if beginsRecord {
+            beginsRecord = false
+            acceptor?.begin(out: &out)
+        }
+        let (voters, name) = (configuration.voters, own)
+        if acceptor?.found(voters, own: name, out: &out) == true {
+            beginVoting(now)
+            return false
+        }
+        if acceptor?.isDurable == true {
+            for voter in configuration.voters where voter != own { send(voter, .founding(mark: mark), &out) }
+        }
+        return true
+    }
+
+    /// All bootstrap voters know this one.
+    private mutating func beginVoting(_ now: Tick) {
+        if let view, isVoter, !isOut { detector.watch(view, now: now) }
+        arm(now)
+    }
+
     mutating func report(_ report: PartitionReport, _ now: Tick, _ out: inout [ControlDirective]) {
         guard let member, let view, report.isOpen(in: view), !outgoing.reports.contains(report) else { return }
         if case .lagging = report {
@@ -154,7 +197,7 @@ extension ControlNode {
 
     mutating func order(_ command: OperatorCommand, _ now: Tick, _ out: inout [ControlDirective]) {
         if case .forceNewControl = command { return forceNewControl(now, &out) }
-        outgoing.commands.append(.init(command: command, id: randomNumber()))
+        outgoing.commands.append(command)
         resend(now, &out)
     }
 

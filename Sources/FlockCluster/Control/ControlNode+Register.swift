@@ -86,8 +86,9 @@ extension ControlNode {
     /// view names does: a later one of its node has another number, and if the record is lost, nobody votes without it.
     mutating func enrol(_ now: Tick, _ out: inout [ControlDirective]) {
         guard let view, view.nextVoters == nil, let exchange = view.exchange, exchange.member == member else { return }
-        if acceptor == nil {
-            var fresh = Acceptor(record: VoterRecord(), rules: rules)
+        if acceptor?.record.isFounded != true {
+            // What a bootstrap voter began that never voted is as good as nothing.
+            var fresh = acceptor ?? Acceptor(record: VoterRecord(), rules: rules)
             fresh.enrol(out: &out)
             acceptor = fresh
         }

@@ -42,6 +42,11 @@ extension ControlNode {
     mutating func receiveView(_ state: ControlState, from node: NodeID, _ now: Tick, _ out: inout [ControlDirective]) {
         guard isOurs(state.clusterID), state.version > view?.version ?? 0 else { return }
         if let view, view.partitions.count != state.partitions.count { return }
+        if view == nil, !isOut, configuration.isBootstrap, state.partitions.count != configuration.partitions {
+            isOut = true
+            detector.stop()
+            return out.append(.refused(partitionMismatch(state)))
+        }
         if state.voters.contains(node) { lead = node }
         install(state, deltas: view.map { [ControlDelta(from: $0, to: state)] } ?? [], now, &out)
     }
@@ -63,6 +68,14 @@ extension ControlNode {
             }
         }
         hint(last.version, from: node, now, &out)
+    }
+
+    /// Whoever names the voters of a cluster also names its partitions. A process that only joins takes what there is.
+    private func partitionMismatch(_ state: ControlState) -> FlockError {
+        FlockError(
+            .unavailable,
+            "the cluster has \(state.partitions.count) partitions, this voter is configured with "
+                + "\(configuration.partitions)", node: own)
     }
 
     private func isOurs(_ cluster: UInt64) -> Bool {
@@ -97,19 +110,13 @@ extension ControlNode {
         history += deltas
         if history.count > Self.historyCount { history.removeFirst(history.count - Self.historyCount) }
         settleMembership(state, &out)
-        var changed = deltas.count == 1 ? deltas[0].partitions : []
-        if deltas.count != 1 {
-            for index in state.partitions.indices {
-                guard state.partitions[index].epoch > old?.partitions[index].epoch ?? 0 else { continue }
-                changed.append(PartitionID(index))
-            }
-        }
+        let changed = changedPartitions(from: old, to: state, deltas)
         out.append(.install(changed: changed))
         if let old {
             let lost = changed.filter { state.seats($0).generation != old.seats($0).generation }
             if !lost.isEmpty { out.append(.lost(lost)) }
         }
-        outgoing.prune(state)
+        outgoing.prune(state, member: member)
         outgoing.resets = []
         enrol(now, &out)
         guard isVoter, !isOut else {
@@ -126,6 +133,16 @@ extension ControlNode {
         }
         proposeAt = .never
         arm(now)
+    }
+
+    /// Partitions of which replicas have to hear: their seats are others, or the copies that each of them needs.
+    private func changedPartitions(
+        from old: ControlState?, to state: ControlState, _ deltas: [ControlDelta]
+    ) -> [PartitionID] {
+        guard old?.minimumInSync == state.minimumInSync else { return state.partitions.indices.map { PartitionID($0) } }
+        if deltas.count == 1 { return deltas[0].partitions }
+        return state.partitions.indices.filter { state.partitions[$0].epoch > old?.partitions[$0].epoch ?? 0 }
+            .map { PartitionID($0) }
     }
 
     /// Whether partitions were never given to anybody.

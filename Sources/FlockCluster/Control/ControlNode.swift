@@ -39,6 +39,8 @@ public struct ControlNode: Sendable {
     /// Messages of this process to itself.
     var loop: [ControlMessage] = []
     private var random: UInt64
+    /// The record of a bootstrap voter's first start is to be written.
+    var beginsRecord = false
 
     /// A process that starts. `record` is what its disk has of it as a voter. The same seed, events and times make the
     /// same directives. The first `tick` is due at once.
@@ -57,9 +59,14 @@ public struct ControlNode: Sendable {
         pending = PendingReasons(life: configuration.times.reasonLife)
         random = seed
         let isBootstrapVoter = configuration.isBootstrap && configuration.voters.contains(own)
-        if let record = record ?? (isBootstrapVoter ? VoterRecord() : nil) {
-            acceptor = Acceptor(record: record, rules: rules)
+        var fresh: VoterRecord?
+        if isBootstrapVoter && record == nil {
+            fresh = VoterRecord()
+            fresh?.founders = [.init(node: own, mark: configuration.candidate.incarnation)]
+            fresh?.isFounded = false
         }
+        if let record = record ?? fresh { acceptor = Acceptor(record: record, rules: rules) }
+        beginsRecord = fresh != nil
         outgoing.resendAt = now
     }
 
@@ -76,7 +83,7 @@ public struct ControlNode: Sendable {
 
     /// Whether this process votes and proposes.
     public var isVoter: Bool {
-        guard acceptor != nil else { return false }
+        guard let acceptor, acceptor.record.isFounded else { return false }
         if let view { return view.voters.contains(own) || view.nextVoters?.contains(own) == true }
         return electorate.contains(own)
     }
@@ -91,11 +98,14 @@ public struct ControlNode: Sendable {
     public mutating func step(_ event: ControlEvent, now: Tick, out: inout [ControlDirective]) {
         switch event {
         case .message(let node, let message): receive(message, from: node, now, &out)
-        case .persisted(let token): acceptor?.persisted(token)
+        case .persisted(let token):
+            acceptor?.persisted(token)
+            if acceptor?.record.isFounded == false, acceptor?.isDurable == true { outgoing.resendAt = now }
         case .persistFailed: acceptor?.fail()
         case .connectionReset(let node): connectionReset(node, now, &out)
         case .report(let report): self.report(report, now, &out)
         case .leave:
+            if !outgoing.isLeaving { sayVoteStays(&out) }
             outgoing.isLeaving = true
             resend(now, &out)
         case .drained:
@@ -105,6 +115,14 @@ public struct ControlNode: Sendable {
         case .tick: tick(now, &out)
         }
         settle(now, &out)
+    }
+
+    /// A voter goes as any member does, and comes back with its disk when nodes restart one by one. If it does not, its
+    /// seat is a voter that failed: nobody may overlook that.
+    private func sayVoteStays(_ out: inout [ControlDirective]) {
+        guard let view, view.voters.contains(own) else { return }
+        let there = view.voters.count { $0 != own && view.member(on: $0)?.takesWork == true }
+        out.append(.votesOn(tolerated: max(0, there - view.voters.count / 2 - 1)))
     }
 
     /// Delivers what this process says to itself, until there is no more.

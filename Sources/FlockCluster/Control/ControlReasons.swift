@@ -23,7 +23,7 @@ struct ControlReasons: Sendable, Equatable {
     var drained: [MemberNumber] = []
     /// What replicas say.
     var reports: [Report] = []
-    /// What operators want, oldest first.
+    /// What operators want. Those of one member are carried out in the order of their numbers, without gaps.
     var commands: [Command] = []
     /// The first view has waited long enough for the voters that did not come.
     var placesNow = false
@@ -45,7 +45,7 @@ struct ControlReasons: Sendable, Equatable {
     /// A command and its number, by which it is carried out once.
     struct Command: Sendable, Equatable {
         var command: OperatorCommand
-        var id: UInt64
+        var id: CommandID
     }
 }
 
@@ -123,7 +123,7 @@ struct PendingReasons: Sendable {
         }
         enrolled.removeAll { $0.value != view.exchange?.member || view.nextVoters != nil }
         reports.removeAll { !$0.value.report.isOpen(in: view) }
-        commands.removeAll { view.commands.contains($0.value.id) }
+        commands.removeAll { !$0.value.id.isOpen(in: view) }
     }
 
     func fill(_ reasons: inout ControlReasons) {
@@ -135,6 +135,7 @@ struct PendingReasons: Sendable {
         reasons.enrolled = enrolled.map(\.value)
         reasons.reports = reports.map(\.value)
         reasons.commands = commands.map(\.value)
+        reasons.commands.sort { ($0.id.issuer, $0.id.number) < ($1.id.issuer, $1.id.number) }
     }
 }
 

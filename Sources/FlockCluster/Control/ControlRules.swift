@@ -36,12 +36,17 @@ struct ControlRules: Sendable {
     mutating func next(_ state: ControlState, _ reasons: ControlReasons, isAgreed: Bool) -> ControlState? {
         var new = state
         var given: [PartitionID] = []
-        for command in reasons.commands where !new.commands.contains(command.id) {
+        for command in reasons.commands where new.member(command.id.issuer) != nil {
+            let last = new.lastCommand(of: command.id.issuer)
+            guard command.id.number == last + 1 else { continue }
             given += carryOut(command.command, in: &new)
-            new.commands.append(command.id)
-            if new.commands.count > ControlState.commandCount { new.commands.removeFirst() }
+            new.commands.removeAll { $0.issuer == command.id.issuer }
+            let place = new.commands.firstIndex { $0.issuer > command.id.issuer } ?? new.commands.count
+            new.commands.insert(command.id, at: place)
         }
         let successors = removeAndAdmit(reasons, in: &new)
+        let numbers = new.members.map(\.number)
+        new.commands.removeAll { !numbers.contains($0.issuer) }
         for number in reasons.suspected { change(number, in: &new) { $0.isSuspected = true } }
         for number in reasons.trusted { change(number, in: &new) { $0.isSuspected = false } }
         for number in reasons.leaving { change(number, in: &new) { $0.phase = .leaving } }

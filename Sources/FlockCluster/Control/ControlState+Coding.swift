@@ -176,6 +176,17 @@ extension Deployment {
 
 // MARK: Small things
 
+extension CommandID {
+    func write(to writer: inout ByteWriter) {
+        writer.write(issuer)
+        writer.writeVarint(number)
+    }
+
+    init(from reader: inout ByteReader) throws(WireError) {
+        self.init(issuer: try MemberNumber(from: &reader), number: try reader.readVarint())
+    }
+}
+
 extension NodeID {
     init(from reader: inout ByteReader) throws(WireError) {
         self.init(try reader.readText(of: "node", limit: ControlLimits.text, named: .nameBytes))

@@ -37,15 +37,14 @@ public struct ControlState: Sendable, Equatable {
     public internal(set) var partitions: [PartitionSeats]
     /// Whether an operator set `replicationFactor` and `minimumInSync`: then they do not grow by themselves.
     public internal(set) var isReplicationSet: Bool
-    /// Operators' commands that were carried out or refused, newest last: each counts once. Bounded.
-    public internal(set) var commands: [UInt64]
+    /// The newest command that was carried out or refused of each member that ever gave one, by number. A member's
+    /// commands come in order and each counts once; who is no member any more can give none.
+    public internal(set) var commands: [CommandID]
     /// What runs on the members, by pipeline.
     public internal(set) var deployments: [Deployment]
 
     /// Processes that `retired` remembers.
     static let retiredCount = 256
-    /// Commands that `commands` remembers.
-    static let commandCount = 32
 
     /// The member of that number, unless it left or was replaced by a later incarnation (is *dead*).
     public func member(_ number: MemberNumber) -> Member? {
@@ -63,6 +62,9 @@ public struct ControlState: Sendable, Equatable {
 
     /// Voters that may fail while views still change.
     public var toleratedVoterFailures: Int { (voters.count - 1) / 2 }
+
+    /// The newest command of a member that was answered; 0 for none.
+    func lastCommand(of issuer: MemberNumber) -> UInt64 { commands.first { $0.issuer == issuer }?.number ?? 0 }
 
     /// Where a member stands in `members`: they are few, and ascending.
     func place(of number: MemberNumber) -> Int? {
@@ -85,6 +87,25 @@ public struct ControlState: Sendable, Equatable {
         var hash = StableHash(of: node.rawValue)
         hash.combine(incarnation)
         return hash.value
+    }
+}
+
+/// Which command of which member: a member numbers its own, from 1.
+public struct CommandID: Sendable, Hashable {
+    /// The member whose shell took the command.
+    public var issuer: MemberNumber
+    /// Its how manieth.
+    public var number: UInt64
+
+    /// A member's command.
+    public init(issuer: MemberNumber, number: UInt64) {
+        self.issuer = issuer
+        self.number = number
+    }
+
+    /// Whether it may still be carried out.
+    func isOpen(in view: ControlState) -> Bool {
+        view.member(issuer) != nil && number > view.lastCommand(of: issuer)
     }
 }
 

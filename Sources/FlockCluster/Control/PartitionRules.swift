@@ -110,7 +110,8 @@ struct PartitionRules {
                 leaving.append((member, true))
             case .failed(_, epoch, let member) where entry.by == member:
                 leaving.append((member, false))
-            case .rejoined(_, let member, _, _) where entry.by == member:
+            case .rejoined(_, let member, let lastEpoch, _) where entry.by == member && lastEpoch >= epoch:
+                // It has the entry with which the present primary began, and so all before it.
                 seats.recovering.removeAll { $0 == member }
             default: continue
             }
@@ -123,6 +124,7 @@ struct PartitionRules {
                 seats.learners.insertSorted(number)
             }
         }
+        recover(&seats, index, state)
         loseOrGiveUp(&seats, index, state)
         choosePrimary(&seats, owners[index], state)
     }
@@ -163,6 +165,24 @@ struct PartitionRules {
         guard isDead || isGivenUp else { return }
         seats.generation &+= 1
         place(&seats, owners)
+    }
+
+    /// Those that restarted with their disks wait for one that did not. Where there is none, the one with the newest
+    /// entry goes on, once all that can be reached have said what they have: all had acknowledged what was committed,
+    /// but a disk may have lost its last writes, and nobody may be asked to cut what another still has.
+    private func recover(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) {
+        let present = seats.inSync.filter { !isAway($0, state) }
+        guard !present.isEmpty, present.allSatisfy({ seats.recovering.contains($0) }) else { return }
+        var found: [(member: MemberNumber, epoch: UInt64, last: UInt64)] = []
+        for entry in reasons.reports where Int(entry.report.partition.rawValue) == index {
+            guard case .rejoined(_, let member, let epoch, let last) = entry.report, entry.by == member,
+                present.contains(member)
+            else { continue }
+            found.removeAll { $0.member == member }  // A later report is of a later time.
+            found.append((member, epoch, last))
+        }
+        guard found.count == present.count, let best = found.map({ ($0.epoch, $0.last) }).max(by: <) else { return }
+        for one in found where (one.epoch, one.last) == best { seats.recovering.removeAll { $0 == one.member } }
     }
 
     private func isAway(_ number: MemberNumber, _ state: ControlState) -> Bool {

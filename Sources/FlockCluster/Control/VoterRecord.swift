@@ -36,6 +36,18 @@ public struct VoterRecord: Sendable, Equatable {
     public var accepted: Ballot
     /// Accepted, perhaps never agreed: not a view.
     public var state: ControlState?
+    /// What the bootstrap voters' first records are called, this one's among them; empty for a voter that came by an
+    /// exchange. While one of them is missing, this voter does not vote.
+    var founders: [Founder] = []
+    /// Whether it heard from all other bootstrap voters that they know its record: only then it votes.
+    var isFounded = true
+
+    /// A bootstrap voter's first record.
+    struct Founder: Sendable, Equatable {
+        var node: NodeID
+        /// Drawn when the record was begun. A disk that was wiped begins another.
+        var mark: UInt64
+    }
 
     /// The record of a voter that never voted.
     public init(promised: Ballot = .zero, accepted: Ballot = .zero, state: ControlState? = nil) {
@@ -54,6 +66,12 @@ extension VoterRecord {
         var content = ByteWriter()
         content.write(promised)
         content.write(accepted)
+        content.write(UInt8(isFounded ? 1 : 0))
+        content.writeVarint(UInt64(founders.count))
+        for founder in founders {
+            content.writeText(founder.node.rawValue)
+            content.write(founder.mark)
+        }
         content.write(UInt8(state == nil ? 0 : 1))
         state?.write(to: &content)
         let body = content.finish()
@@ -80,6 +98,12 @@ extension VoterRecord {
         var content = ByteReader(body)
         promised = try Ballot(from: &content)
         accepted = try Ballot(from: &content)
+        isFounded = try content.read(UInt8.self) != 0
+        let count = try content.readCount(
+            of: "founders", limit: ControlLimits.voters, named: .codingElements, minimumSize: 9)
+        for _ in 0..<count {
+            founders.append(Founder(node: try NodeID(from: &content), mark: try content.read()))
+        }
         let hasState: UInt8 = try content.read()
         state = hasState == 0 ? nil : try ControlState(from: &content)
         try content.finish()

@@ -40,6 +40,9 @@ package struct FaultProfile: Sendable {
     package var voterLoss = 0
     /// Connections of a live process break.
     package var reset = 1
+    /// An operator exchanges a voter, or sets the copies and the minimum.
+    package var replaceVoter = 0
+    package var replication = 0
 
     /// The longest pause of a process.
     package var longestPause = 2500 * Virtual.millisecond
@@ -88,6 +91,17 @@ package struct FaultProfile: Sendable {
         return profile
     }()
 
+    /// A voter's disk is wiped, voters are exchanged and copies are set by operators, among the other faults.
+    package static let operators: FaultProfile = {
+        var profile = FaultProfile.all
+        profile.voterLoss = 1
+        profile.replaceVoter = 1
+        profile.replication = 1
+        // Who leaves does not come back, and an exchange may have made a voter of it.
+        profile.leave = 0
+        return profile
+    }()
+
     /// Nothing goes wrong.
     package static let calm: FaultProfile = {
         var profile = FaultProfile.none
@@ -116,7 +130,7 @@ package struct FaultProfile: Sendable {
 /// What can go wrong.
 package enum FaultKind: CaseIterable, Sendable {
     case crash, pause, cut, oneWayCut, isolation, clientCut, badWeather, slow, join, leave, burst, stageDeath
-    case voterLoss, reset
+    case voterLoss, reset, replaceVoter, replication
 
     package var weight: WritableKeyPath<FaultProfile, Int> {
         switch self {
@@ -134,6 +148,8 @@ package enum FaultKind: CaseIterable, Sendable {
         case .stageDeath: \.stageDeath
         case .voterLoss: \.voterLoss
         case .reset: \.reset
+        case .replaceVoter: \.replaceVoter
+        case .replication: \.replication
         }
     }
 }

@@ -23,6 +23,8 @@ struct GodView {
         var acceptsSince: UInt64?
         var servesSince: UInt64?
         var epochAtCrash: UInt64 = 0
+        /// Another process died while it did not accept, or too few voters were left.
+        var metAnother = false
         var lastCommitAt: UInt64 = 0
         /// The state after so many entries.
         var digests: [UInt64: UInt64] = [:]
@@ -37,7 +39,10 @@ struct GodView {
     private(set) var latestVersion: UInt64 = 0
     private(set) var latestAt: UInt64 = 0
     var violations: [Violation] = []
+    /// Of partitions that waited for one failure alone; and of those where another process died meanwhile, or where no
+    /// majority of the voters was left to act.
     private(set) var acceptGaps: [UInt64] = []
+    private(set) var doubleGaps: [UInt64] = []
     private(set) var serveGaps: [UInt64] = []
     private(set) var accepts: [UInt64] = []
 
@@ -271,7 +276,13 @@ struct GodView {
         let number = Int(partition.rawValue)
         accepts.append(now)
         if let since = partitions[number].acceptsSince {
-            acceptGaps.append(now - since)
+            if partitions[number].metAnother {
+                doubleGaps.append(now - since)
+            } else {
+                acceptGaps.append(now - since)
+            }
+            partitions[number].metAnother = false
+            trace?("\(now) p\(number) accepts again after \((now - since) / Virtual.millisecond) ms")
             partitions[number].acceptsSince = nil
         }
         guard let view = node.view, number < view.partitions.count else {
@@ -290,10 +301,17 @@ struct GodView {
     }
 
     /// A process died: what it was primary of stands still.
-    mutating func crashed(_ member: MemberNumber, now: UInt64) {
+    /// `isDecidable`: a majority of the voters still runs, so that another can take its place.
+    mutating func crashed(_ member: MemberNumber, isDecidable: Bool, now: UInt64) {
         guard let latest else { return }
+        for number in partitions.indices where partitions[number].acceptsSince != nil {
+            partitions[number].metAnother = true
+        }
         for number in partitions.indices where latest.partitions[number].primary == member {
-            if partitions[number].acceptsSince == nil { partitions[number].acceptsSince = now }
+            if partitions[number].acceptsSince == nil {
+                partitions[number].acceptsSince = now
+                partitions[number].metAnother = !isDecidable
+            }
             if partitions[number].servesSince == nil {
                 partitions[number].servesSince = now
                 partitions[number].epochAtCrash = latest.partitions[number].epoch

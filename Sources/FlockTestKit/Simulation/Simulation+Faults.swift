@@ -74,6 +74,15 @@ extension Simulation {
         case .stageDeath: faults.stagesDieUntil = now + duration
         case .reset:
             for peer in nodes where peer != node { reset(peer, of: node) }
+        case .replaceVoter:
+            guard let voters = processes[node].node?.view?.voters, !voters.isEmpty else { return }
+            // The one without a record first: that is what an operator would do.
+            let lost = processes.first { $0.isWithoutRecord && voters.contains($0.name) }?.name
+            let old = lost ?? voters[faults.random.below(voters.count)]
+            step(node, .command(.replaceVoter(old, by: processes[other].name)))
+        case .replication:
+            // Never less than what the others were promised to survive.
+            step(node, .command(.replication(factor: 3 + faults.random.below(2), minimumInSync: 2)))
         }
     }
 
@@ -100,7 +109,8 @@ extension Simulation {
         let bearable = faults.bearable(god) + profile.beyond
         guard exposed.allSatisfy({ faults.destroyed[$0] < bearable }) else { return }
         for number in exposed { faults.destroyed[number] += 1 }
-        if let member { god.crashed(member, now: now) }
+        let voters = (0..<profile.voters).count { $0 != place && processes[$0].isUp }
+        if let member { god.crashed(member, isDecidable: voters > profile.voters / 2, now: now) }
         report.crashes += 1
         let down = faults.random.between(profile.shortestDown, profile.longestDown)
         stop(place, restartAfter: down)
@@ -124,7 +134,10 @@ extension Simulation {
     }
 
     private func loseVoter(_ place: Int) {
-        guard place < profile.voters, faults.lostVoters < (profile.voters - 1) / 2 else { return }
+        // By the newest view: those that an operator exchanged count no more, and none may be between two sets.
+        guard let view = god.latest, view.exchange == nil, view.voters.contains(processes[place].name),
+            faults.lostVoters < (profile.voters - 1) / 2
+        else { return }
         crash(place)
         guard !processes[place].isUp else { return }
         faults.lostVoters += 1
@@ -140,7 +153,7 @@ extension Simulation {
         let voters = (0..<profile.voters).map { NodeID("n\($0)") }
         var configuration = ControlConfiguration(
             candidate: Candidate(node: processes[place].name, incarnation: random.next()), voters: voters,
-            isBootstrap: !processes[place].isWithoutRecord, partitions: profile.partitions)
+            isBootstrap: true, partitions: profile.partitions)
         configuration.times = profile.times
         processes[place].node = RunningNode(
             ClusterNode(

@@ -152,6 +152,7 @@ package final class Simulation {
         report.views = god.latestVersion
         report.messages = network.sent
         report.acceptGaps = god.acceptGaps
+        report.doubleGaps = god.doubleGaps
         report.serveGaps = god.serveGaps
         return report
     }
@@ -278,6 +279,8 @@ package final class Simulation {
         case .left:
             trace?("\(now) n\(place) left")
             left(place)
+        case .votesOn: break
+        case .refused(let error): violated("L4", "n\(place) refuses: \(error)")
         case .lost(let partitions):
             god.lost(partitions, now: now)
         }

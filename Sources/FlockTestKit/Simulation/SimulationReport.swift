@@ -21,6 +21,8 @@ package struct SimulationReport: Sendable {
     package internal(set) var views: UInt64 = 0
     /// Nanoseconds from the death of a partition's primary to its next accepted run, and to its next committed entry.
     package internal(set) var acceptGaps: [UInt64] = []
+    /// The same of partitions that met another death meanwhile, or too few voters to act.
+    package internal(set) var doubleGaps: [UInt64] = []
     package internal(set) var serveGaps: [UInt64] = []
 
     package init(seed: UInt64) { self.seed = seed }

@@ -17,6 +17,7 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
     private var joins = 0
     private var evictions = 0
     private var acceptGaps: [UInt64] = []
+    private var doubleGaps: [UInt64] = []
     private var serveGaps: [UInt64] = []
     /// The seeds that failed, ascending, and over all hashes whatever order they came in.
     package private(set) var failed: [UInt64] = []
@@ -44,6 +45,7 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
         joins += report.joins
         evictions += report.evictions
         acceptGaps += report.acceptGaps
+        doubleGaps += report.doubleGaps
         serveGaps += report.serveGaps
         hash ^= mixed(report.hash.value ^ mixed(report.seed))
     }
@@ -72,6 +74,8 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
             in all: \(crashes) crashes, \(pauses) pauses, \(cuts) cuts, \(joins) joins, \(leaves) leaves, \
             \(evictions) evictions; \(accepted) accepted, \(completed) completed
             after the death of a primary, ms: next accepted p50 \(accept), p99 \(accept99) of \(acceptGaps.count); \
+            with another death meanwhile or too few voters p50 \(Self.percentile(doubleGaps, perMille: 500)), \
+            p99 \(Self.percentile(doubleGaps, perMille: 990)) of \(doubleGaps.count); \
             next committed p50 \(serve), p99 \(serve99)
             hash of all: \(String(hash, radix: 16)); failed: \(failed.prefix(20).map { "\($0)" }.joined(separator: " "))
             """
