@@ -72,8 +72,7 @@ extension ClusterNode {
         }
     }
 
-    /// A process died with the run, or stages began it and gave no outcome: the log counts that before the run is
-    /// executed again, so that a later primary goes on from that count.
+    /// A process died with the run: the log counts that before the run is executed again.
     private mutating func lost(_ run: OpenRun, out: inout [NodeDirective]) {
         let (partition, session) = (run.requests.partition, run.requests.session)
         if run.attempt >= limits.attempts {
@@ -231,7 +230,7 @@ extension ClusterNode {
         case .failed(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
             letGo(runs, by: peer)
-            stepDispatcher(Int(lane), .failedHere(host, runs: runs), out: &out)
+            stepDispatcher(Int(lane), .failed(host, runs: runs), out: &out)
             dispatcherIsDue = true
         case .returned(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }

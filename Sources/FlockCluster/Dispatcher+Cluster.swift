@@ -17,18 +17,6 @@ extension Dispatcher {
         hosts.down(id)
     }
 
-    /// The host began with these and gave no outcome, which the log has to know as well.
-    mutating func handBack(_ id: HostID, _ runs: [RequestRun], out: inout [DispatcherDirective]) {
-        guard let host = hosts.slot(of: id) else { return }
-        for run in runs {
-            for slot in cut(run, where: { $0.host == host }) {
-                release(slot)
-                if !pieces[slot].isRevoked { out.append(.lost(pieces[slot].run)) }
-                remove(slot)
-            }
-        }
-    }
-
     /// The host does not answer, which says nothing about whether it works: others get what it has, and the first
     /// outcome counts.
     mutating func hostAway(_ id: HostID) {

@@ -58,7 +58,6 @@ public struct Dispatcher: Sendable {
         case .hostDown(let id): hostDown(id, out: &out)
         case .finished(let id, let runs): settle(id, runs, goesBack: false)
         case .failed(let id, let runs): failed(id, runs, out: &out)
-        case .failedHere(let id, let runs): handBack(id, runs, out: &out)
         case .returned(let id, let runs): settle(id, runs, goesBack: true)
         case .revoke(let run): revoke(run, out: &out)
         case .hostLost(let id): hostLost(id, out: &out)
@@ -93,7 +92,7 @@ public struct Dispatcher: Sendable {
     }
 
     /// The pieces within `run` that `isWanted`, cut at its borders.
-    mutating func cut(_ run: RequestRun, where isWanted: (PieceTable.Piece) -> Bool) -> [Int] {
+    private mutating func cut(_ run: RequestRun, where isWanted: (PieceTable.Piece) -> Bool) -> [Int] {
         var cutOff: [Place] = []
         let slots = pieces.cut(run, cutOff: &cutOff, where: isWanted)
         for place in cutOff { queue.prepend(place, pieces[place.slot].run.priority) }

@@ -27,8 +27,6 @@ public enum DispatcherEvent: Sendable {
     case finished(HostID, runs: [RequestRun])
     /// A host, or one behind it, began with these and gave no outcome: that is an attempt, as if it had gone down.
     case failed(HostID, runs: [RequestRun])
-    /// The same in a cluster, where the next primary has to know it too: the runs are handed back as `lost`.
-    case failedHere(HostID, runs: [RequestRun])
     /// A host hands back what it did not start; that is no attempt.
     case returned(HostID, runs: [RequestRun])
     /// Nobody waits for these any more.
@@ -53,7 +51,7 @@ public enum DispatcherDirective: Sendable {
     case send(HostID, runs: [OpenRun])
     /// These will not be executed; the run is their outcome for the partition.
     case giveUp(PartitionID, SessionID, OutcomeRun)
-    /// The run was with a host that died, or that gave no outcome. It is not held any more.
+    /// The run was with a host that died. It is not held any more.
     case lost(OpenRun)
     /// A host holds these and nobody waits for them: it may drop what it has not started. It answers (`finished`) all
     /// the same, since its credit is bound until then.

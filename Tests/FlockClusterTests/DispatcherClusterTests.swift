@@ -47,24 +47,6 @@ struct DispatcherClusterTests {
         #expect(dispatcher.sentItems == 0 && dispatcher.queuedItems == 0 && dispatcher.hostCount == 1)
     }
 
-    @Test("what a host began without an outcome is handed back too: the log counts it, not the dispatcher")
-    func failedHere() {
-        var dispatcher = Self.busy()
-        var part = Self.run(0, 10).requests
-        part.sequences = sequences(4, 2)
-        let out = Self.step(&dispatcher, [.failedHere(Self.near, runs: [part]), .tick])
-        guard case .lost(let run) = out.first else { return #expect(Bool(false), "\(out)") }
-        #expect(run.requests.sequences == sequences(4, 2) && run.attempt == 1 && out.count == 1)
-        #expect(dispatcher.sentItems == 8 && dispatcher.queuedItems == 0)
-        // The log has it: the same sequences come back, one attempt later.
-        var again = run
-        again.attempt = 2
-        guard case .send(_, let runs) = Self.step(&dispatcher, [.enqueue(again), .tick]).first else {
-            return #expect(Bool(false), "not sent again")
-        }
-        #expect(runs.map(\.attempt) == [2])
-    }
-
     @Test("what a silent host has goes to another at once, as the same attempt")
     func away() {
         var dispatcher = Self.busy()
