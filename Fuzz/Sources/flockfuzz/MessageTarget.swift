@@ -174,7 +174,7 @@ enum MessageTarget {
             try coded(OpenRequest(pipeline: "p", fingerprint: 7, window: 64)),
             try coded(
                 ClusterDescription(
-                    members: [.init(node: "n", host: "h", port: 1)], pipelines: [.init(name: "p", fingerprint: 7)])),
+                    members: [.init(node: "n", host: "h", port: 1)], pipelines: [.init(name: "p", form: nil)])),
             try coded(Announcement(pipelines: [.init(pipeline: "p", fingerprint: 7, instances: [1, 2])])),
             [], [], [], try coded(address),
         ].enumerated().map { [UInt8($0)] + $1 }
