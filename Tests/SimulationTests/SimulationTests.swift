@@ -40,13 +40,13 @@ struct SimulationTests {
 
     // Fresh seeds run in release (`make sim`, two minutes of them in CI). A debug build goes another way on some seeds
     // (878483177 is one), and on it accepted requests had no outcome at the end; why is not known yet.
-    @Test("a seed on which debug and release builds differ breaks nothing")
+    #if DEBUG
+    @Test("a seed on which debug and release differ still breaks S1: this fails on the day that it no longer does")
     func differing() {
         let report = Simulation(seed: 878_483_177, profile: .all).run()
-        withKnownIssue("S1 in debug builds", isIntermittent: true) {
-            #expect(report.violations == [])
-        }
+        withKnownIssue("S1 in debug builds") { #expect(report.violations == []) }
     }
+    #endif
 
     // The others take release builds: `make sim` runs them all.
     static let quick = Mutant.all.filter { ["awaitsInSync", "dedupsOutcomes", "checksEpoch"].contains($0.name) }
