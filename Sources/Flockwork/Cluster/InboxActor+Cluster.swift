@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+internal import DequeModule
 internal import FlockActors
 internal import FlockCluster
 internal import FlockTransport

@@ -30,7 +30,7 @@ distributed actor MemberActor {
     }
 
     /// A process that wants to come in says where it listens, and hears who is here.
-    distributed func greet(_ greeting: Greeting) async throws -> Greeting.Answer {
+    distributed func greet(_ greeting: Greeting) throws -> Greeting.Answer {
         inbox.assumeIsolated { $0.greeted(by: greeting) }
     }
 

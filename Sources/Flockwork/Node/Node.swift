@@ -96,7 +96,10 @@ public final class Node: Service, Sendable {
         let port = LocalPort(inbox: node.inbox, system: node.system, limits: configuration.limits)
         let core = InboxCore(
             pipeline: pipeline.name, fingerprint: pipeline.fingerprint, layout: pipeline.inputCodec.layout ?? .variable,
-            window: window, priority: priority, ports: { [port] })
+            window: window, priority: priority, ports: { [port] },
+            routes: { [configuration] in
+                configuration.isClustered ? node.routes(configuration.limits, own: port) : nil
+            })
         try await core.open()
         return Inbox(core: core, input: pipeline.inputCodec, output: pipeline.outputCodec)
     }

@@ -17,6 +17,7 @@ struct RunningNode: Sendable {
     private let runners: [LaneRunner]
     private let context: NodeContext
     /// The way to the first view, where there is one.
+    private let localMap = ClusterMap()
     private var formation: Task<Void, Never>?
     private let configuration: NodeConfiguration
 
@@ -225,6 +226,19 @@ struct RunningNode: Sendable {
             observation.begin(pipeline: pipelines[user.pipeline].name, stage: runner.name, node: configuration.id)
         }
         return runner
+    }
+
+    /// How sessions of callers in this process find their partitions' nodes.
+    func routes(_ limits: Limits, own: LocalPort) -> SessionRoutes {
+        let (inbox, system, map) = (inbox, system, localMap)
+        return SessionRoutes(
+            map: map,
+            port: { node in
+                if node == own.node { return own }
+                return PeerPort(node: node, system: system, limits: limits)
+            },
+            connectTime: limits.connectTime,
+            refresh: { system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } })
     }
 
     /// Ends this node as a crash would: nothing is finished, handed over or said.
