@@ -69,6 +69,8 @@ final class ClusterShell {
             seed: .random(in: .min ... .max), now: now)
     }
 
+    var status: ClusterStatus? { node.view.map { ClusterStatus($0, member: node.member) } }
+
     /// This process is out: it goes on as another one, with an empty memory.
     func beginAgain(limits: Limits, now: Tick) {
         var configuration = configuration

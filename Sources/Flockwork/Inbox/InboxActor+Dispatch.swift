@@ -299,7 +299,7 @@ extension InboxActor {
                 pipeline.runners.compactMap { runner in
                     runner.map { $0.currentStatus(of: pipeline.definition.name) }
                 }
-            }, children: context?.children ?? [])
+            }, children: context?.children ?? [], cluster: cluster?.status)
     }
 }
 
