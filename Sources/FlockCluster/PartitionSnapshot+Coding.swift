@@ -3,7 +3,7 @@
 // A part of a partition's state in bytes, for another replica and for the disk. What is read is whole: runs follow each
 // other, and the outcomes of a run in parts lie inside of it, so that a replica may take it over without another look.
 
-public import FlockWire
+internal import FlockWire
 
 extension SnapshotPart {
     /// Parts of a snapshot.
