@@ -124,7 +124,8 @@ public final class DataFolder: @unchecked Sendable {
     }
 
     /// Writes at an offset and syncs; at offset 0 the file is made anew and its name synced, too. `completion` runs on
-    /// the loop, where this is called, and never from inside the call. After an error nothing is known of the file's end.
+    /// the loop, where this is called, and never from inside the call. After an error nothing is known of the file's
+    /// end.
     public func write(
         _ name: String, at offset: Int, _ bytes: Bytes, completion: @escaping (Result<Void, FlockError>) -> Void
     ) {
@@ -159,6 +160,14 @@ public final class DataFolder: @unchecked Sendable {
         perform({ _ in }) { [self] () throws(FlockError) in unlinkat(descriptor, name, 0) }
     }
 
+    /// Deletes files; when it returns they are gone for good. Blocks: for the start.
+    public func delete(_ names: [String]) throws(FlockError) {
+        for name in names where unlinkat(descriptor, name, 0) != 0 && errno != ENOENT {
+            throw Self.error("cannot be deleted", "\(path)/\(name)")
+        }
+        if !names.isEmpty { try syncNames() }
+    }
+
     private func perform(
         _ completion: @escaping (Result<Void, FlockError>) -> Void,
         _ work: @escaping @Sendable () throws(FlockError) -> Void
@@ -166,6 +175,7 @@ public final class DataFolder: @unchecked Sendable {
         guard !loop.isStopping else {
             // What was begun before is finished; this would come after the loop's end.
             let error = FlockError(.shuttingDown, "\(path): event loop \(loop.name) was stopped")
+            // Called on this loop, where it was made.
             nonisolated(unsafe) let completion = completion
             return loop.ownWork.append(.call { completion(.failure(error)) })
         }

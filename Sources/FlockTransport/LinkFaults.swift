@@ -140,6 +140,7 @@ final class StreamFaults {
 
     private func arm(_ stream: FrameStream) {
         guard timer == nil, let first = delayed.first else { return }
+        // The timer's work runs on the same loop.
         nonisolated(unsafe) let faults = self
         timer = stream.loop.schedule(after: first.due - EventLoop.now) { [weak stream] in
             guard let stream else { return }

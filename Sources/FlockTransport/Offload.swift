@@ -40,6 +40,7 @@ extension EventLoop {
         _ work: @escaping @Sendable () -> Value, completion: @escaping (Value) -> Void
     ) {
         assert(isCurrent, "work given away outside of event loop \(name)")
+        // Written by the pool's thread before libuv hands the request back, read by the loop's after it.
         nonisolated(unsafe) var result: Value?
         OffloadedWork {
             result = work()

@@ -139,19 +139,14 @@ struct DurableLogTests {
     private static func log(
         _ folder: DataFolder, on disk: DurabilityFolder, _ told: Told<Event>,
         configuration: WriteAheadLog.Configuration = .init()
-    ) async throws -> DurableLog {
-        let recovery = try DurableLog.recover(from: folder, fresh: 99, limits: Limits())
+    ) throws -> DurableLog {
+        let found = try DurableLog.recover(from: folder, fresh: 99, limits: Limits())
         let listener = DurableLog.Listener(
             persisted: { told.add(.persisted($0, $1, epoch: $2)) }, wantSnapshot: { told.add(.wantSnapshot($0)) },
             failed: { told.add(.failed($0.message)) })
-        let made = await disk.run {
-            Result { () throws(FlockError) in
-                try DurableLog(
-                    in: folder, after: recovery, on: disk.loop, limits: Limits(), configuration: configuration,
-                    listener: listener)
-            }
-        }
-        return try made.get()
+        return DurableLog(
+            in: folder, after: found.recovery, on: disk.loop, limits: Limits(), configuration: configuration,
+            listener: listener)
     }
 
     private static func summary(_ recovery: WALRecovery) -> [String] {
@@ -167,7 +162,7 @@ struct DurableLogTests {
         let folder = try disk.folder
         for start in 0..<3 as Range<UInt64> {
             let told = Told<Event>()
-            let log = try await Self.log(folder, on: disk, told)
+            let log = try Self.log(folder, on: disk, told)
             let (first, last) = (start * 4 + 1, start * 4 + 4)
             await disk.run {
                 log.persist(Self.one, first: first, Self.entries(first...first + 1, epoch: start + 1))
@@ -176,7 +171,7 @@ struct DurableLogTests {
             }
             try await told.until { $0.contains(.persisted(Self.one, last, epoch: start + 1)) }
             #expect(told.all.contains(.persisted(Self.two, start + 1, epoch: 7)))
-            let recovery = try DurableLog.recover(from: folder, fresh: 1, limits: Limits())
+            let recovery = try DurableLog.read(folder, fresh: 1, limits: Limits())
             #expect(recovery.log == 99 && !recovery.verdict.isDamaged)
             let expected = (1...last).map { "\($0)e\(($0 - 1) / 4 + 1)" }.joined(separator: " ")
             #expect(Self.summary(recovery).first == "p1: \(expected)")
@@ -189,12 +184,12 @@ struct DurableLogTests {
         let disk = try DurabilityFolder()
         let folder = try disk.folder
         let told = Told<Event>()
-        let log = try await Self.log(folder, on: disk, told)
+        let log = try Self.log(folder, on: disk, told)
         await disk.run { log.persist(Self.one, first: 1, Self.entries(1...5, epoch: 1)) }
         try await told.until { $0.contains(.persisted(Self.one, 5, epoch: 1)) }
         await disk.run { log.persist(Self.one, first: 3, Self.entries(3...4, epoch: 2)) }
         try await told.until { $0.contains(.persisted(Self.one, 4, epoch: 2)) }
-        let recovery = try DurableLog.recover(from: folder, fresh: 1, limits: Limits())
+        let recovery = try DurableLog.read(folder, fresh: 1, limits: Limits())
         #expect(Self.summary(recovery) == ["p1: 1e1 2e1 3e2 4e2"])
         try await disk.remove()
     }
@@ -207,7 +202,7 @@ struct DurableLogTests {
         var configuration = WriteAheadLog.Configuration()
         configuration.segmentBytes = 8 << 10
         configuration.segments = 2
-        let log = try await Self.log(folder, on: disk, told, configuration: configuration)
+        let log = try Self.log(folder, on: disk, told, configuration: configuration)
         for round in 0..<6 as Range<UInt64> {
             let (first, last) = (round * 4 + 1, round * 4 + 4)
             await disk.run { log.persist(Self.one, first: first, Self.entries(first...last, epoch: 1, bytes: 4000)) }
@@ -224,7 +219,7 @@ struct DurableLogTests {
             log.persist(Self.one, first: 25, Self.entries(25...25, epoch: 3))
         }
         try await told.until { $0.contains(.persisted(Self.one, 25, epoch: 3)) }
-        let recovery = try DurableLog.recover(from: folder, fresh: 1, limits: Limits())
+        let recovery = try DurableLog.read(folder, fresh: 1, limits: Limits())
         #expect(Self.summary(recovery) == ["p1: s24 25e3"])
         let bytes = try #require(recovery.partitions.first?.snapshot?.bytes)
         let read = try SnapshotPart.decoded(bytes, limits: Limits())
@@ -238,13 +233,41 @@ struct DurableLogTests {
         try await disk.remove()
     }
 
+    @Test("a damaged log is deleted, and a new one of another number begins in its place")
+    func damaged() async throws {
+        let disk = try DurabilityFolder()
+        let folder = try disk.folder
+        let told = Told<Event>()
+        let log = try Self.log(folder, on: disk, told)
+        for index in 1...5 as ClosedRange<UInt64> {
+            await disk.run { log.persist(Self.one, first: index, Self.entries(index...index, epoch: 1)) }
+            try await told.until { $0.contains(.persisted(Self.one, index, epoch: 1)) }
+        }
+        let name = DurableLog.name(of: 0)
+        var raw = try #require(try folder.read(name)).array
+        raw[WALSegment.headerBytes + 60] ^= 1
+        let bytes = Bytes(raw)
+        await withCheckedContinuation { continuation in
+            disk.loop.execute { folder.replace(name, with: bytes) { _ in continuation.resume() } }
+        }
+        let found = try DurableLog.recover(from: folder, fresh: 7, limits: Limits())
+        #expect(found.verdict.isDamaged && found.recovery.verdict == .empty && found.recovery.log == 7)
+        #expect(try folder.names().isEmpty)
+        let next = Told<Event>()
+        let second = try Self.log(folder, on: disk, next)
+        await disk.run { second.persist(Self.one, first: 1, Self.entries(1...2, epoch: 4)) }
+        try await next.until { $0.contains(.persisted(Self.one, 2, epoch: 4)) }
+        #expect(try Self.summary(DurableLog.read(folder, fresh: 1, limits: Limits())) == ["p1: 1e4 2e4"])
+        try await disk.remove()
+    }
+
     @Test("a full disk is told once, and nothing is called persisted any more", .enabled(if: geteuid() == 0))
     func full() async throws {
         let disk = try DurabilityFolder()
         try #require(mount("tmpfs", disk.path, "tmpfs", 0, "size=64k,mode=700") == 0)
         let folder = try disk.folder
         let told = Told<Event>()
-        let log = try await Self.log(folder, on: disk, told)
+        let log = try Self.log(folder, on: disk, told)
         await disk.run { log.persist(Self.one, first: 1, Self.entries(1...1, epoch: 1)) }
         try await told.until { $0.contains(.persisted(Self.one, 1, epoch: 1)) }
         await disk.run { log.persist(Self.one, first: 2, Self.entries(2...2, epoch: 1, bytes: 256 << 10)) }

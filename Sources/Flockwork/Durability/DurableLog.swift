@@ -34,12 +34,19 @@ final class DurableLog: Sendable {
     private let limits: Limits
     private let state: LoopConfined<State>
 
-    /// Goes on after `recovery`, the content of the same folder, which must not be damaged. Segments that are not to be
-    /// kept are deleted. On the loop.
+    /// What the disk had when the node started.
+    struct Found: Sendable {
+        /// How the log that was there ended. Damaged: no copy on it may be trusted, and it is deleted.
+        let verdict: WALRecovery.Verdict
+        /// What to go on from: what was there, or a new log.
+        let recovery: WALRecovery
+    }
+
+    /// Goes on after what `recover` found in the same folder.
     init(
         in folder: DataFolder, after recovery: WALRecovery, on loop: EventLoop, limits: Limits,
         configuration: WriteAheadLog.Configuration = .init(), listener: Listener
-    ) throws(FlockError) {
+    ) {
         self.folder = folder
         self.loop = loop
         self.limits = limits
@@ -47,12 +54,21 @@ final class DurableLog: Sendable {
         var state = State(log: WriteAheadLog(after: recovery, configuration: configuration, limits: limits))
         for partition in recovery.partitions { state.epochs.recovered(partition) }
         self.state = LoopConfined(state, on: loop)
-        let kept = Set(recovery.segments.map(Self.name))
-        for name in try folder.names() where Self.first(of: name) != nil && !kept.contains(name) { folder.remove(name) }
     }
 
-    /// Reads what the folder has. Blocks: for the start of a node. `fresh` is a random number, that of a new log.
-    static func recover(from folder: DataFolder, fresh: UInt64, limits: Limits) throws(FlockError) -> WALRecovery {
+    /// Reads what the folder has, and deletes the segments that are not to be kept: one of their names may be the next
+    /// segment's. Blocks: for the start of a node. `fresh` is a random number, that of a new log.
+    static func recover(from folder: DataFolder, fresh: UInt64, limits: Limits) throws(FlockError) -> Found {
+        let found = try read(folder, fresh: fresh, limits: limits)
+        let isDamaged = found.verdict.isDamaged
+        let recovery = isDamaged ? WALRecovery(segments: [], fresh: fresh, limits: limits) : found
+        let kept = Set(recovery.segments.map(Self.name))
+        try folder.delete(try folder.names().filter { first(of: $0) != nil && !kept.contains($0) })
+        return Found(verdict: found.verdict, recovery: recovery)
+    }
+
+    /// The same, and changes nothing.
+    static func read(_ folder: DataFolder, fresh: UInt64, limits: Limits) throws(FlockError) -> WALRecovery {
         var segments: [(first: UInt64, bytes: Bytes)] = []
         for name in try folder.names() {
             guard let first = first(of: name), let bytes = try folder.read(name) else { continue }

@@ -21,8 +21,8 @@ final class VoterFile: Sendable {
     private let state: LoopConfined<State>
     private let finished: @Sendable (Result<UInt64, FlockError>) -> Void
 
-    /// `finished` is told on the loop: the record of that token is on the disk, and so are all before it; or, once, that
-    /// the disk refuses. After that nothing is written any more, since what is on the disk is not known.
+    /// `finished` is told on the loop: the record of that token is on the disk, and so are all before it; or, once,
+    /// that the disk refuses. After that nothing is written any more, since what is on the disk is not known.
     init(
         in folder: DataFolder, on loop: EventLoop, finished: @escaping @Sendable (Result<UInt64, FlockError>) -> Void
     ) {
