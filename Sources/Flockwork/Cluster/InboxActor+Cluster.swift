@@ -56,8 +56,26 @@ extension InboxActor {
 
     private func persist(_ record: VoterRecord, _ token: UInt64, _ cluster: ClusterShell) {
         cluster.record = record
+        if let voterFile { return voterFile.persist(record, token: token) }
         // After what the node wants done besides, as if it had been a disk's.
         actorSystem.loop.execute { [weak self] in self?.assumeIsolated { $0.step(.persisted(token)) } }
+    }
+
+    /// What this node must not forget as a voter goes to a folder of its own.
+    func keepRecord(in folder: DataFolder) {
+        voterFile = VoterFile(in: folder, on: actorSystem.loop) { [weak self] result in
+            self?.assumeIsolated { $0.persisted(result) }
+        }
+    }
+
+    /// The disk has a record, or refuses it.
+    func persisted(_ result: Result<UInt64, FlockError>) {
+        switch result {
+        case .success(let token): step(.persisted(token))
+        case .failure(let error):
+            log.critical("this node does not vote any more: its disk refuses", metadata: ["error": "\(error)"])
+            step(NodeEvent.persistFailed)
+        }
     }
 
     private func beginAgain(_ cluster: ClusterShell) {
