@@ -34,6 +34,8 @@ final class ClusterShell {
 
     var calls: [UInt64: Call] = [:]
     var work: [UInt64: Work] = [:]
+    /// Counts the processes that this one has been, whose jobs have numbers of their own.
+    var life = 0
     /// Runs that go to this node's stages at the end of the turn, by lane.
     var taken: [[WorkRun]]
     /// Messages that leave at the end of the turn.
@@ -81,6 +83,7 @@ final class ClusterShell {
             configuration: configuration, record: record, lanes: taken.count, limits: limits,
             seed: .random(in: .min ... .max), now: now)
         work = [:]
+        life += 1
         followed = 0
     }
 }
@@ -94,11 +97,14 @@ final class JobTally: Sendable {
         var returned: [SequenceRun] = []
     }
     let job: UInt64
+    /// See `ClusterShell.life`.
+    let life: Int
     // Only touched by assignments, which are called on the loop.
     private nonisolated(unsafe) var state: State
 
-    init(job: UInt64, items: Int) {
+    init(job: UInt64, life: Int, items: Int) {
         self.job = job
+        self.life = life
         state = State(left: items)
     }
 

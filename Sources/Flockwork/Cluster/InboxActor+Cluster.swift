@@ -205,7 +205,7 @@ extension InboxActor {
     // MARK: Stages
 
     private func execute(_ job: UInt64, _ run: OpenRun, _ cluster: ClusterShell) {
-        let tally = JobTally(job: job, items: run.items.count)
+        let tally = JobTally(job: job, life: cluster.life, items: run.items.count)
         let assignment = Assignment { [weak self] run, ending in
             self?.assumeIsolated { $0.jobEnded(tally, run, ending) }
         }
@@ -222,9 +222,9 @@ extension InboxActor {
     }
 
     private func jobEnded(_ tally: JobTally, _ run: RequestRun, _ ending: RunEnding) {
-        guard let event = tally.ended(run, ending), let cluster else { return }
-        // Nil where the process began again meanwhile: the job was another node's.
-        guard cluster.work.removeValue(forKey: tally.job) != nil else { return }
+        // Of an earlier life: it was another member's job.
+        guard let event = tally.ended(run, ending), let cluster, cluster.life == tally.life else { return }
+        cluster.work[tally.job] = nil
         step(event)
     }
 
