@@ -213,7 +213,7 @@ extension ClusterNode {
         case .revoke(let lane, let run): revoked(run, lane: lane, out: &out)
         case .done(let job, let lane, let partition, let session, let runs):
             let number = Int(partition.rawValue)
-            guard number < replicas.count, replicas[number]?.isServing == true, Int(lane) < dispatchers.count else {
+            guard number < replicas.count, replicas[number]?.serves() == true, Int(lane) < dispatchers.count else {
                 return
             }
             let requests = runs.map { RequestRun(partition: partition, session: session, sequences: $0.sequences) }

@@ -136,7 +136,7 @@ public struct ClusterNode: Sendable {
         if replicaDeadline <= now {
             replicaDeadline = .never
             for number in replicas.indices {
-                guard let deadline = replicas[number]?.nextDeadline else { continue }
+                guard let deadline = replicas[number]?.due() else { continue }
                 if deadline <= now {
                     stepReplica(PartitionID(number), .tick, out: &out)
                 } else {
@@ -164,7 +164,7 @@ public struct ClusterNode: Sendable {
         }
         if let member {
             for place in links.indices {
-                while let frame = links[place].takeFrame(from: member, now: now) {
+                while links[place].hasToSend, let frame = links[place].takeFrame(from: member, now: now) {
                     out.append(.send(links[place].node, .work(frame)))
                 }
                 workDeadline = min(workDeadline, links[place].resendAt)

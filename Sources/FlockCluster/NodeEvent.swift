@@ -31,13 +31,13 @@ public enum NodeDirective: Sendable {
     /// To the process that the node of that name is now.
     case send(NodeID, NodeMessage)
     /// Write the voter's record, sync it, and say `persisted(token)`.
-    case persist(VoterRecord, token: UInt64)
+    indirect case persist(VoterRecord, token: UInt64)
     /// To a client. A connection that is gone gets nothing.
     case answer(connection: UInt64, number: UInt64, ClientAnswer)
     /// Outcomes for a session that the client attached.
     case push(connection: UInt64, PartitionID, SessionID, [OutcomeRun])
     /// Let the lane's stages have the run; say `executed` once, whatever happens.
-    case execute(job: UInt64, lane: UInt32, OpenRun)
+    indirect case execute(job: UInt64, lane: UInt32, OpenRun)
     /// Nobody waits for this part of a job; what has not been started may be returned at once.
     case revoke(job: UInt64, SequenceRun)
     /// This process is a member now.

@@ -89,7 +89,7 @@ public enum ClientCall: Sendable {
     /// A session in that partition, please.
     case open(PartitionID, pipeline: UInt32, SessionSecret, window: Int)
     /// Accept this run.
-    case submit(PartitionID, SessionID, SessionSecret, AcceptRun)
+    indirect case submit(PartitionID, SessionID, SessionSecret, AcceptRun)
     /// Nobody waits for these any more.
     case cancel(PartitionID, SessionID, SessionSecret, SequenceRun)
     /// Send all outcomes that are not acknowledged, then each later one.

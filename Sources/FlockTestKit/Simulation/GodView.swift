@@ -160,23 +160,23 @@ struct GodView {
         for other in processes.indices {
             guard let node = processes[other].node, let member = node.member, seats.inSync.contains(member)
             else { continue }
-            checkHas(newest, number, node, processes[other].name, "of epoch \(seats.epoch)", now: now)
+            checkHas(newest, number, node, processes[other].name, epoch: seats.epoch, now: now)
         }
     }
 
     private mutating func checkHas(
-        _ entry: LogEntry, _ number: Int, _ node: RunningNode, _ name: NodeID, _ why: String, now: UInt64
+        _ entry: LogEntry, _ number: Int, _ node: RunningNode, _ name: NodeID, epoch: UInt64, now: UInt64
     ) {
         let partition = PartitionID(number)
         guard let mark = node.mark(of: partition), mark.last >= entry.index else {
             let last = node.mark(of: partition).map { "\($0.last)" } ?? "no copy"
-            violated("P2", now, "\(name) in sync \(why) has \(last), \(partition) committed \(entry.index)")
+            violated("P2", now, "\(name) in sync of epoch \(epoch) has \(last), \(partition) committed \(entry.index)")
             return
         }
         if let own = node.entry(entry.index, of: partition), own !== entry {
             violated(
                 "P2", now,
-                "\(name) in sync \(why) has another entry \(entry.index) of \(partition) than was committed: epoch "
+                "\(name) in sync of epoch \(epoch) has another entry \(entry.index) of \(partition) than was committed: epoch "
                     + "\(own.epoch), not \(entry.epoch)")
         }
     }
@@ -255,7 +255,7 @@ struct GodView {
         for place in processes.indices {
             guard let other = processes[place].node, let member = other.member, seats.inSync.contains(member)
             else { continue }
-            checkHas(entry, number, other, processes[place].name, "of epoch \(seats.epoch)", now: now)
+            checkHas(entry, number, other, processes[place].name, epoch: seats.epoch, now: now)
         }
     }
 
