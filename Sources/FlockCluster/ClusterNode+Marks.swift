@@ -30,6 +30,13 @@ extension ClusterNode {
         return replicas[number]?.mark()
     }
 
+    /// The epoch that its copy has installed; nil if it has none.
+    package mutating func epoch(of partition: PartitionID) -> UInt64? {
+        let number = Int(partition.rawValue)
+        guard number < replicas.count else { return nil }
+        return replicas[number]?.installedEpoch()
+    }
+
     /// An entry of its log; nil if it was trimmed, or is not there.
     package mutating func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? {
         let number = Int(partition.rawValue)
@@ -79,6 +86,8 @@ extension PartitionReplica {
             isInSync: role == .primary || role == .backup, isServing: isServing, hash: history.hash,
             violation: violation)
     }
+
+    fileprivate mutating func installedEpoch() -> UInt64 { seats.epoch }
 
     fileprivate mutating func digest() -> UInt64 { stateDigest }
 

@@ -35,6 +35,7 @@ final class RunningNode {
 
     func touched() -> [PartitionID] { core.lastTouched() }
     func mark(of partition: PartitionID) -> ReplicaMark? { core.mark(of: partition) }
+    func epoch(of partition: PartitionID) -> UInt64? { core.epoch(of: partition) }
     func digest(of partition: PartitionID) -> UInt64? { core.digest(of: partition) }
     func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? { core.entry(index, of: partition) }
 }
