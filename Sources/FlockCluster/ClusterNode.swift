@@ -177,7 +177,7 @@ public struct ClusterNode: Sendable {
     /// Says once that its stages and dispatchers are empty, after the view let others know that it leaves.
     private mutating func drain(out: inout [NodeDirective]) {
         guard isLeaving, !isDrained, let member, control.view?.member(member)?.phase == .leaving else { return }
-        guard jobs.jobs.isEmpty, dispatchers.allSatisfy({ $0.queuedItems == 0 && $0.sentItems == 0 }) else { return }
+        guard jobs.isEmpty, dispatchers.allSatisfy({ $0.queuedItems == 0 && $0.sentItems == 0 }) else { return }
         isDrained = true
         stepControl(.drained, out: &out)
     }

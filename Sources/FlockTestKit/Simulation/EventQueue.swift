@@ -76,8 +76,10 @@ package struct EventQueue<Event> {
             let first = 4 * parent + 1
             guard first < heap.count else { break }
             var child = first
-            for other in first + 1..<max(min(first + 4, heap.count), first + 1) where heap[other].isBefore(heap[child]) {
-                child = other
+            var other = first + 1
+            while other < min(first + 4, heap.count) {
+                if heap[other].isBefore(heap[child]) { child = other }
+                other += 1
             }
             guard heap[child].isBefore(last) else { break }
             heap[parent] = heap[child]

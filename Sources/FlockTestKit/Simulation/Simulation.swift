@@ -12,7 +12,7 @@ enum SimulationEvent {
     case wake(Int, run: UInt32)
     indirect case persisted(Int, run: UInt32, VoterRecord, token: UInt64)
     case reset(Int, run: UInt32, peer: Int)
-    indirect case executed(Int, run: UInt32, job: UInt64, OpenRun, dies: Bool)
+    indirect case executed(Int, run: UInt32, job: UInt64, OpenRun, StageFate)
     indirect case call(to: Int, client: Int, number: UInt64, ClientCall)
     indirect case answer(client: Int, from: Int, number: UInt64, ClientAnswer)
     indirect case push(client: Int, from: Int, PartitionID, SessionID, [OutcomeRun])
@@ -184,9 +184,9 @@ package final class Simulation {
         case .reset(let place, let run, let peer):
             guard isThere(place, run), !postpone(event, place) else { return }
             step(place, .connectionReset(processes[peer].name))
-        case .executed(let place, let run, let job, let open, let dies):
+        case .executed(let place, let run, let job, let open, let fate):
             guard isThere(place, run), !postpone(event, place) else { return }
-            execute(place, job, open, dies: dies)
+            execute(place, job, open, fate)
         case .call(let to, let client, let number, let call):
             hash.combine(number)
             guard processes[to].isUp else {
@@ -270,11 +270,14 @@ package final class Simulation {
             guard let arrival = arrival(from: place, to: processes.count + Int(connection)) else { return }
             queue.push(.push(client: Int(connection), from: place, partition, session, runs), at: arrival)
         case .execute(let job, _, let open):
-            let each = 100 * Virtual.microsecond * UInt64(open.items.count)
-            let time = stageRandom.between(Virtual.millisecond, 15 * Virtual.millisecond) + each
-            let dies = faults.stagesDieUntil > now && stageRandom.chance(100)
-            queue.push(
-                .executed(place, run: run, job: job, open, dies: dies), at: now + time + network.slowness[place])
+            // Stages hand over what a batch has finished; a run may be in several.
+            var rest = open
+            while rest.items.count > 1, stageRandom.chance(200) {
+                let first = 1 + stageRandom.below(rest.items.count - 1)
+                begin(place, job, rest.slice(from: 0, count: first))
+                rest = rest.slice(from: first, count: rest.items.count - first)
+            }
+            begin(place, job, rest)
         case .revoke: break
         case .admitted(let member): trace?("\(now) n\(place) is \(member)")
         case .evicted:
