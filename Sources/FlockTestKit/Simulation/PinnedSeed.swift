@@ -19,6 +19,7 @@ package struct PinnedSeed: Sendable {
         PinnedSeed(61, "a stale primary confirmed an outcome that its successor waited for for ever (S1)"),
         PinnedSeed(129, "a request failed between two answers about who holds it, and was forgotten (S1)"),
         PinnedSeed(456_674_727, "runs that stages failed were handed back to be logged, and some forgotten (S1)"),
+        PinnedSeed(7_000_048, "a suspect run went back and forth within a node that had another (a node without rest)"),
         PinnedSeed(300_115, "a learner died that was about to count, and then the primary: two failures, not one"),
     ]
 }
