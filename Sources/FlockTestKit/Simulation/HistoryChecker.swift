@@ -82,7 +82,7 @@ package struct HistoryChecker: Sendable {
         for session in places.keys.sorted() {
             guard let place = places[session], !isLost[place] else { continue }
             for (sequence, item) in items[place].enumerated() {
-                let name = "p\(session.partition)/s\(session.id)/\(sequence)"
+                var name: String { "p\(session.partition)/s\(session.id)/\(sequence)" }
                 if item.isAccepted && item.outcome == nil {
                     violations.append(Violation("S1", time: time, "\(name) was accepted and has no outcome"))
                 } else if item.payload != nil && item.outcome == nil {
@@ -133,7 +133,7 @@ package struct HistoryChecker: Sendable {
         eachItem(line, place) { item, index, checker in
             let outcome = HistoryLine.Outcome(
                 kind: line.words[3 * index], echo: line.words[3 * index + 1], hash: line.words[3 * index + 2])
-            let name = "p\(line.partition)/s\(line.session)/\(Int(line.first) + index)"
+            var name: String { "p\(line.partition)/s\(line.session)/\(Int(line.first) + index)" }
             if item.payload == nil && !item.isCancelled {
                 checker.violations.append(Violation("S3", time: line.time, "\(name) was never submitted"))
             }

@@ -20,6 +20,9 @@ enum PayloadKind {
     }
 }
 
+/// What becomes of a batch: it ends, or its stage dies in it, or it is handed back before it began.
+enum StageFate { case ends, dies, returns }
+
 extension Simulation {
     static func payloads(_ words: [UInt64]) -> ItemBuffer {
         let bytes = Bytes(count: words.count * 8) { raw in
@@ -34,13 +37,25 @@ extension Simulation {
         items[index].withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
     }
 
-    func execute(_ place: Int, _ job: UInt64, _ open: OpenRun, dies: Bool) {
+    /// A batch begins with a part of a job, or all of it.
+    func begin(_ place: Int, _ job: UInt64, _ open: OpenRun) {
+        let each = 100 * Virtual.microsecond * UInt64(open.items.count)
+        let time = stageRandom.between(Virtual.millisecond, 15 * Virtual.millisecond) + each
+        let fate: StageFate =
+            faults.stagesDieUntil > now && stageRandom.chance(100) ? .dies : stageRandom.chance(5) ? .returns : .ends
+        queue.push(
+            .executed(place, run: processes[place].run, job: job, open, fate),
+            at: now + time + network.slowness[place])
+    }
+
+    func execute(_ place: Int, _ job: UInt64, _ open: OpenRun, _ fate: StageFate) {
         var outcomes: [OutcomeRun] = []
         var failed: [SequenceRun] = []
         let sequences = open.requests.sequences
-        if dies {
-            step(place, .executed(job: job, outcomes: [], failed: [sequences], returned: []))
-            return
+        switch fate {
+        case .dies: return step(place, .executed(job: job, outcomes: [], failed: [sequences], returned: []))
+        case .returns: return step(place, .executed(job: job, outcomes: [], failed: [], returned: [sequences]))
+        case .ends: break
         }
         report.executed += open.items.count
         var start = 0
