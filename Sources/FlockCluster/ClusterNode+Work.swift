@@ -18,6 +18,8 @@ struct Inquiry: Sendable {
     var answered: [RequestRun] = []
     /// When the rest is dispatched whoever has not answered.
     let until: Tick
+    /// Somebody who may have had runs did not answer: what nobody holds was perhaps on a process that died.
+    var isIncomplete: Bool
 }
 
 extension ClusterNode {
@@ -72,22 +74,6 @@ extension ClusterNode {
         }
     }
 
-    /// A process died with the run: the log counts that before the run is executed again.
-    private mutating func lost(_ run: OpenRun, out: inout [NodeDirective]) {
-        let (partition, session) = (run.requests.partition, run.requests.session)
-        if run.attempt >= limits.attempts {
-            let error = FlockError(
-                .poison, "\(run.attempt) executions of the request began, and none gave an outcome", node: node,
-                limit: .attempts)
-            let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
-            stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
-        } else {
-            stepReplica(
-                partition, .attempted(session: session, sequences: run.requests.sequences, attempts: run.attempt),
-                out: &out)
-        }
-    }
-
     /// The log knows the attempt: the next one may begin.
     mutating func attempted(_ run: RequestRun, attempts: Int, out: inout [NodeDirective]) {
         guard let replica = replicas[Int(run.partition.rawValue)] else { return }
@@ -107,7 +93,8 @@ extension ClusterNode {
         let peers = links.filter { !$0.isStalled }.map(\.peer)
         inquiries.append(
             Inquiry(
-                partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime))
+                partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime,
+                isIncomplete: isMissed(formers[number]) || links.contains(where: \.isStalled)))
         workDeadline = min(workDeadline, now + Self.inquiryTime)
         for peer in peers { send(.holding(partition, epoch: epoch), to: peer) }
         held(partition, epoch: epoch, heldHere(partition, epoch: epoch, for: member), by: member, out: &out)
@@ -159,13 +146,15 @@ extension ClusterNode {
         for place in inquiries.indices.reversed() {
             inquiries[place].waiting.removeAll { $0 == peer }
             inquiries[place].held.removeAll { $0.member == peer }
+            inquiries[place].isIncomplete = true
             if inquiries[place].waiting.isEmpty { resolve(place, out: &out) }
         }
     }
 
     /// What is still open and nobody holds is dispatched; the rest is taken for sent.
     private mutating func resolve(_ place: Int, out: inout [NodeDirective]) {
-        let inquiry = inquiries.remove(at: place)
+        var inquiry = inquiries.remove(at: place)
+        if !inquiry.waiting.isEmpty { inquiry.isIncomplete = true }
         guard let replica = replicas[Int(inquiry.partition.rawValue)] else { return }
         for run in inquiry.runs {
             for part in replica.openRuns(of: run) { share(part, inquiry, out: &out) }
@@ -202,7 +191,14 @@ extension ClusterNode {
             }
             rest = next
         }
-        for part in rest { enqueue(part, out: &out) }
+        for part in rest {
+            // A suspect run never is with its primary, so that it did not die of that one.
+            if inquiry.isIncomplete && part.deaths == 0 && rules.partsAfterDeath {
+                lost(part, out: &out)
+            } else {
+                enqueue(part, out: &out)
+            }
+        }
     }
 
     // MARK: Both sides
@@ -242,7 +238,11 @@ extension ClusterNode {
             let runs = heldHere(partition, epoch: epoch, for: peer)
             send(.held(partition, epoch: epoch, runs), to: peer)
             sendOutcomes(of: partition)
-        case .held(let partition, let epoch, let runs): held(partition, epoch: epoch, runs, by: peer, out: &out)
+        case .held(let partition, let epoch, let runs):
+            for run in runs where Int(run.lane) < dispatchers.count {
+                stepDispatcher(Int(run.lane), .begun(host, run.requests), out: &out)
+            }
+            held(partition, epoch: epoch, runs, by: peer, out: &out)
         }
     }
 
@@ -256,6 +256,10 @@ extension ClusterNode {
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
+            if run.deaths > 0 {
+                takeSuspect(run, lane: lane, from: peer, epoch: assigned.epoch)
+                continue
+            }
             let job = jobs.insert(lane: lane, requests: run.requests, dispatcher: peer, epoch: assigned.epoch)
             out.append(.execute(job: job, lane: lane, run))
         }

@@ -54,6 +54,10 @@ public struct ClusterNode: Sendable {
     var controlDirectives: [ControlDirective] = []
     var partitionDirectives: [PartitionDirective] = []
     var dispatcherDirectives: [DispatcherDirective] = []
+    /// Executions that begin when this step's frames are on their way.
+    var beginning: [NodeDirective] = []
+    /// By partition: who was primary before the present one.
+    var formers: [MemberNumber?] = []
     /// It was told to go; and has said that only its seats keep it.
     var isLeaving = false
     var isDrained = false
@@ -169,6 +173,10 @@ public struct ClusterNode: Sendable {
                 }
                 workDeadline = min(workDeadline, links[place].resendAt)
             }
+        }
+        if !beginning.isEmpty {
+            out += beginning
+            beginning.removeAll()
         }
         drain(out: &out)
         nextDeadline = min(control.nextDeadline, replicaDeadline, workDeadline)

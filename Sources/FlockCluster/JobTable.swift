@@ -15,6 +15,8 @@ struct JobTable: Sendable {
         /// Whose run it is now: the primary in `epoch`, as it said itself.
         var dispatcher: MemberNumber
         var epoch: UInt64
+        /// It was on a process that died: it is the only such run here.
+        let isSuspect: Bool
         /// What the stages did not hand over yet: ascending, apart, never empty.
         fileprivate(set) var rest: [SequenceRun]
     }
@@ -42,17 +44,22 @@ struct JobTable: Sendable {
 
     var isEmpty: Bool { jobs.isEmpty && parts.isEmpty }
 
+    /// Whether the stages have a run that was on a process that died.
+    var hasSuspect: Bool { jobs.contains(where: \.isSuspect) }
+
     private mutating func newNumber() -> UInt64 {
         lastNumber += 1
         return lastNumber
     }
 
     /// A job begins. Returns its number.
-    mutating func insert(lane: UInt32, requests: RequestRun, dispatcher: MemberNumber, epoch: UInt64) -> UInt64 {
+    mutating func insert(
+        lane: UInt32, requests: RequestRun, dispatcher: MemberNumber, epoch: UInt64, isSuspect: Bool = false
+    ) -> UInt64 {
         let id = newNumber()
         jobs.append(
             Job(
-                id: id, lane: lane, requests: requests, dispatcher: dispatcher, epoch: epoch,
+                id: id, lane: lane, requests: requests, dispatcher: dispatcher, epoch: epoch, isSuspect: isSuspect,
                 rest: [requests.sequences]))
         return id
     }

@@ -3,6 +3,8 @@
 // Ids are write-once registers, so that the checks are equalities: every accepted id has one outcome (S1), always the
 // same (S2), made from its own payload (S3), as long as it is not acknowledged (S4).
 
+internal import FlockWire
+
 /// Something that must never happen.
 package struct Violation: Sendable, Equatable, CustomStringConvertible {
     /// The invariant: `S1`, `P2`, …
@@ -52,6 +54,10 @@ package struct HistoryChecker: Sendable {
     /// Ids that were accepted, and that have an outcome.
     package private(set) var accepted = 0
     package private(set) var completed = 0
+
+    /// L6: whether a payload kills whoever executes it. Set if no process dies of anything else: then no other request
+    /// may be taken for poison.
+    package var isDeadly: (@Sendable (UInt64) -> Bool)?
 
     package init() {}
 
@@ -140,6 +146,12 @@ package struct HistoryChecker: Sendable {
             if outcome.kind == 0 && outcome.echo != item.payload {
                 checker.violations.append(
                     Violation("S3", time: line.time, "\(name) has the result of another payload"))
+            }
+            if let isDeadly = checker.isDeadly, outcome.kind == 2 + UInt64(FlockError.Code.poison.rawValue),
+                let payload = item.payload, !isDeadly(payload)
+            {
+                checker.violations.append(
+                    Violation("L6", time: line.time, "\(name) is called poison, and killed nobody"))
             }
             if let old = item.outcome, old != outcome {
                 checker.violations.append(

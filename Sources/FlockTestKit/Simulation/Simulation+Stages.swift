@@ -10,6 +10,13 @@ internal import FlockWire
 enum PayloadKind {
     case value, filtered, throwing, poison
 
+    /// The payload, made to kill whoever executes it or not to.
+    static func marked(_ payload: UInt64, isDeadly: Bool) -> UInt64 {
+        payload & (UInt64.max >> 16) | (isDeadly ? 0xDEAD << 48 : 0)
+    }
+
+    static func isDeadly(_ payload: UInt64) -> Bool { payload >> 48 == 0xDEAD }
+
     init(_ payload: UInt64, poisonPerMille: Int) {
         switch Int(payload % 1000) {
         case 0..<poisonPerMille: self = .poison
@@ -56,6 +63,15 @@ extension Simulation {
         case .dies: return step(place, .executed(job: job, outcomes: [], failed: [sequences], returned: []))
         case .returns: return step(place, .executed(job: job, outcomes: [], failed: [], returned: [sequences]))
         case .ends: break
+        }
+        if profile.deadlyPerMille > 0,
+            (0..<open.items.count).contains(where: { PayloadKind.isDeadly(Self.word(open.items, $0)) })
+        {
+            // It hangs for as long as nobody else may fail, and then takes its process with it.
+            crash(place)
+            guard processes[place].isUp else { return }
+            let again = now + 20 * Virtual.millisecond
+            return queue.push(.executed(place, run: processes[place].run, job: job, open, fate), at: again)
         }
         report.executed += open.items.count
         var start = 0

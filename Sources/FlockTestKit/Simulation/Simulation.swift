@@ -91,6 +91,7 @@ package final class Simulation {
             comparesStates: profile.comparesStates || seed % 16 == 0)
         faults = FaultScheduler(random: random.split(), partitions: profile.partitions)
         report = SimulationReport(seed: seed)
+        if profile.diesOfRequestsOnly { history.isDeadly = { PayloadKind.isDeadly($0) } }
         limits.outcomeTimeToLive = .nanoseconds(Int64(profile.timeToLive))
         limits.attemptTime = .seconds(5)
         limits.creditItems = 64
