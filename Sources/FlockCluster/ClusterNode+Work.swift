@@ -18,6 +18,8 @@ struct Inquiry: Sendable {
     var answered: [RequestRun] = []
     /// When the rest is dispatched whoever has not answered.
     let until: Tick
+    /// Somebody who may have had runs did not answer: what nobody holds was perhaps on a process that died.
+    var isIncomplete: Bool
 }
 
 extension ClusterNode {
@@ -72,22 +74,6 @@ extension ClusterNode {
         }
     }
 
-    /// A process died with the run: the log counts that before the run is executed again.
-    private mutating func lost(_ run: OpenRun, out: inout [NodeDirective]) {
-        let (partition, session) = (run.requests.partition, run.requests.session)
-        if run.attempt >= limits.attempts {
-            let error = FlockError(
-                .poison, "\(run.attempt) executions of the request began, and none gave an outcome", node: node,
-                limit: .attempts)
-            let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
-            stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
-        } else {
-            stepReplica(
-                partition, .attempted(session: session, sequences: run.requests.sequences, attempts: run.attempt),
-                out: &out)
-        }
-    }
-
     /// The log knows the attempt: the next one may begin.
     mutating func attempted(_ run: RequestRun, attempts: Int, out: inout [NodeDirective]) {
         guard let replica = replicas[Int(run.partition.rawValue)] else { return }
@@ -107,7 +93,8 @@ extension ClusterNode {
         let peers = links.filter { !$0.isStalled }.map(\.peer)
         inquiries.append(
             Inquiry(
-                partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime))
+                partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime,
+                isIncomplete: isMissed(formers[number]) || links.contains(where: \.isStalled)))
         workDeadline = min(workDeadline, now + Self.inquiryTime)
         for peer in peers { send(.holding(partition, epoch: epoch), to: peer) }
         held(partition, epoch: epoch, heldHere(partition, epoch: epoch, for: member), by: member, out: &out)
@@ -118,28 +105,29 @@ extension ClusterNode {
     /// so that the outcome finds the run with this node.
     private mutating func heldHere(_ partition: PartitionID, epoch: UInt64, for asker: MemberNumber) -> [LaneRun] {
         var runs: [LaneRun] = []
-        for place in jobs.jobs.indices where jobs[place].requests.partition == partition {
-            guard jobs[place].epoch <= epoch else { continue }
-            jobs[place].dispatcher = asker
-            jobs[place].epoch = epoch
-            jobs[place].target = nil
-            guard let outcomes = jobs[place].outcomes else {
-                runs.append(LaneRun(lane: jobs[place].lane, requests: jobs[place].requests))
-                continue
-            }
-            // The rest of the run failed or was returned, to whoever had sent it.
-            for outcome in outcomes {
-                var requests = jobs[place].requests
-                requests.sequences = outcome.sequences
-                runs.append(LaneRun(lane: jobs[place].lane, requests: requests))
-            }
+        func note(_ lane: UInt32, _ session: SessionID, _ sequences: SequenceRun) {
+            let requests = RequestRun(partition: partition, session: session, sequences: sequences)
+            runs.append(LaneRun(lane: lane, requests: requests))
+        }
+        for place in jobs.jobs.indices where jobs.jobs[place].requests.partition == partition {
+            let job = jobs.jobs[place]
+            guard job.epoch <= epoch else { continue }
+            jobs.claimJob(at: place, by: asker, epoch: epoch)
+            // The rest has an outcome, or it failed or was returned, to whoever had sent it.
+            for sequences in job.rest { note(job.lane, job.requests.session, sequences) }
+        }
+        for place in jobs.parts.indices where jobs.parts[place].partition == partition {
+            let part = jobs.parts[place]
+            guard part.epoch <= epoch else { continue }
+            jobs.claimPart(at: place, by: asker, epoch: epoch)
+            for outcome in part.outcomes { note(part.lane, part.session, outcome.sequences) }
         }
         return runs
     }
 
     private mutating func sendOutcomes(of partition: PartitionID) {
-        for place in jobs.jobs.indices where jobs[place].requests.partition == partition && jobs[place].target == nil {
-            sendOutcomes(place)
+        for place in jobs.parts.indices where jobs.parts[place].partition == partition {
+            if jobs.parts[place].target == nil { sendOutcomes(place) }
         }
     }
 
@@ -158,13 +146,15 @@ extension ClusterNode {
         for place in inquiries.indices.reversed() {
             inquiries[place].waiting.removeAll { $0 == peer }
             inquiries[place].held.removeAll { $0.member == peer }
+            inquiries[place].isIncomplete = true
             if inquiries[place].waiting.isEmpty { resolve(place, out: &out) }
         }
     }
 
     /// What is still open and nobody holds is dispatched; the rest is taken for sent.
     private mutating func resolve(_ place: Int, out: inout [NodeDirective]) {
-        let inquiry = inquiries.remove(at: place)
+        var inquiry = inquiries.remove(at: place)
+        if !inquiry.waiting.isEmpty { inquiry.isIncomplete = true }
         guard let replica = replicas[Int(inquiry.partition.rawValue)] else { return }
         for run in inquiry.runs {
             for part in replica.openRuns(of: run) { share(part, inquiry, out: &out) }
@@ -201,7 +191,14 @@ extension ClusterNode {
             }
             rest = next
         }
-        for part in rest { enqueue(part, out: &out) }
+        for part in rest {
+            // A suspect run never is with its primary, so that it did not die of that one.
+            if inquiry.isIncomplete && part.deaths == 0 && rules.partsAfterDeath {
+                lost(part, out: &out)
+            } else {
+                enqueue(part, out: &out)
+            }
+        }
     }
 
     // MARK: Both sides
@@ -213,7 +210,7 @@ extension ClusterNode {
         case .revoke(let lane, let run): revoked(run, lane: lane, out: &out)
         case .done(let job, let lane, let partition, let session, let runs):
             let number = Int(partition.rawValue)
-            guard number < replicas.count, replicas[number]?.isServing == true, Int(lane) < dispatchers.count else {
+            guard number < replicas.count, replicas[number]?.serves() == true, Int(lane) < dispatchers.count else {
                 return
             }
             let requests = runs.map { RequestRun(partition: partition, session: session, sequences: $0.sequences) }
@@ -225,8 +222,8 @@ extension ClusterNode {
             }
             send(.recorded(job: job), to: peer)
         case .recorded(let job):
-            guard let place = jobs.place(of: job), jobs[place].target == peer else { return }
-            jobs.remove(at: place)
+            guard let place = jobs.part(job), jobs.parts[place].target == peer else { return }
+            jobs.removePart(at: place)
         case .failed(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
             letGo(runs, by: peer)
@@ -241,7 +238,11 @@ extension ClusterNode {
             let runs = heldHere(partition, epoch: epoch, for: peer)
             send(.held(partition, epoch: epoch, runs), to: peer)
             sendOutcomes(of: partition)
-        case .held(let partition, let epoch, let runs): held(partition, epoch: epoch, runs, by: peer, out: &out)
+        case .held(let partition, let epoch, let runs):
+            for run in runs where Int(run.lane) < dispatchers.count {
+                stepDispatcher(Int(run.lane), .begun(host, run.requests), out: &out)
+            }
+            held(partition, epoch: epoch, runs, by: peer, out: &out)
         }
     }
 
@@ -255,56 +256,61 @@ extension ClusterNode {
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
+            if run.deaths > 0 {
+                takeSuspect(run, lane: lane, from: peer, epoch: assigned.epoch)
+                continue
+            }
             let job = jobs.insert(lane: lane, requests: run.requests, dispatcher: peer, epoch: assigned.epoch)
             out.append(.execute(job: job, lane: lane, run))
         }
     }
 
     private func revoked(_ run: RequestRun, lane: UInt32, out: inout [NodeDirective]) {
-        for job in jobs.jobs where job.outcomes == nil && job.lane == lane && job.requests.session == run.session {
-            guard job.requests.partition == run.partition,
-                let part = job.requests.sequences.inside(run.sequences)
-            else { continue }
-            out.append(.revoke(job: job.id, part))
+        for job in jobs.jobs where job.lane == lane && job.requests.session == run.session {
+            guard job.requests.partition == run.partition else { continue }
+            for rest in job.rest {
+                if let part = rest.inside(run.sequences) { out.append(.revoke(job: job.id, part)) }
+            }
         }
     }
 
+    /// A part of a job, or all of it, is handed over. The rest is still with the stages.
     mutating func executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun]) {
-        guard let place = jobs.place(of: job) else { return }
-        let (lane, requests, dispatcher) = (jobs[place].lane, jobs[place].requests, jobs[place].dispatcher)
+        guard let place = jobs.job(job) else { return }
+        for outcome in outcomes { jobs.handOver(outcome.sequences, of: place) }
+        for sequences in failed + returned { jobs.handOver(sequences, of: place) }
+        let job = jobs.jobs[place]
+        jobs.endIfDone(place)
         func parts(_ runs: [SequenceRun]) -> [RequestRun] {
-            runs.map { RequestRun(partition: requests.partition, session: requests.session, sequences: $0) }
+            runs.map {
+                RequestRun(partition: job.requests.partition, session: job.requests.session, sequences: $0)
+            }
         }
-        if !failed.isEmpty { send(.failed(lane: lane, parts(failed)), to: dispatcher) }
-        if !returned.isEmpty { send(.returned(lane: lane, parts(returned)), to: dispatcher) }
-        guard !outcomes.isEmpty else { return jobs.remove(at: place) }
-        jobs[place].outcomes = outcomes
-        sendOutcomes(place)
+        if !failed.isEmpty { send(.failed(lane: job.lane, parts(failed)), to: job.dispatcher) }
+        if !returned.isEmpty { send(.returned(lane: job.lane, parts(returned)), to: job.dispatcher) }
+        if !outcomes.isEmpty { sendOutcomes(jobs.add(outcomes, of: job)) }
     }
 
-    /// Sends a job's outcomes to whoever is primary, as far as is known here, and again later if need be.
+    /// Sends outcomes to whoever is primary, as far as is known here, and again later if need be.
     private mutating func sendOutcomes(_ place: Int) {
-        let job = jobs[place]
-        guard let outcomes = job.outcomes else { return }
-        jobs[place].resendAt = now + Self.recordTime
+        let part = jobs.parts[place]
+        let target = primary(of: part)
+        jobs.sent(place, to: target, again: now + Self.recordTime)
         workDeadline = min(workDeadline, now + Self.recordTime)
-        let (partition, session) = (job.requests.partition, job.requests.session)
-        let target = primary(of: job)
-        jobs[place].target = target
         if let link = self.place(of: target), links[link].isStalled { return }
-        send(.done(job: job.id, lane: job.lane, partition, session, outcomes), to: target)
+        send(.done(job: part.number, lane: part.lane, part.partition, part.session, part.outcomes), to: target)
     }
 
-    private func primary(of job: JobTable.Job) -> MemberNumber {
-        let place = Int(job.requests.partition.rawValue)
-        guard let view = control.view, place < view.partitions.count, view.partitions[place].epoch > job.epoch else {
-            return job.dispatcher
+    private func primary(of part: JobTable.Part) -> MemberNumber {
+        let place = Int(part.partition.rawValue)
+        guard let view = control.view, place < view.partitions.count, view.partitions[place].epoch > part.epoch else {
+            return part.dispatcher
         }
-        return view.partitions[place].primary ?? job.dispatcher
+        return view.partitions[place].primary ?? part.dispatcher
     }
 
     mutating func primaryChanged(_ partition: PartitionID) {
-        for place in jobs.jobs.indices where jobs[place].requests.partition == partition { sendOutcomes(place) }
+        for place in jobs.parts.indices where jobs.parts[place].partition == partition { sendOutcomes(place) }
     }
 
     /// The mutant of `Rules.agreesOnOwnership`: the next member in sync makes itself the primary.
@@ -340,9 +346,9 @@ extension ClusterNode {
                 workDeadline = min(workDeadline, inquiries[place].until)
             }
         }
-        for place in jobs.jobs.indices {
-            if jobs[place].resendAt <= now { sendOutcomes(place) }
-            workDeadline = min(workDeadline, jobs[place].resendAt)
+        for place in jobs.parts.indices {
+            if jobs.parts[place].resendAt <= now { sendOutcomes(place) }
+            workDeadline = min(workDeadline, jobs.parts[place].resendAt)
         }
     }
 }

@@ -42,9 +42,10 @@ public enum WorkMessage: Sendable {
     case runs(lane: UInt32, [AssignedRun])
     /// Nobody waits for these any more.
     case revoke(lane: UInt32, RequestRun)
-    /// Outcomes of a job, for whoever is the partition's primary now. It is repeated until it is `recorded`.
+    /// Outcomes that stages handed over together, for whoever is the partition's primary now. The sender numbers them,
+    /// and repeats them until that number is `recorded`; more of the same run may follow under another number.
     case done(job: UInt64, lane: UInt32, PartitionID, SessionID, [OutcomeRun])
-    /// The primary has proposed the outcomes of that job; they need not be committed.
+    /// The primary has proposed the outcomes of that number; they need not be committed.
     case recorded(job: UInt64)
     /// An execution of these began and gave no outcome.
     case failed(lane: UInt32, [RequestRun])
@@ -89,7 +90,7 @@ public enum ClientCall: Sendable {
     /// A session in that partition, please.
     case open(PartitionID, pipeline: UInt32, SessionSecret, window: Int)
     /// Accept this run.
-    case submit(PartitionID, SessionID, SessionSecret, AcceptRun)
+    indirect case submit(PartitionID, SessionID, SessionSecret, AcceptRun)
     /// Nobody waits for these any more.
     case cancel(PartitionID, SessionID, SessionSecret, SequenceRun)
     /// Send all outcomes that are not acknowledged, then each later one.

@@ -20,7 +20,7 @@ public enum PartitionOperation: Sendable {
     case accept(SessionID, AcceptRun, timeToLive: UInt64)
     /// The outcome of open sequences, or of the next ones that were cancelled before they were accepted.
     case completed(SessionID, OutcomeRun)
-    /// So many executions of these have begun.
+    /// So many processes died while they had these, or may have. Entries for parts say how far a run was parted.
     case failed(SessionID, SequenceRun, attempts: Int)
     /// The client has these outcomes and everything below `lowestOpen`.
     case acked(SessionID, [SequenceRun], lowestOpen: UInt64)

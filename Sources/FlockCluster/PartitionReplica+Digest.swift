@@ -164,7 +164,10 @@ extension SessionEntry {
     func add(to digest: inout Digest) {
         digest.add(sequences)
         digest.add(deadline.nanoseconds)
-        digest.add(attempts)
+        for part in deaths {
+            digest.add(part.sequences)
+            digest.add(part.count)
+        }
         digest.add(openCount)
         if let items { digest.add(items) }
         forEachHeld { run, held in

@@ -143,7 +143,7 @@ extension PartitionReplica {
                     items: run.items, deadline: deadline.map { processTime($0) }, trace: run.trace)))
     }
 
-    /// Executions that have begun; none of them where the entry only marks a place in the log for an answer.
+    /// Processes that died with these; none where the entry only marks a place in the log for an answer.
     private mutating func applyFailed(
         _ run: SequenceRun, attempts: Int, slot: Int, local: PartitionLog.Local, out: inout [PartitionDirective]
     ) {
@@ -151,7 +151,7 @@ extension PartitionReplica {
             guard let reply = local.reply else { return }
             return out.append(run.count == 0 ? .done(reply: reply) : .accepted(reply: reply, through: run.first))
         }
-        sessions[slot].attempted(run, attempts: attempts)
+        sessions[slot].died(run, attempts)
         guard isServing else { return }
         var open = takeScratch()
         sessions[slot].appendOpen(in: run, to: &open)

@@ -16,6 +16,10 @@ struct PieceTable: Sendable {
         var chargedBytes = 0
         /// Nobody waits for it; only the host's answer is outstanding.
         var isRevoked = false
+        /// Suspect, and its host has said that it begins with it.
+        var hasBegun = false
+        /// Suspect, and its host does not answer: what becomes of it will be known when the host does, or dies.
+        var isStranded = false
         /// Tells a queue's place whether the slot still holds what it meant.
         var serial: UInt64
     }
@@ -100,6 +104,8 @@ struct PieceTable: Sendable {
         pieces[slot].serial = serial
         pieces[slot].host = nil
         pieces[slot].chargedBytes = 0
+        pieces[slot].hasBegun = false
+        pieces[slot].isStranded = false
         return Dispatcher.Place(slot: slot, serial: serial)
     }
 

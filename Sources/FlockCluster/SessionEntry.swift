@@ -5,6 +5,17 @@
 
 internal import FlockWire
 
+/// Processes that died while they had these requests.
+struct DeathCount: Sendable, Hashable {
+    var sequences: SequenceRun
+    var count: Int
+
+    init(_ sequences: SequenceRun, _ count: Int) {
+        self.sequences = sequences
+        self.count = count
+    }
+}
+
 /// A run of a session: contiguous with the run before and the run after it.
 struct SessionEntry: Sendable {
     enum Body: Sendable {
@@ -34,9 +45,49 @@ struct SessionEntry: Sendable {
     let trace: TraceContext?
     /// How long its outcomes are kept, in nanoseconds.
     let timeToLive: UInt64
-    /// Executions begun before now, as far as the log knows.
-    var attempts = 0
+    /// Parts that were with processes that died, as far as the log knows: ascending, apart.
+    private(set) var deaths: [DeathCount] = []
     var body: Body
+
+    init(sequences: SequenceRun, deadline: Tick, trace: TraceContext?, timeToLive: UInt64, body: Body) {
+        self.sequences = sequences
+        self.deadline = deadline
+        self.trace = trace
+        self.timeToLive = timeToLive
+        self.body = body
+    }
+
+    /// So many processes died with these. Borders that were there stay: they say how far the run was parted.
+    mutating func died(_ run: SequenceRun, _ count: Int) {
+        let new = sequences.clipped(to: run)
+        var parts: [DeathCount] = []
+        var rest = [new]
+        for part in deaths {
+            guard let inside = part.sequences.inside(new) else {
+                parts.append(part)
+                continue
+            }
+            for outside in part.sequences.outside(new) { parts.append(DeathCount(outside, part.count)) }
+            parts.append(DeathCount(inside, max(part.count, count)))
+            rest = rest.flatMap { $0.outside(inside) }
+        }
+        parts += rest.map { DeathCount($0, count) }
+        deaths = parts.sorted { $0.sequences.first < $1.sequences.first }
+    }
+
+    /// An open run of this entry in the parts that died apart, with what each has met.
+    func parted(_ run: SequenceRun) -> [DeathCount] {
+        guard !deaths.isEmpty else { return [DeathCount(run, 0)] }
+        var parts: [DeathCount] = []
+        var rest = [run]
+        for part in deaths {
+            guard let inside = part.sequences.inside(run) else { continue }
+            parts.append(DeathCount(inside, part.count))
+            rest = rest.flatMap { $0.outside(inside) }
+        }
+        parts += rest.map { DeathCount($0, 0) }
+        return parts.sorted { $0.sequences.first < $1.sequences.first }
+    }
 
     /// The first sequence that is open or not acknowledged; the end if there is none.
     var firstKept: UInt64 {

@@ -106,7 +106,7 @@ extension Simulation {
         let runs = faults.burstUntil > now ? 3 : 1
         for _ in 0..<runs {
             let count = 1 + clients[client].random.below(profile.itemsPerRun)
-            let payloads = (0..<count).map { _ in clients[client].random.next() }
+            let payloads = (0..<count).map { _ in payload(client) }
             let hasDeadline = clients[client].random.chance(profile.deadlinePerMille)
             let deadline: Duration? =
                 hasDeadline ? .milliseconds(Int64(clients[client].random.between(5, 2000))) : nil
@@ -126,6 +126,14 @@ extension Simulation {
                 submit(client, session, index)
             }
         }
+    }
+
+    private func payload(_ client: Int) -> UInt64 {
+        let word = clients[client].random.next()
+        guard profile.deadlyPerMille > 0 else { return word }
+        let isEarly = now >= profile.faultsBegin && now < profile.faultsBegin + 2 * Virtual.second
+        let isDeadly = isEarly && clients[client].random.chance(profile.deadlyPerMille)
+        return PayloadKind.marked(word, isDeadly: isDeadly)
     }
 
     private func attach(_ client: Int, _ session: Int) {

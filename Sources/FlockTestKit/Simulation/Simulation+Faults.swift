@@ -101,7 +101,7 @@ extension Simulation {
     // MARK: Processes
 
     /// Kills a process, if no partition loses more copies by it than it may.
-    private func crash(_ place: Int) {
+    func crash(_ place: Int) {
         faults.recount(god, processes)
         let disks = processes.map(\.disk)
         let member = processes[place].node?.member
