@@ -96,16 +96,18 @@ extension SessionEntry {
         case done, freed, split
     }
 
-    /// The sequences, the deadline, the time to live, attempts, kind and whether there is a trace.
+    /// The sequences, the deadline, the time to live, the number of deaths, kind and whether there is a trace.
     fileprivate static let smallestSize = 48
 
     fileprivate var encodedBound: Int {
+        let head = 96 + 24 * deaths.count
         switch body {
-        case .open(let items): 96 + items.encodedSize
-        case .done(let held): 96 + held.encodedBound
-        case .freed: 96
+        case .open(let items): return head + items.encodedSize
+        case .done(let held): return head + held.encodedBound
+        case .freed: return head
         case .split(let split):
-            split.pieces.reduce(120 + (split.items?.encodedSize ?? 0)) { $0 + 24 + ($1.held?.encodedBound ?? 0) }
+            let start = head + 24 + (split.items?.encodedSize ?? 0)
+            return split.pieces.reduce(start) { $0 + 24 + ($1.held?.encodedBound ?? 0) }
         }
     }
 
@@ -114,7 +116,7 @@ extension SessionEntry {
         sequences.write(to: &writer)
         writer.write(deadline.nanoseconds)
         writer.write(timeToLive)
-        writer.write(UInt64(attempts))
+        writer.write(UInt64(deaths.count))
         writer.write(UInt32(trace == nil ? 0 : 1))
         let kind: Kind =
             switch body {
@@ -125,6 +127,10 @@ extension SessionEntry {
             }
         writer.write(UInt32(kind.rawValue))
         trace?.write(to: &writer)
+        for death in deaths {
+            death.sequences.write(to: &writer)
+            writer.write(UInt64(death.count))
+        }
         switch body {
         case .open(let items): items.write(to: &writer)
         case .done(let held): held.write(sequences, to: &writer, limits: limits)
@@ -146,13 +152,18 @@ extension SessionEntry {
         let sequences = try SequenceRun(from: &reader, limits: limits)
         guard sequences.count > 0 else { throw .malformed("run of a session") }
         let (deadline, timeToLive): (UInt64, UInt64) = (try reader.read(), try reader.read())
-        let attempts: UInt64 = try reader.read()
-        guard attempts <= 1 << 20 else { throw .overLimit(.attempts, "attempts of a run") }
+        let dead: UInt64 = try reader.read()
         let (traced, raw): (UInt32, UInt32) = (try reader.read(), try reader.read())
         guard traced <= 1, let kind = UInt8(exactly: raw).flatMap(Kind.init) else {
             throw .malformed("run of a session: \(raw)")
         }
         let trace = traced == 0 ? nil : try TraceContext(from: &reader)
+        guard dead <= UInt64(sequences.count), dead <= UInt64(reader.remaining / DeathCount.size) else {
+            throw .malformed("deaths of a run: \(dead)")
+        }
+        let deaths = try (0..<Int(dead)).map { _ throws(WireError) in
+            try DeathCount(of: sequences, from: &reader, limits: limits)
+        }
         let body: Body
         switch kind {
         case .open:
@@ -165,7 +176,22 @@ extension SessionEntry {
         }
         self.init(
             sequences: sequences, deadline: Tick(nanoseconds: deadline), trace: trace, timeToLive: timeToLive,
-            attempts: Int(attempts), body: body)
+            body: body)
+        for death in deaths { died(death.sequences, death.count) }
+    }
+}
+
+extension DeathCount {
+    fileprivate static let size = 24
+
+    fileprivate init(
+        of run: SequenceRun, from reader: inout ByteReader, limits: Limits
+    ) throws(WireError) {
+        let sequences = try SequenceRun(from: &reader, limits: limits)
+        let count: UInt64 = try reader.read()
+        guard sequences.count > 0, sequences.inside(run) == sequences else { throw .malformed("deaths of a run") }
+        guard count <= 1 << 20 else { throw .overLimit(.attempts, "deaths of a run") }
+        self.init(sequences, Int(count))
     }
 }
 

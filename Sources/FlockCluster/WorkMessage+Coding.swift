@@ -149,8 +149,8 @@ extension AssignedRun {
     /// Epoch, requests, pipeline and attempt, deadline, flags, head of the items.
     fileprivate static let smallestSize = 72
 
-    /// Appends epoch (u64), the requests, pipeline, attempt (u32 each), deadline (u64, 0 for none), priority (u32),
-    /// whether there is a trace (u32), the trace, the items.
+    /// Appends epoch (u64), the requests, pipeline, attempt (u32 each), deadline (u64, 0 for none), priority,
+    /// deaths (u16 each), whether there is a trace (u32), the trace, the items.
     fileprivate func write(to writer: inout ByteWriter) {
         writer.align(to: 8)
         writer.write(epoch)
@@ -158,7 +158,8 @@ extension AssignedRun {
         writer.write(run.pipeline)
         writer.write(UInt32(run.attempt))
         writer.write(run.deadline.map { max(1, $0.nanoseconds) } ?? 0)
-        writer.write(UInt32(run.priority.rawValue))
+        writer.write(UInt16(run.priority.rawValue))
+        writer.write(UInt16(clamping: run.deaths))
         writer.write(UInt32(run.trace == nil ? 0 : 1))
         run.trace?.write(to: &writer)
         run.items.write(to: &writer)
@@ -171,7 +172,8 @@ extension AssignedRun {
         let (pipeline, attempt): (UInt32, UInt32) = (try reader.read(), try reader.read())
         guard attempt <= 1 << 20 else { throw .overLimit(.attempts, "attempts of a run") }
         let deadline: UInt64 = try reader.read()
-        let (rank, traced): (UInt32, UInt32) = (try reader.read(), try reader.read())
+        let (rank, deaths): (UInt16, UInt16) = (try reader.read(), try reader.read())
+        let traced: UInt32 = try reader.read()
         guard let priority = UInt8(exactly: rank).flatMap(RequestPriority.init), traced <= 1 else {
             throw .malformed("assigned run")
         }
@@ -182,6 +184,7 @@ extension AssignedRun {
             requests: requests, pipeline: pipeline, items: items,
             deadline: deadline == 0 ? nil : Tick(nanoseconds: deadline), trace: trace, attempt: Int(attempt))
         run.priority = priority
+        run.deaths = Int(deaths)
         self.init(epoch: epoch, run: run)
     }
 }
