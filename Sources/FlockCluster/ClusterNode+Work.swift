@@ -76,9 +76,14 @@ extension ClusterNode {
         }
     }
 
-    /// The log knows the attempt: the next one may begin.
+    /// The log knows the attempt: the next one may begin. While members are asked who holds what was open when this
+    /// node took over, that waits for their answers.
     mutating func attempted(_ run: RequestRun, attempts: Int, out: inout [NodeDirective]) {
-        guard let replica = replicas[Int(run.partition.rawValue)] else { return }
+        let isAsked = inquiries.contains { inquiry in
+            inquiry.partition == run.partition
+                && inquiry.runs.contains { $0.session == run.session && $0.sequences.overlaps(run.sequences) }
+        }
+        guard !isAsked, let replica = replicas[Int(run.partition.rawValue)] else { return }
         for open in replica.openRuns(of: run) { enqueue(open, out: &out) }
     }
 

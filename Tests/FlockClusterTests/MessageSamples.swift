@@ -97,9 +97,13 @@ enum MessageSamples {
             body = .split(.init(items: nil, open: 0, pieces: [first, rest]))
         default: body = .open(items(run.count))
         }
-        return SessionEntry(
+        var entry = SessionEntry(
             sequences: run, deadline: kind == 2 ? .never : Tick(nanoseconds: random.next()), trace: trace(&random),
-            timeToLive: random.next(), attempts: kind, body: body)
+            timeToLive: random.next(), body: body)
+        // One part of the run, and another part twice.
+        if kind > 0 { entry.died(sequences(run.first, 1), 1) }
+        if kind > 2 { entry.died(sequences(run.end - 1, 1), 2) }
+        return entry
     }
 
     private static func held(_ count: Int, _ random: inout SeededRandom) -> Held {
@@ -145,6 +149,7 @@ enum MessageSamples {
                     deadline: place & 2 == 0 ? nil : Tick(nanoseconds: random.next() | 1), trace: trace(&random),
                     attempt: place)
                 run.priority = RequestPriority.allCases[place % 3]
+                run.deaths = place
                 assigned.append(AssignedRun(epoch: random.next(), run: run))
             }
             return .runs(lane: lane, assigned)
