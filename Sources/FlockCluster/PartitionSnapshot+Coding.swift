@@ -3,11 +3,13 @@
 // A part of a partition's state in bytes, for another replica and for the disk. What is read is whole: runs follow each
 // other, and the outcomes of a run in parts lie inside of it, so that a replica may take it over without another look.
 
-internal import FlockWire
+package import FlockWire
 
 extension SnapshotPart {
     /// Parts of a snapshot.
     static let mostParts = 1 << 20
+    /// One without sessions.
+    private static let smallestSize = 48
 
     /// A bound on the bytes that `write` appends.
     var encodedBound: Int { sessions.reduce(96) { $0 + $1.encodedBound } }
@@ -27,6 +29,37 @@ extension SnapshotPart {
         writer.align(to: 8)
     }
 
+    /// All parts of a snapshot in one, for the disk: their number (u32), zero (u32), then each with its epoch (u64).
+    package static func encoded(_ parts: [SnapshotPart], limits: Limits) -> Bytes {
+        var writer = ByteWriter(capacity: parts.reduce(64) { $0 + $1.encodedBound + 16 })
+        writer.write(UInt32(parts.count))
+        writer.write(UInt32(0))
+        for part in parts {
+            writer.write(part.epoch)
+            part.write(to: &writer, limits: limits)
+        }
+        return writer.finish()
+    }
+
+    /// Reads what `encoded` wrote: all parts of one snapshot, in order.
+    package static func decoded(_ bytes: Bytes, limits: Limits) throws(WireError) -> [SnapshotPart] {
+        var reader = ByteReader(bytes)
+        let count = try reader.readLength(
+            of: "parts", limit: mostParts, named: .codingElements, minimumSize: 8 + smallestSize)
+        guard try reader.read(UInt32.self) == 0 else { throw .malformed("parts of a snapshot") }
+        var parts: [SnapshotPart] = []
+        for number in 0..<count {
+            let epoch: UInt64 = try reader.read()
+            let part = try SnapshotPart(epoch: epoch, from: &reader, limits: limits, inPlace: false)
+            guard part.number == number, part.count == count, part.index == parts.first?.index ?? part.index else {
+                throw .malformed("part \(part.number) of \(part.count)")
+            }
+            parts.append(part)
+        }
+        try reader.finish()
+        return parts
+    }
+
     init(epoch: UInt64, from reader: inout ByteReader, limits: Limits, inPlace: Bool) throws(WireError) {
         let (index, entryEpoch): (UInt64, UInt64) = (try reader.read(), try reader.read())
         let (time, hash): (UInt64, UInt64) = (try reader.read(), try reader.read())
@@ -34,7 +67,8 @@ extension SnapshotPart {
         let (number, count) = (Int(try reader.read(UInt32.self)), Int(try reader.read(UInt32.self)))
         guard count <= Self.mostParts, number < count else { throw .malformed("part \(number) of \(count)") }
         let held = try reader.readLength(
-            of: "sessions", limit: limits.sessionsPerPartition, named: .sessionsPerPartition, minimumSize: 64)
+            of: "sessions", limit: limits.sessionsPerPartition, named: .sessionsPerPartition,
+            minimumSize: SessionSnapshot.smallestSize)
         var sessions: [SessionSnapshot] = []
         for _ in 0..<held {
             let session = try SessionSnapshot(from: &reader, limits: limits, inPlace: inPlace)
@@ -50,6 +84,8 @@ extension SnapshotPart {
 
 extension SessionSnapshot {
     fileprivate var encodedBound: Int { entries.reduce(72) { $0 + $1.encodedBound } }
+    /// One without runs.
+    fileprivate static let smallestSize = 56
 
     /// Appends id, secret (two), window, base, next (u64 each), pipeline, runs (u32 each), then the runs.
     fileprivate func write(to writer: inout ByteWriter, limits: Limits) {

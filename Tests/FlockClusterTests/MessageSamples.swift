@@ -36,7 +36,7 @@ enum MessageSamples {
         case 3: return .appended(epoch: epoch, through: random.next(), committed: random.next())
         case 4:
             return .mismatch(epoch: epoch, committed: random.next(), last: random.next(), lastEpoch: random.next())
-        case 5, 6: return .snapshot(part(sessions: kind == 5 ? 0 : 3, &random))
+        case 5, 6: return .snapshot(part(sessions: kind == 5 ? Int(random.next() % 2) : 3, &random))
         case 7: return .received(epoch: epoch, index: random.next(), parts: Int(random.next() % 1000))
         default: return .stale(epoch: epoch)
         }
@@ -56,18 +56,19 @@ enum MessageSamples {
 
     static func part(sessions: Int, _ random: inout SeededRandom) -> SnapshotPart {
         var list: [SessionSnapshot] = []
-        for place in 0..<sessions { list.append(session(counter: UInt32(place), &random)) }
+        // A single session has nothing in it.
+        for place in 0..<sessions { list.append(session(counter: UInt32(place), most: sessions == 1 ? 0 : 6, &random)) }
         return SnapshotPart(
             epoch: random.next(), index: random.next(), entryEpoch: random.next(),
             time: Tick(nanoseconds: random.next()), hash: random.next(),
             nextSession: UInt32(truncatingIfNeeded: random.next()), number: 2, count: 5, sessions: list)
     }
 
-    private static func session(counter: UInt32, _ random: inout SeededRandom) -> SessionSnapshot {
+    private static func session(counter: UInt32, most: Int, _ random: inout SeededRandom) -> SessionSnapshot {
         let base = random.next() >> 8
         var next = base
         var entries: [SessionEntry] = []
-        for kind in 0..<Int.random(in: 0...6, using: &random) {
+        for kind in 0..<Int.random(in: 0...most, using: &random) {
             let run = sequences(next, Int.random(in: 3...20, using: &random))
             next = run.end
             entries.append(entry(kind, run, &random))
