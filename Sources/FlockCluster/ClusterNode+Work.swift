@@ -37,14 +37,16 @@ extension ClusterNode {
 
     mutating func enqueue(_ run: OpenRun, out: inout [NodeDirective]) {
         // A lane that this program does not have: an outcome, so that nobody waits for it.
-        guard Int(run.pipeline) < dispatchers.count else {
+        guard let kind = SessionKind(number: run.pipeline), kind.pipeline < dispatchers.count else {
             let error = FlockError(.notFound, "no such pipeline", node: node)
             let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
             stepReplica(
                 run.requests.partition, .completed(session: run.requests.session, runs: [outcome]), out: &out)
             return
         }
-        stepDispatcher(Int(run.pipeline), .enqueue(run), out: &out)
+        var run = run
+        run.priority = kind.priority
+        stepDispatcher(kind.pipeline, .enqueue(run), out: &out)
         dispatcherIsDue = true
     }
 
@@ -186,12 +188,17 @@ extension ClusterNode {
     private mutating func share(_ run: OpenRun, _ inquiry: Inquiry, out: inout [NodeDirective]) {
         var rest = [run]
         for requests in inquiry.answered { rest = rest.flatMap { $0.cut(requests).outside } }
-        for (holder, other) in inquiry.held where other.lane == run.pipeline {
+        let kind = SessionKind(number: run.pipeline)
+        for (holder, other) in inquiry.held {
+            guard let kind, Int(other.lane) == kind.pipeline, kind.pipeline < dispatchers.count else { continue }
             let host = HostID(rawValue: UInt64(holder.rawValue))
             var next: [OpenRun] = []
             for part in rest {
                 let (inside, outside) = part.cut(other.requests)
-                if let inside { stepDispatcher(Int(run.pipeline), .adopt(inside, host), out: &out) }
+                if var inside {
+                    inside.priority = kind.priority
+                    stepDispatcher(kind.pipeline, .adopt(inside, host), out: &out)
+                }
                 next += outside
             }
             rest = next

@@ -32,8 +32,9 @@ struct PieceTable: Sendable {
 
     var sessionCount: Int { lanes.count }
 
+    // Not `_read`: what a coroutine yields may be read after its end (decision 0014).
     subscript(slot: Int) -> Piece {
-        @inline(__always) _read { yield pieces[slot] }
+        @inline(__always) get { pieces[slot] }
         @inline(__always) _modify { yield &pieces[slot] }
     }
 
