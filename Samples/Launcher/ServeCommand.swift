@@ -53,7 +53,8 @@ struct ServeCommand: AsyncParsableCommand {
         guard try await Self.joins(node, signals) else { return await node.shutDown() }
         let cluster =
             configuration.bootstrap != nil || !configuration.join.isEmpty
-            ? "a member" : configuration.members.isEmpty
+            ? "a member"
+            : configuration.members.isEmpty
                 ? "alone (f = 0)" : "member of \(configuration.members.count) (f = 0)"
         terminal.line(
             ReadyLine.text(

@@ -72,7 +72,8 @@ public enum PartitionEvent: Sendable {
     /// elsewhere it changes nothing.
     case completed(session: SessionID, runs: [OutcomeRun])
     /// A host that held these sequences went down; with it `attempts` processes did so far. Logged before they are
-    /// dispatched again, so that a new primary knows the count. One event for each part that is to be apart from now on.
+    /// dispatched again, so that a new primary knows the count. One event for each part that is to be apart from then
+    /// on.
     case attempted(session: SessionID, sequences: SequenceRun, attempts: Int)
     /// The installed view's seats of this partition; nil (or seats without this member) if it has none here, and the
     /// copy is dropped. Seats of an earlier epoch than the installed one change nothing.

@@ -30,8 +30,9 @@ struct Formation: Sendable {
     func run() async {
         do {
             let loop = inbox.actorSystem.loop
+            let name = "\(Self.guestPrefix)\(UInt64.random(in: .min ... .max))"
             let identity = Identity(
-                clusterID: configuration.clusterID, node: NodeID("\(Self.guestPrefix)\(UInt64.random(in: .min ... .max))"),
+                clusterID: configuration.clusterID, node: NodeID(name),
                 role: .node, token: try configuration.tokenFile.map { try Token(file: $0) })
             let guest = FlockSystem(
                 identity: identity, loop: loop, limits: configuration.limits, log: configuration.logger,
