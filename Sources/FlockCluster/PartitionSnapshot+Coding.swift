@@ -194,11 +194,16 @@ extension SessionEntry {
             throw .malformed("run of a session: \(raw)")
         }
         let trace = traced == 0 ? nil : try TraceContext(from: &reader)
-        guard dead <= UInt64(sequences.count), dead <= UInt64(reader.remaining / DeathCount.size) else {
+        guard dead <= UInt64(sequences.count), dead <= reader.remaining / DeathCount.size else {
             throw .malformed("deaths of a run: \(dead)")
         }
-        let deaths = try (0..<Int(dead)).map { _ throws(WireError) in
-            try DeathCount(of: sequences, from: &reader, limits: limits)
+        var deaths: [DeathCount] = []
+        for _ in 0..<dead {
+            let death = try DeathCount(of: sequences, from: &reader, limits: limits)
+            if let last = deaths.last, last.sequences.end > death.sequences.first {
+                throw .malformed("deaths of a run")
+            }
+            deaths.append(death)
         }
         let body: Body
         switch kind {
@@ -212,8 +217,7 @@ extension SessionEntry {
         }
         self.init(
             sequences: sequences, deadline: Tick(nanoseconds: deadline), trace: trace, timeToLive: timeToLive,
-            body: body)
-        for death in deaths { died(death.sequences, death.count) }
+            deaths: deaths, body: body)
     }
 }
 

@@ -49,11 +49,15 @@ struct SessionEntry: Sendable {
     private(set) var deaths: [DeathCount] = []
     var body: Body
 
-    init(sequences: SequenceRun, deadline: Tick, trace: TraceContext?, timeToLive: UInt64, body: Body) {
+    init(
+        sequences: SequenceRun, deadline: Tick, trace: TraceContext?, timeToLive: UInt64, deaths: [DeathCount] = [],
+        body: Body
+    ) {
         self.sequences = sequences
         self.deadline = deadline
         self.trace = trace
         self.timeToLive = timeToLive
+        self.deaths = deaths
         self.body = body
     }
 
