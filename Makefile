@@ -67,9 +67,9 @@ sim: setup ## Simulates clusters in release, all faults on: SEEDS=1000 NODES=5; 
 	  $(foreach name,FIRST TIME MUTANTS MUTANT PROFILE TRACE HISTORY JOBS,$(if $($(name)),$(name)=$($(name))))
 
 MODELS := logistic xgboost onnx
-demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
+demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes, of which one is killed, while one joins and one leaves: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
-	  --model $(MODEL)
+	  --model $(MODEL) $(if $(filter 1 2,$(NODES)),,--changes)
 
 demo-python-short: setup ## The part of demo-python that needs no package, debug.
 	swift build --product flockwork
