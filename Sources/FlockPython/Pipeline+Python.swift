@@ -3,6 +3,7 @@
 // Steps of a pipeline that a Python function takes. An instance is a worker process; it has `window` batches at once,
 // so that the next one is there when it has done one.
 
+internal import FlockGRPC
 public import FlockWire
 public import Flockwork
 
@@ -13,7 +14,8 @@ extension Pipeline where Output: Codable {
     ) -> Pipeline<Input, New> {
         service(
             model.name, batch: batch, instances: instances, window: model.options.window,
-            open: { context in try await PythonPool.open(model, form, for: context) }, call: call)
+            open: { context in try await PythonPool.open(model, form, for: context) },
+            executor: { $0.queue.taskExecutor }, call: call)
     }
 }
 
