@@ -4,9 +4,9 @@
 // live there, share the thread and need no lock. An event costs a look-up and a method call; nothing is allocated, and
 // nobody is woken who is awake.
 //
-// While the thread waits for gRPC the queue belongs to nobody, and a thread that brings a call may borrow it (`execute`):
-// it runs the call itself, up to the write to the socket, instead of waking the other one for that. gRPC allows that, as
-// long as one thread at a time deals with a call.
+// While the thread waits for gRPC the queue belongs to nobody, and a thread that brings a call may borrow it
+// (`execute`): it runs the call itself, up to the write to the socket, instead of waking the other one for that. gRPC
+// allows that, as long as one thread at a time deals with a call.
 
 internal import CFlockRuntime
 internal import CGRPC
@@ -127,8 +127,8 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
 
     fileprivate func enqueue(_ job: UnownedJob, of executor: QueueTaskExecutor) { submit(.taskJob(job, executor)) }
 
-    /// Runs short `work` on the queue: at once if the caller is there, or if the queue's thread waits for gRPC; then the
-    /// caller must hold no lock that anything on the queue could want. After the queue stopped it runs at once,
+    /// Runs short `work` on the queue: at once if the caller is there, or if the queue's thread waits for gRPC; then
+    /// the caller must hold no lock that anything on the queue could want. After the queue stopped it runs at once,
     /// serially, on the caller's thread, so that no task hangs.
     package func execute(_ work: @escaping @Sendable () -> Void) {
         if isCurrent { work() } else { submit(.call(work), mayBorrow: true) }

@@ -13,7 +13,7 @@ extension Pipeline where Output: Codable {
         call: @escaping @Sendable (PythonPool, Batch<Output>) async throws -> Batch<New>
     ) -> Pipeline<Input, New> {
         service(
-            model.name, batch: batch, instances: instances, window: model.options.window,
+            model.name, key: model.identity, batch: batch, instances: instances, window: model.options.window,
             open: { context in try await PythonPool.open(model, form, for: context) },
             executor: { $0.queue.taskExecutor }, call: call)
     }

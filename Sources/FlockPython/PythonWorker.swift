@@ -83,7 +83,8 @@ struct PythonWorker: Sendable {
     /// queue's thread.
     func send(_ batch: Bytes) { stream.both.push(batch) }
 
-    /// Has `take` called with each answer, on the queue's thread; returns after the last one of a worker that ends well.
+    /// Has `take` called with each answer, on the queue's thread; returns after the last one of a worker that ends
+    /// well.
     func receiveAll(_ take: @escaping @Sendable (WorkerAnswer) -> Void) async throws(FlockError) {
         try await stream.both.receiveAll { (bytes) throws(FlockError) in
             guard case .result(let answer) = try Self.message(bytes) else {

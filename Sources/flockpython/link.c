@@ -1,8 +1,8 @@
 // One call of gRPC over an inherited socket, driven by the thread that runs Python: it polls without giving up the
 // interpreter's lock while there is something to do, and gives it up to wait.
 //
-// Each message is answered by one. An answer and the wish for the next message are one batch of gRPC's operations: apart
-// the wish would be a frame of its own (the window's update), for which the node would be woken before the answer.
+// Each message is answered by one. An answer and the wish for the next message are one batch of gRPC's operations:
+// apart the wish would be a frame of its own (the window's update), for which the node would be woken first.
 #include "worker.h"
 
 #include <grpc/byte_buffer.h>

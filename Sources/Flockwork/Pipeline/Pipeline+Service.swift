@@ -15,11 +15,11 @@ package struct SharedContext: Sendable {
 }
 
 extension Pipeline where Output: Codable {
-    /// Hands batches, `window` at a time for each instance, to what `open` makes once a node. `call` is given no empty
-    /// batch, and returns as many results as the batch has items, in their places. Small batches are coded where
-    /// `executor` of the service says, if the lane has no other step.
+    /// Hands batches, `window` at a time for each instance, to what `open` makes once a node and `key`. `call` is given
+    /// no empty batch, and returns as many results as the batch has items, in their places. Small batches are coded
+    /// where `executor` of the service says, if the lane has no other step.
     package func service<Service: Sendable, New: Sendable>(
-        _ name: String, batch: BatchPolicy?, instances: Instances?, window: Int,
+        _ name: String, key identity: String, batch: BatchPolicy?, instances: Instances?, window: Int,
         open: @escaping @Sendable (SharedContext) async throws -> Service,
         executor: @escaping @Sendable (Service) -> (any TaskExecutor)?,
         call: @escaping @Sendable (Service, Batch<Output>) async throws -> Batch<New>
@@ -31,7 +31,7 @@ extension Pipeline where Output: Codable {
         } else {
             base = lane(batch: batch, instances: instances, thread: nil, window: window)
         }
-        let key = base.key(name)
+        let key = base.key(identity)
         return base.appending(name) { [makeStep = base.makeStep, pipeline = self.name] context in
             let previous = try await makeStep(context)
             let service = try await context.node.shared(key) {
