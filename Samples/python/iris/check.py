@@ -20,17 +20,17 @@ def main(results, times, folder):
     labels = (HERE / "labels.csv").read_text().split() * times
     scores = numbers(pathlib.Path(results))
     if len(scores) != len(expected):
-        sys.exit(f"iris: {len(scores)} results for {len(expected)} rows")
+        sys.exit(f"{folder.name}: {len(scores)} results for {len(expected)} rows")
     right = 0
     for line, (score, wanted, label) in enumerate(zip(scores, expected, labels), 1):
         # The handler answers in float32.
         if len(score) != 3 or any(abs(a - b) > 1e-6 for a, b in zip(score, wanted)):
-            sys.exit(f"iris: row {line} scored {score}; a plain call says {wanted}")
+            sys.exit(f"{folder.name}: row {line} scored {score}; a plain call says {wanted}")
         right += NAMES[score.index(max(score))] == label
     accuracy = right / len(labels)
     if accuracy < 0.95:
-        sys.exit(f"iris: only {accuracy:.1%} of the species are right")
-    print(f"iris: {len(scores):,} results, each as of a plain call (±1e-6); {accuracy:.1%} right species")
+        sys.exit(f"{folder.name}: only {accuracy:.1%} of the species are right")
+    print(f"{folder.name}: {len(scores):,} results, each as of a plain call (±1e-6); {accuracy:.1%} right species")
 
 
 if __name__ == "__main__":
