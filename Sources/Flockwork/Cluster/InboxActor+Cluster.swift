@@ -222,7 +222,19 @@ extension InboxActor {
         turn?.arm()
     }
 
-        let life = cluster.life
+    /// The stages are through with a part of a job.
+    private func ended(_ job: UInt64, of life: Int, _ run: RequestRun, _ ending: RunEnding) {
+        // Of an earlier life: it was another member's job.
+        guard let cluster, cluster.life == life, let left = cluster.work[job]?.left else { return }
+        precondition(run.count <= left, "job \(job) ended \(run.count - left) items too many")
+        if run.count == left { cluster.work[job] = nil } else { cluster.work[job]?.left = left - run.count }
+        switch ending {
+        case .done(let outcomes): step(.executed(job: job, outcomes: outcomes, failed: [], returned: []))
+        case .lost: step(.executed(job: job, outcomes: [], failed: [run.sequences], returned: []))
+        // Its outcome is in the partition already, so that nobody sends it again.
+        case .returned, .revoked:
+            step(.executed(job: job, outcomes: [], failed: [], returned: [run.sequences]))
+        }
     }
 
     private func revoke(_ job: UInt64, _ part: SequenceRun, _ cluster: ClusterShell) {
