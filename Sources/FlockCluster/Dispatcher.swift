@@ -62,6 +62,7 @@ public struct Dispatcher: Sendable {
         case .hostDown(let id): hostDown(id, out: &out)
         case .finished(let id, let runs): settle(id, runs, goesBack: false)
         case .failed(let id, let runs): failed(id, runs, out: &out)
+        case .counted(let id, let runs, let attempt): letGo(id, runs, upTo: attempt)
         case .returned(let id, let runs): settle(id, runs, goesBack: true)
         case .revoke(let run): revoke(run, out: &out)
         case .hostLost(let id): hostLost(id, out: &out)

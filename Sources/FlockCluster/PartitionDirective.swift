@@ -72,7 +72,8 @@ public enum PartitionDirective: Sendable {
     case done(reply: UInt64)
     /// The session is gone, by `close` or by idleness.
     case sessionClosed(SessionID)
-    /// So many processes died with these open requests, and the log says so: they may be dispatched again.
+    /// The log says what has befallen these open requests: they may be dispatched again. `attempts` is what the entry
+    /// counted, of deaths or of executions.
     case attempted(RequestRun, attempts: Int)
     /// To another replica of this partition. May be lost, doubled and overtaken.
     case send(MemberNumber, ReplicationMessage)
