@@ -9,7 +9,7 @@ import Testing
 struct JobTableTests {
     private let primary = MemberNumber(rawValue: 1)
     private let requests = RequestRun(
-        partition: 3, session: SessionID(rawValue: 7), sequences: SequenceRun(first: 10, count: 6))
+        partition: PartitionID(3), session: SessionID(rawValue: 7), sequences: SequenceRun(first: 10, count: 6))
 
     private func outcomes(_ first: UInt64, _ count: Int) -> [OutcomeRun] {
         [OutcomeRun(sequences: SequenceRun(first: first, count: count), outcome: .filtered)]

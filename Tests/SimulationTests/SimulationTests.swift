@@ -38,6 +38,14 @@ struct SimulationTests {
         #expect(report.accepted > 1000, "seed \(seed)")
     }
 
+    @Test("requests kill the processes that execute them, and no other request is given up for it")
+    func poison() {
+        let report = Simulation(seed: 3, profile: .poison).run()
+        #expect(report.violations == [])
+        #expect(report.crashes > 3, "some requests should have been deadly")
+        #expect(report.completed == report.requests)
+    }
+
     // `make sim` compares with the same hash in release.
     @Test("debug and release builds go the same way, on a seed on which they once parted")
     func builds() {

@@ -50,7 +50,6 @@ struct GodView {
     private(set) var acceptGaps: [UInt64] = []
     private(set) var doubleGaps: [UInt64] = []
     private(set) var serveGaps: [UInt64] = []
-    private(set) var accepts: [UInt64] = []
 
     private let comparesStates: Bool
     /// Says what changes, if somebody wants to read it.
@@ -281,7 +280,6 @@ struct GodView {
     /// A node answers that something is accepted.
     mutating func accepted(_ partition: PartitionID, by node: RunningNode, now: UInt64) {
         let number = Int(partition.rawValue)
-        accepts.append(now)
         if let since = partitions[number].acceptsSince {
             if partitions[number].metAnother {
                 doubleGaps.append(now - since)

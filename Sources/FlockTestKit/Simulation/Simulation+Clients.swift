@@ -7,6 +7,8 @@ internal import FlockWire
 
 extension Simulation {
     static let callTime = 400 * Virtual.millisecond
+    /// Requests that a session keeps at most; with more it issues nothing.
+    static let mostHeld = 450
 
     func record(
         _ kind: HistoryLine.Kind, _ operation: HistoryLine.Operation, _ client: Int, _ session: Int, first: UInt64 = 0,
@@ -33,6 +35,7 @@ extension Simulation {
 
     func wakeClient(_ client: Int, _ session: Int) {
         let pause = clients[client].random.between(profile.thinkTime / 2, profile.thinkTime * 3 / 2)
+        if isThirdSecond && clients[client].sessions[session].isDone.count < Self.mostHeld { wishes += 1 }
         act(client, session)
         queue.push(.client(client, session: session), at: now + pause)
     }
@@ -101,7 +104,7 @@ extension Simulation {
 
     private func issue(_ client: Int, _ session: Int) {
         let own = clients[client].sessions[session]
-        guard isLoaded, own.issueAt <= now, own.pending.count < 4, own.isDone.count < 450 else { return }
+        guard isLoaded, own.issueAt <= now, own.pending.count < 4, own.isDone.count < Self.mostHeld else { return }
         clients[client].sessions[session].issueAt = now + profile.thinkTime / 2
         let runs = faults.burstUntil > now ? 3 : 1
         for _ in 0..<runs {
@@ -263,6 +266,12 @@ extension Simulation {
         guard let index = clients[client].sessions[session].pending.firstIndex(where: { $0.first == call.first })
         else { return }
         clients[client].sessions[session].pending.remove(at: index)
+        if isThirdSecond { answers += 1 }
+    }
+
+    /// L2 is about this time.
+    private var isThirdSecond: Bool {
+        isHealed && now > healedAt + 2 * Virtual.second && now <= healedAt + 3 * Virtual.second
     }
 
     /// The node says that there is no such session. While no more than f copies are lost, that must not be.

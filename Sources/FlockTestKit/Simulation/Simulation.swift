@@ -70,6 +70,9 @@ package final class Simulation {
     @exclusivity(unchecked) var isLoaded = true
     /// Messages between two nodes arrive in order, as over one connection; in every other run they do not.
     let isOrdered: Bool
+    /// In the third second after all was healed: runs that sessions wanted to issue, and runs that were answered.
+    @exclusivity(unchecked) var wishes = 0
+    @exclusivity(unchecked) var answers = 0
     @exclusivity(unchecked) var isHealed = false
     var healedAt: UInt64 = 0
 
