@@ -99,6 +99,11 @@ extension FlockSystem {
         link?.start()
     }
 
+    /// Ends what `link` began, and a connection that it made. Nothing happens if there is none.
+    public func unlink(_ other: NodeID) {
+        state.withLock { $0.links.removeValue(forKey: other) }?.stop()
+    }
+
     private func checkRunning() throws(FlockError) {
         if isStopped { throw FlockError(.shuttingDown, "the system of \(node) was stopped") }
     }

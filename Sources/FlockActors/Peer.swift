@@ -35,6 +35,7 @@ public final class Peer: Sendable {
     /// The system's handlers heard of it.
     nonisolated(unsafe) var isUp = false
     nonisolated(unsafe) private(set) var closeReason: FlockError?
+    nonisolated(unsafe) private var saidGoodbye = false
 
     static let noNumber = UInt32.max
 
@@ -57,6 +58,23 @@ public final class Peer: Sendable {
 
     /// On the loop: calls can be made.
     public var isOpen: Bool { connection.isOpen }
+
+    /// How a peer went.
+    public enum End: Sendable {
+        /// It said that it goes.
+        case goodbye
+        /// This process ended it, or has a newer connection.
+        case closedHere
+        /// Without a word, by an end or a reset of the connection: its process may be gone.
+        case lost
+    }
+
+    /// On the loop: how it went; nil while it is here.
+    public var end: End? {
+        guard closeReason != nil else { return nil }
+        if saidGoodbye { return .goodbye }
+        return connection.end == .closedHere ? .closedHere : .lost
+    }
 
     /// On the loop: the peer takes what is sent; false from `Limits.writeHighWaterBytes` of waiting bytes on.
     public var isWritable: Bool { connection.isWritable }
@@ -111,6 +129,7 @@ public final class Peer: Sendable {
             case .ping: connection.send(.pong) { $0.write(frame.body.prefix(64)) }
             case .pong: break
             case .goodbye:
+                saidGoodbye = true
                 connection.close(FlockError(.unavailable, "\(identity.node) is shutting down", node: identity.node))
             case .hello, .challenge, .proof, .welcome, .refusal:
                 throw WireError.malformed("a handshake frame after the handshake")

@@ -41,9 +41,8 @@ extension ClusterNode {
     mutating func attempted(_ run: RequestRun, out: inout [NodeDirective]) {
         guard let replica = replicas[Int(run.partition.rawValue)] else { return }
         for open in replica.openRuns(of: run) {
-            let lane = Int(open.pipeline)
-            guard lane < dispatchers.count else { continue }
-            var parts = dispatchers[lane].missing(of: open.requests).map {
+            guard let kind = SessionKind(number: open.pipeline), kind.pipeline < dispatchers.count else { continue }
+            var parts = dispatchers[kind.pipeline].missing(of: open.requests).map {
                 RequestRun(partition: run.partition, session: run.session, sequences: $0)
             }
             // Whoever has it may not have answered yet.

@@ -37,11 +37,13 @@ extension ClusterNode {
 
     mutating func enqueue(_ run: OpenRun, out: inout [NodeDirective]) {
         // A lane that this program does not have: an outcome, so that nobody waits for it.
-        guard Int(run.pipeline) < dispatchers.count else {
+        guard let kind = SessionKind(number: run.pipeline), kind.pipeline < dispatchers.count else {
             return giveUp(run.requests, FlockError(.notFound, "no such pipeline", node: node), out: &out)
         }
         guard run.attempt <= limits.attempts else { return giveUp(tried: run, out: &out) }
-        stepDispatcher(Int(run.pipeline), .enqueue(run), out: &out)
+        var run = run
+        run.priority = kind.priority
+        stepDispatcher(kind.pipeline, .enqueue(run), out: &out)
         dispatcherIsDue = true
     }
 
@@ -180,7 +182,9 @@ extension ClusterNode {
     private mutating func share(_ run: OpenRun, _ inquiry: Inquiry, out: inout [NodeDirective]) {
         var rest = [run]
         for requests in inquiry.answered { rest = rest.flatMap { $0.cut(requests).outside } }
-        for (holder, other) in inquiry.held where other.lane == run.pipeline {
+        let kind = SessionKind(number: run.pipeline)
+        for (holder, other) in inquiry.held {
+            guard let kind, Int(other.lane) == kind.pipeline, kind.pipeline < dispatchers.count else { continue }
             let host = HostID(rawValue: UInt64(holder.rawValue))
             var next: [OpenRun] = []
             for part in rest {
@@ -188,7 +192,8 @@ extension ClusterNode {
                 if var inside {
                     // As the holder counts, so that a failure there ends this one.
                     inside.attempt = other.attempt
-                    stepDispatcher(Int(run.pipeline), .adopt(inside, host), out: &out)
+                    inside.priority = kind.priority
+                    stepDispatcher(kind.pipeline, .adopt(inside, host), out: &out)
                 }
                 next += outside
             }

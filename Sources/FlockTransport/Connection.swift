@@ -4,6 +4,16 @@
 
 public import FlockWire
 
+/// How a connection ended.
+public enum ConnectionEnd: Sendable {
+    /// On this side: by `close`, a limit, or a peer that broke the protocol.
+    case closedHere
+    /// The peer closed it, or its process ended.
+    case closedByPeer
+    /// With an error of the network: its host knows nothing of it any more, or cannot be reached.
+    case reset
+}
+
 /// An authenticated connection. Everything but `peer` and `loop` is for code on `loop` only.
 ///
 /// Frames are delivered from when `onFrame` is set, none is lost before. Handlers are called on the loop, `onClose`
@@ -19,6 +29,7 @@ public final class Connection: @unchecked Sendable {
         self.stream = stream
         self.peer = peer
         loop = stream.loop
+        loop.faults?.add(stream, to: peer.node)
     }
 
     /// Gets each frame; its body is a slice of the read buffer (`Bytes.unpinned` for what is kept for long).
@@ -41,6 +52,9 @@ public final class Connection: @unchecked Sendable {
 
     /// False from the first `close` or error on, before `onClose` is called.
     public var isOpen: Bool { stream.isOpen }
+
+    /// How it ended; nil while it is open.
+    public var end: ConnectionEnd? { stream.end }
 
     /// Producers may go on: fewer bytes wait than `Limits.writeHighWaterBytes` (after that: `writeLowWaterBytes`).
     public var isWritable: Bool { stream.isOpen && !stream.isCongested }

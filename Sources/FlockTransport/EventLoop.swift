@@ -77,6 +77,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     var residents: [ObjectIdentifier: any LoopResident] = [:]
     var isStopping = false
     var activity: UInt64 = 0
+    /// What tests let go wrong with connections; on the loop.
+    package var faults: LinkFaults?
 
     /// Starts the thread.
     /// - Throws: `system` when the process has no descriptors or threads left.

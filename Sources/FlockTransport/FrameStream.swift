@@ -37,8 +37,12 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     private var isDirty = false
 
     private(set) var isOpen = true
-    /// Why the stream is closed or about to be.
+    /// Why the stream is closed or about to be, and by whom.
     private(set) var reason: FlockError?
+    private(set) var end: ConnectionEnd?
+    /// What a test lets go wrong; nil in all other processes.
+    var faults: StreamFaults?
+    private var isToBeReset = false
     private var isClosed = false
     private var isCloseReported = false
 
@@ -94,11 +98,24 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     // MARK: Closing
 
     /// The stream is closed at the end of the turn, after one attempt to write what waits. The first reason counts.
-    func close(_ reason: FlockError) {
+    func close(_ reason: FlockError, _ end: ConnectionEnd = .closedHere) {
         assert(loop.isCurrent, "stream closed outside of event loop \(loop.name)")
         guard isOpen else { return }
         isOpen = false
+        self.end = end
         self.reason = reason
+        updateReading()
+        markDirty()
+    }
+
+    /// Closes so that the peer is told of an error and not of an end.
+    func reset() {
+        guard isOpen else { return }
+        isToBeReset = true
+        close(FlockError(.unavailable, "the connection was reset by a test"))
+    }
+
+    func faultsChanged() {
         updateReading()
         markDirty()
     }
@@ -130,12 +147,14 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         isClosed = true
         frameWatch.timer?.cancel()
         frameWatch.timer = nil
-        lastWrite()
-        uv_close(uvHandle(handle)) { handle in
+        let closed: uv_close_cb = { handle in
             let stream = Unmanaged<FrameStream>.fromOpaque(handle!.pointee.data).takeRetainedValue()
             stream.loop.residents[ObjectIdentifier(stream)] = nil
             stream.dropOutput()
         }
+        if isToBeReset && uv_tcp_close_reset(handle, closed) == 0 { return }
+        if faults?.stopsWriting != true { lastWrite() }
+        uv_close(uvHandle(handle), closed)
     }
 
     private func reportClose(_ reason: FlockError) {
@@ -165,7 +184,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     }
 
     private func updateReading() {
-        wantsFrames = !isPaused && isOpen && onFrame != nil
+        wantsFrames = !isPaused && isOpen && onFrame != nil && faults?.stopsReading != true
         guard !isClosed, wantsFrames != isReading else { return }
         if !wantsFrames {
             isReading = false
@@ -192,7 +211,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
             uvStream(handle),
             { handle, _, buffer in FrameStream.from(handle!.pointee.data).allocate(buffer!) },
             { handle, count, _ in FrameStream.from(handle!.pointee.data).didRead(count) })
-        if code != 0 { close(uvError(code, "reading")) }
+        if code != 0 { close(uvError(code, "reading"), .reset) }
     }
 
     private func allocate(_ buffer: UnsafeMutablePointer<uv_buf_t>) {
@@ -208,9 +227,11 @@ final class FrameStream: LoopResident, @unchecked Sendable {
             deliver()
         } else if count < 0 {
             let code = Int32(count)
-            close(
-                code == UV_EOF.rawValue
-                    ? FlockError(.unavailable, "the peer closed the connection") : uvError(code, "reading"))
+            if code == UV_EOF.rawValue {
+                close(FlockError(.unavailable, "the peer closed the connection"), .closedByPeer)
+            } else {
+                close(uvError(code, "reading"), .reset)
+            }
         }
     }
 
@@ -221,7 +242,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         do {
             while wantsFrames, let frame = try reader.pointee.next() {
                 framesRead &+= 1
-                onFrame?(frame)
+                if let faults { faults.received(frame, on: self) } else { onFrame?(frame) }
             }
         } catch {
             var limit: Limit?

@@ -43,6 +43,10 @@ extension FrameStream {
             FrameHeader(type: type, flags: flags, length: length).write(
                 to: UnsafeMutableRawBufferPointer(rebasing: written[start..<start + FrameHeader.size]))
         }
+        if let faults, faults.losesOutgoing() {
+            out.pointee.truncate(to: start)
+            return true
+        }
         if payload.isEmpty {
             if built % 8 != 0 { out.pointee.align(to: 8) }
         } else {
@@ -98,7 +102,7 @@ extension FrameStream {
     // MARK: Flushing
 
     func flush() {
-        guard !isWriting else { return }
+        guard !isWriting, faults?.stopsWriting != true else { return }
         if chunks.isEmpty {
             guard out.pointee.count > 0 else { return }
             let written = writeOut()
@@ -146,7 +150,7 @@ extension FrameStream {
     private func accepted(_ code: Int32) -> Int {
         if code >= 0 { return Int(code) }
         if code == UV_EAGAIN.rawValue { return 0 }
-        close(uvError(code, "writing"))
+        close(uvError(code, "writing"), .reset)
         return -1
     }
 
@@ -190,7 +194,7 @@ extension FrameStream {
         }
         if code != 0 {
             isWriting = false
-            close(uvError(code, "writing"))
+            close(uvError(code, "writing"), .reset)
         }
     }
 
@@ -198,7 +202,7 @@ extension FrameStream {
         loop.activity &+= 1
         isWriting = false
         inFlight.removeAll(keepingCapacity: true)
-        if status < 0 && isOpen { close(uvError(status, "writing")) }
+        if status < 0 && isOpen { close(uvError(status, "writing"), .reset) }
         markDirty()
     }
 

@@ -11,6 +11,8 @@ final class Handshake: @unchecked Sendable {
     private let address: String
     private var machine: HandshakeMachine
     private var timer: LoopTimer?
+    /// A test lets the peer be unreachable.
+    private var isUnheard = false
     private var completion: ((Result<Connection, FlockError>) -> Void)?
 
     /// Begins. `completion` is called once, on the loop; after a failure the stream is closed.
@@ -23,10 +25,15 @@ final class Handshake: @unchecked Sendable {
         self.address = address
         self.completion = completion
         machine = HandshakeMachine(side: side, identity: identity, nonce: makeNonce(), limits: stream.limits)
-        timer = stream.loop.schedule(after: stream.limits.handshakeTime) { [weak self] in self?.step(.timedOut) }
+        timer = stream.loop.schedule(after: stream.limits.handshakeTime) { [weak self] in self?.timedOut() }
         stream.onFrame = { [self] in step(.frame($0)) }
         stream.onClose = { [self] in end(.failure($0)) }
         step(.start)
+    }
+
+    private func timedOut() {
+        guard isUnheard else { return step(.timedOut) }
+        stream.close(FlockError(.deadlineExceeded, "the handshake took longer than \(stream.limits.handshakeTime)"))
     }
 
     private func step(_ event: HandshakeMachine.Event) {
@@ -37,6 +44,12 @@ final class Handshake: @unchecked Sendable {
             case .succeed(let node, let role, let version):
                 stream.reader.pointee.bodyLimit = stream.limits.frameBytes
                 stream.bodyLimitName = .frameBytes
+                guard stream.loop.faults?[node]?.isHalfOpen != true else {
+                    // As if its last step had not come: the time limit ends it.
+                    stream.onFrame = { _ in }
+                    isUnheard = true
+                    return
+                }
                 // Frames that came with the last step wait in the reader until the connection has a handler.
                 stream.onFrame = nil
                 stream.onClose = nil

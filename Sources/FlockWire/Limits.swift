@@ -53,6 +53,8 @@ public struct Limits: Sendable, Equatable {
     public var reconnectMaximum = Duration.seconds(2)
     /// Time for one attempt to connect, and in which a new call or submit waits for a connection.
     public var connectTime = Duration.seconds(5)
+    /// How long a session of a cluster looks for a node that takes its requests over, when its own is lost.
+    public var recoveryTime = Duration.seconds(60)
 
     // MARK: Calls
 

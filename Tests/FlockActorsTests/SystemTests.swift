@@ -56,6 +56,37 @@ struct SystemTests {
         await first.stop()
     }
 
+    @Test("a peer that goes says goodbye, and one that is lost does not")
+    func ends() async throws {
+        let node = try await TestNode.start("node-1")
+        let ends = Mutex<[Peer.End?]>([])
+        let changed = Signal()
+        node.system.onPeer(
+            up: { _ in changed.fire() },
+            down: { peer, _ in
+                ends.withLock { $0.append(peer.end) }
+                changed.fire()
+            })
+        func wait(for expected: [Peer.End?]) async {
+            while ends.withLock({ $0.count < expected.count }) { await changed.wait() }
+            #expect(ends.withLock { $0 } == expected)
+        }
+        let lost = try await RawPeer(to: node, as: .node)
+        await lost.wait { $0.methodFrames > 0 }
+        while node.system.peers.isEmpty { await changed.wait() }
+        await lost.stop()
+        await wait(for: [.lost])
+        let polite = try await TestClient.connect(to: node, as: .node, name: "node-2")
+        await polite.stop()
+        await wait(for: [.lost, .goodbye])
+        let other = try await TestClient.connect(to: node, as: .node, name: "node-3")
+        while node.system.peers.isEmpty { await changed.wait() }
+        await node.system.stop()
+        await wait(for: [.lost, .goodbye, .closedHere])
+        await other.stop()
+        await node.stop()
+    }
+
     @Test("a new connection of a node replaces its old one: down comes before up")
     func replaced() async throws {
         let node = try await TestNode.start("node-1")

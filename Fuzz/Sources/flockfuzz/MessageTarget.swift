@@ -1,9 +1,9 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-import FlockCluster
 import FlockWire
 
 @testable import FlockActors
+@testable import FlockCluster
 @testable import Flockwork
 
 /// Every message that a node or a client reads. Input: which one (a byte), then its bytes.
@@ -78,6 +78,11 @@ enum MessageTarget {
         },
         coded(OpenRequest.self), coded(ClusterDescription.self), coded(Announcement.self), coded(NodeStatus.self),
         coded(SessionToken.self), coded(Ticket.self), coded(ActorAddress.self),
+        fixed {
+            try NodeMessage(from: &$0, limits: fuzzLimits)
+        } write: {
+            $0.write(to: &$1, limits: fuzzLimits)
+        },
     ]
 
     private static func items(_ reader: inout ByteReader) throws -> ItemBuffer {
@@ -178,6 +183,9 @@ enum MessageTarget {
             try coded(Announcement(pipelines: [.init(pipeline: "p", fingerprint: 7, instances: [1, 2])])),
             [], [], [], try coded(address),
         ].enumerated().map { [UInt8($0)] + $1 }
+            + NodeMessageSeeds.all.map { message in
+                [UInt8(readers.count - 1)] + bytes { message.write(to: &$0, limits: fuzzLimits) }
+            }
     }
 
     private static func coded(_ value: some Encodable) throws -> [UInt8] {

@@ -59,8 +59,9 @@ extension LogEntry {
         writer.align(to: 8)
     }
 
-    /// Reads what `write(to:limits:)` wrote. An accepted run's items do not pin a storage much larger than they are.
-    public convenience init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
+    /// Reads what `write(to:limits:)` wrote. Its items do not pin a storage much larger than they are, unless they are
+    /// to stay `inPlace` because most of that storage is kept for as long as they are.
+    public convenience init(from reader: inout ByteReader, limits: Limits, inPlace: Bool = false) throws(WireError) {
         try reader.align(to: 8)
         let epoch: UInt64 = try reader.read()
         let index: UInt64 = try reader.read()
@@ -80,8 +81,10 @@ extension LogEntry {
         case .closeSession: operation = .closeSession(id)
         case .accept:
             let timeToLive: UInt64 = try reader.read()
-            operation = .accept(id, try AcceptRun(from: &reader, limits: limits), timeToLive: timeToLive)
-        case .completed: operation = .completed(id, try OutcomeRun(from: &reader, limits: limits))
+            operation = .accept(
+                id, try AcceptRun(from: &reader, limits: limits, inPlace: inPlace), timeToLive: timeToLive)
+        case .completed:
+            operation = .completed(id, try OutcomeRun(from: &reader, limits: limits).kept(inPlace: inPlace))
         case .failed:
             let run = try SequenceRun(from: &reader, limits: limits)
             operation = .failed(
@@ -113,7 +116,7 @@ extension AcceptRun {
         items.write(to: &writer)
     }
 
-    fileprivate init(from reader: inout ByteReader, limits: Limits) throws(WireError) {
+    fileprivate init(from reader: inout ByteReader, limits: Limits, inPlace: Bool) throws(WireError) {
         let sequences = try SequenceRun(from: &reader, limits: limits)
         let deadline: UInt64 = try reader.read()
         let traced: UInt64 = try reader.read()
@@ -121,8 +124,21 @@ extension AcceptRun {
         let items = try ItemBuffer(from: &reader, limits: limits)
         guard items.count == sequences.count else { throw .malformed("items of an accepted run") }
         self.init(
-            sequences: sequences, items: items.unpinned(),
+            sequences: sequences, items: items.kept(inPlace: inPlace),
             deadline: deadline == 0 ? nil : .nanoseconds(Int64(clamping: deadline)), trace: trace)
+    }
+}
+
+extension ItemBuffer {
+    /// These items, in place or without pinning much more than they are.
+    func kept(inPlace: Bool) -> ItemBuffer { inPlace ? self : unpinned() }
+}
+
+extension OutcomeRun {
+    /// The same with its values in place, or without pinning much more than they are.
+    func kept(inPlace: Bool) -> OutcomeRun {
+        guard !inPlace, case .values(let items, let filtered) = outcome else { return self }
+        return OutcomeRun(sequences: sequences, outcome: .values(items.unpinned(), filtered: filtered))
     }
 }
 

@@ -37,6 +37,17 @@ public final class Client: Sendable {
     private let ports = Mutex<[NodeID: PeerPort]>([:])
     private let inboxes = Mutex<[WeakInbox]>([])
     private let arrival = Mutex<UnsafeContinuation<Void, Never>?>(nil)
+    private let map = ClusterMap()
+    private let watch = Mutex(Watch())
+
+    /// How this client follows the views of a cluster; at rest where members are fixed.
+    private struct Watch {
+        var isCluster = false
+        var addresses: [NodeID: String] = [:]
+        var isAsking = false
+        var notBefore = Tick.zero
+        var isClosed = false
+    }
 
     private init(system: FlockSystem, loop: EventLoop, configuration: ClientConfiguration) {
         self.system = system
@@ -99,7 +110,12 @@ public final class Client: Sendable {
         let node = peer.identity.node
         let inbox = try InboxActor.resolve(
             id: ActorAddress(named: InboxMethods.actorName, on: node), using: system)
-        let members = try await inbox.describe().members
+        let description = try await describe(inbox)
+        let members = description.members
+        if description.isCluster {
+            watch.withLock { $0.isCluster = true }
+            _ = map.learn(description)
+        }
         ports.withLock { ports in
             for member in members {
                 ports[member.node] = PeerPort(node: member.node, system: system, limits: configuration.limits)
@@ -112,6 +128,7 @@ public final class Client: Sendable {
                 continuation.resume()
             }
         }
+        if description.isCluster { watch.withLock { $0.addresses = Self.addresses(of: members) } }
         for member in members {
             // The address that worked is better than what the node believes of itself.
             let isSeed = member.node == node
@@ -122,6 +139,96 @@ public final class Client: Sendable {
         guard ports.withLock({ $0.values.contains { $0.isConnected } }) else {
             throw FlockError(.unavailable, "No node of the cluster can be reached.")
         }
+        if description.isCluster { keepAsking() }
+    }
+
+    /// What a node knows; one that waits for its first view is asked again.
+    private func describe(_ inbox: InboxActor) async throws -> ClusterDescription {
+        let end = EventLoop.now + configuration.limits.connectTime
+        while true {
+            let description = try await inbox.describe()
+            if !description.members.isEmpty { return description }
+            guard EventLoop.now < end else {
+                throw FlockError(.unavailable, "The node waits for the others of its cluster.", node: inbox.id.node)
+            }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+    }
+
+    // MARK: Views
+
+    private static let askingInterval = Duration.seconds(1)
+    private static let askingPause = Duration.milliseconds(10)
+
+    private static func addresses(of members: [ClusterDescription.Member]) -> [NodeID: String] {
+        Dictionary(members.map { ($0.node, "\($0.host):\($0.port)") }, uniquingKeysWith: { $1 })
+    }
+
+    /// Nodes that come are found although nothing fails.
+    private func keepAsking() {
+        _ = loop.schedule(after: Self.askingInterval) { [weak self] in
+            guard let self, !watch.withLock({ $0.isClosed }) else { return }
+            askForView()
+            keepAsking()
+        }
+    }
+
+    /// Asks some node for a newer view, one at a time.
+    private func askForView() {
+        let now = EventLoop.now
+        let mayAsk = watch.withLock { watch in
+            guard watch.isCluster, !watch.isAsking, !watch.isClosed, watch.notBefore <= now else { return false }
+            watch.isAsking = true
+            return true
+        }
+        guard mayAsk else { return }
+        Task {
+            let open = system.peers.filter { $0.value.isOpen }.keys.shuffled()
+            for node in open.prefix(2) {
+                do {
+                    let inbox = try InboxActor.resolve(
+                        id: ActorAddress(named: InboxMethods.actorName, on: node), using: system)
+                    let description = try await FlockSystem.$deadline.withValue(.milliseconds(500)) {
+                        try await inbox.describe()
+                    }
+                    follow(description)
+                } catch {
+                    configuration.logger.debug("a node was asked in vain", metadata: ["error": "\(error)"])
+                }
+            }
+            watch.withLock { watch in
+                watch.isAsking = false
+                watch.notBefore = EventLoop.now + Self.askingPause
+            }
+        }
+    }
+
+    /// Connections follow the members of a newer view.
+    private func follow(_ description: ClusterDescription) {
+        guard map.learn(description), !description.members.isEmpty else { return }
+        let wanted = Self.addresses(of: description.members)
+        let before = watch.withLock { watch in
+            defer { watch.addresses = wanted }
+            return watch.addresses
+        }
+        for (node, address) in before where wanted[node] != address {
+            system.unlink(node)
+            if wanted[node] == nil { ports.withLock { $0[node] = nil } }
+        }
+        for member in description.members where before[member.node] != wanted[member.node] {
+            ports.withLock { ports in
+                ports[member.node] =
+                    ports[member.node] ?? PeerPort(node: member.node, system: system, limits: configuration.limits)
+            }
+            system.link(to: member.node, host: member.host, port: member.port)
+        }
+    }
+
+    private func routes() -> SessionRoutes? {
+        guard watch.withLock({ $0.isCluster }) else { return nil }
+        return SessionRoutes(
+            map: map, port: { [weak self] node in self?.ports.withLock { $0[node] } },
+            connectTime: configuration.limits.connectTime, refresh: { [weak self] in self?.askForView() })
     }
 
     /// Waits until every member is connected, but not long for one that is down.
@@ -218,7 +325,7 @@ public final class Client: Sendable {
     ) -> (Inbox<Input, Output>, InboxCore) {
         let core = InboxCore(
             pipeline: name, fingerprint: fingerprint, layout: input.layout ?? .variable,
-            window: configuration.window, priority: priority, ports: { [weak self] in self?.sessionPorts() ?? [] })
+            window: configuration.window, priority: priority, ports: { [weak self] in self?.sessionPorts() ?? [] }, routes: { [weak self] in self?.routes() })
         return (Inbox(core: core, input: input, output: output), core)
     }
 
@@ -247,6 +354,7 @@ public final class Client: Sendable {
 
     /// Ends all connections. Requests without an outcome fail with `shuttingDown` or `unavailable`.
     public func close() async {
+        watch.withLock { $0.isClosed = true }
         await system.stop()
         await loop.stop()
     }

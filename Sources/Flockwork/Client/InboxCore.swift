@@ -14,6 +14,8 @@ final class InboxCore: Sendable {
     private let window: Int
     private let priority: RequestPriority
     private let ports: @Sendable () -> [any SessionPort]
+    /// Nil where sessions stay with their nodes.
+    private let routes: @Sendable () -> SessionRoutes?
     private let state = Mutex(State())
     private let turn = Atomic<Int>(0)
     /// The newest of `State.lists`, for callers of many threads: choosing a session takes no lock.
@@ -58,7 +60,8 @@ final class InboxCore: Sendable {
     init(
         pipeline: String, fingerprint: UInt64, layout: ItemBuffer.Layout, window: Int,
         priority: RequestPriority = .normal,
-        ports: @escaping @Sendable () -> [any SessionPort]
+        ports: @escaping @Sendable () -> [any SessionPort],
+        routes: @escaping @Sendable () -> SessionRoutes? = { nil }
     ) {
         self.pipeline = pipeline
         self.fingerprint = fingerprint
@@ -66,6 +69,7 @@ final class InboxCore: Sendable {
         self.window = window
         self.priority = priority
         self.ports = ports
+        self.routes = routes
     }
 
     deinit {
@@ -78,6 +82,19 @@ final class InboxCore: Sendable {
 
     /// Opens a session with every node that can be reached. Throws if there is none.
     func open() async throws {
+        let end = EventLoop.now + (routes()?.connectTime ?? .zero)
+        while true {
+            do {
+                return try await openMissing()
+            } catch let error as FlockError where error.code == .unavailable && EventLoop.now < end {
+                // A cluster that forms, or gives its partitions to others: soon somebody leads one.
+                routes()?.refresh()
+                try await Task.sleep(for: .milliseconds(20))
+            }
+        }
+    }
+
+    private func openMissing() async throws {
         var failure = FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
         for port in missingPorts() {
             do {
@@ -127,7 +144,9 @@ final class InboxCore: Sendable {
         let request = OpenRequest(
             pipeline: pipeline, fingerprint: fingerprint, window: window, priority: priority)
         let token = try await port.open(request)
-        let session = Session(token: token, layout: layout, port: port, outbox: outbox) { [weak self] in
+        let way: any SessionPort =
+            routes().map { RoutedPort(token.partition, openedAt: port, routes: $0) } ?? port
+        let session = Session(token: token, layout: layout, port: way, outbox: outbox) { [weak self] in
             self?.refresh()
         }
         let isClosed = state.withLock { state in
@@ -148,7 +167,11 @@ final class InboxCore: Sendable {
             guard token.window > 0, token.window & (token.window - 1) == 0 else {
                 throw FlockError(.invalidInput, "The token of \(token) is damaged: a window is a power of two.")
             }
-            guard let port = ports.first(where: { $0.node == token.node }) else {
+            let way: (any SessionPort)? =
+                if let routes = routes() {
+                    ports.first.map { RoutedPort(token.partition, openedAt: $0, routes: routes) }
+                } else { ports.first { $0.node == token.node } }
+            guard let port = way else {
                 throw FlockError(.unavailable, "The node \(token.node) of the session cannot be reached.")
             }
             outbox.expectSource()

@@ -11,21 +11,60 @@ extension Session {
         guard loopState.with({ $0.isAttached && !$0.ended }) else { return }
         loopState.with { $0.isAttached = false }
         usable.store(false, ordering: .relaxed)
-        if error.code == .unavailable {
-            let now = EventLoop.now
-            loopState.with { $0.lostSince = $0.lostSince ?? now }
+        if error.code == .unavailable || (port.isRouted && error.code == .moved) {
+            if error.code == .moved, let node = error.node { port.moved(to: node) }
+            noteLoss()
             port.onConnected { self.reattach() }
-            scheduleExpiry()
         } else {
             end(error)
+        }
+    }
+
+    /// From now on nobody is known to take what the session has; too long, and it ends.
+    private func noteLoss() {
+        let now = EventLoop.now
+        loopState.with { $0.lostSince = $0.lostSince ?? now }
+        scheduleExpiry()
+    }
+
+    /// Whether a refusal says nothing about the request: another node, or this one in a moment, takes it.
+    func isPassing(_ error: FlockError) -> Bool {
+        guard port.isRouted else { return false }
+        switch error.code {
+        case .moved, .unavailable: return true
+        // An earlier run of the session was refused so, and comes first.
+        case .overloaded: return error.limit == nil
+        default: return false
+        }
+    }
+
+    /// What was refused is sent again soon, in order, and nothing before it.
+    func sendAgain(after error: FlockError) {
+        if error.code == .moved, let node = error.node { port.moved(to: node) }
+        noteLoss()
+        let isFirst = loopState.with { state in
+            defer { state.isHeldBack = true }
+            return !state.isHeldBack
+        }
+        guard isFirst else { return }
+        let pause = max(error.retryAfter ?? port.limits.retryAfter, .milliseconds(1))
+        _ = port.loop.schedule(after: pause) {
+            let runs = self.loopState.with { state in
+                state.isHeldBack = false
+                // Not attached any more: what is found next gets all of it.
+                return state.isAttached && !state.ended ? state.sent.unanswered() : []
+            }
+            if !runs.isEmpty { self.send(runs) }
         }
     }
 
     /// The node is back: everything without an outcome is sent again, under the same ids.
     private func reattach() {
         guard loopState.with({ !$0.isAttached && !$0.ended }) else { return }
-        loopState.with { $0.lostSince = nil }
+        if !port.isRouted { loopState.with { $0.lostSince = nil } }
+        loopState.with { $0.isHeldBack = false }
         attach()
+        guard loopState.with({ $0.isAttached }) else { return }
         // Also when nothing is open: what was told over the lost connection may never have arrived.
         send(loopState.with { $0.sent.unanswered() })
     }
@@ -38,9 +77,10 @@ extension Session {
 
     private func expire() {
         let now = EventLoop.now
+        let patience = port.isRouted ? port.limits.recoveryTime : port.limits.connectTime
         let (expired, again, isLost) = loopState.with { state -> ([SequenceRun], Bool, Bool) in
             state.expiryTimer = nil
-            let isLost = state.lostSince.map { now - $0 > port.limits.connectTime } ?? false
+            let isLost = state.lostSince.map { now - $0 > patience } ?? false
             return (
                 state.sent.expired(at: now), state.sent.nextExpiry != .never || state.lostSince != nil, isLost
             )

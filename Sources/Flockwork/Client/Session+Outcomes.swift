@@ -8,6 +8,7 @@ internal import Synchronization
 
 extension Session {
     func received(_ part: StreamPart) {
+        if port.isRouted, part.accepted != nil || !part.outcomes.isEmpty { loopState.with { $0.lostSince = nil } }
         var answered: [SequenceRun] = []
         var posted: [OutcomeRun] = []
         for outcome in part.outcomes {
@@ -110,6 +111,7 @@ extension Session {
     func refuse(from first: UInt64, _ error: FlockError) {
         // A refusal of what was given up already, on its way when that was told: it says nothing of later requests.
         guard loopState.with({ first >= $0.givenUp }) else { return }
+        if isPassing(error) { return sendAgain(after: error) }
         let open = loopState.with { $0.sent.open(from: first) }
         guard let last = open.last else { return }
         loopState.with { $0.givenUp = last.end }

@@ -27,7 +27,7 @@ extension Session {
             for run in runs {
                 state.sent.append(run, expires: run.deadline.map { now + $0 + Self.grace } ?? .never)
             }
-            return state.isAttached
+            return state.isAttached && !state.isHeldBack
         }
         if isAttached { send(runs) }
         if runs.contains(where: { $0.deadline != nil }) { scheduleExpiry() }

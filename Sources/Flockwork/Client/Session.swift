@@ -34,6 +34,8 @@ final class Session: Sendable {
         /// Every refused sequence below was given up and cancelled.
         var givenUp: UInt64 = 0
         var isAttached = false
+        /// Something was refused for the moment: what follows it waits until it is sent again.
+        var isHeldBack = false
         /// Ends the stream of outcomes.
         var detach: (@Sendable () -> Void)?
         var expiryTimer: LoopTimer?

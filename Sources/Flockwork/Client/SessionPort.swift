@@ -24,4 +24,13 @@ protocol SessionPort: Sendable {
     func cancel(_ message: CancelMessage)
     /// Calls back when the inbox can be reached again.
     func onConnected(_ body: @escaping @Sendable () -> Void)
+    /// Another node may take over what this reaches, with all that was accepted: a session outlives its node.
+    var isRouted: Bool { get }
+    /// A node said that this one leads the session's partition now.
+    func moved(to node: NodeID)
+}
+
+extension SessionPort {
+    var isRouted: Bool { false }
+    func moved(to node: NodeID) {}
 }

@@ -45,7 +45,7 @@ extension InboxActor {
             else { continue }
             for (lane, count) in entry.instances.enumerated() where count > 0 {
                 pipelines[index].nodesOfLane[lane].append(peer.identity.node)
-                if lane == 0 { hostUp(peer.identity.node, pipeline: index, isLocal: false) }
+                if lane == 0, !isClustered { hostUp(peer.identity.node, pipeline: index, isLocal: false) }
             }
         }
         log.info("node connected", metadata: ["node": "\(peer.identity.node)"])
@@ -58,11 +58,12 @@ extension InboxActor {
             for lane in pipelines[index].nodesOfLane.indices {
                 pipelines[index].nodesOfLane[lane].removeAll { $0 == node }
             }
-            guard let host = pipelines[index].hostOfNode.removeValue(forKey: node) else { continue }
+            guard !isClustered, let host = pipelines[index].hostOfNode.removeValue(forKey: node) else { continue }
             pipelines[index].hosts[host] = nil
             feed(index, .hostDown(host))
         }
         log.info("node disconnected", metadata: ["node": "\(node)"])
+        if isClustered { step(.connectionReset(node)) }
     }
 
     // MARK: Dispatch
@@ -89,6 +90,7 @@ extension InboxActor {
 
     /// The last thing in a turn: hand over, then send.
     func endOfTurn() {
+        if isClustered { endOfClusterTurn() }
         for index in pipelines.indices where pipelines[index].isDirty {
             pipelines[index].isDirty = false
             var out: [DispatcherDirective] = []
@@ -132,7 +134,7 @@ extension InboxActor {
     }
 
     /// Has a lane's instances on some node handle the runs.
-    private func run(_ runs: [WorkRun], on node: NodeID, pipeline index: Int, lane: Int) {
+    func run(_ runs: [WorkRun], on node: NodeID, pipeline index: Int, lane: Int) {
         if node == actorSystem.node, let runner = pipelines[index].runners[lane] {
             runner.put(runs)
         } else if let peer = actorSystem.peers[node], peer.isOpen {
@@ -222,6 +224,7 @@ extension InboxActor {
 
     private func timeIsUp() {
         timerDue = .never
+        if isClustered { return step(NodeEvent.tick) }
         let now = EventLoop.now
         for partition in owned where (replicas[Int(partition.rawValue)]?.nextDeadline ?? .never) <= now {
             step(partition, .tick)
@@ -234,22 +237,31 @@ extension InboxActor {
     /// Takes nothing new; returns once every accepted request has an outcome.
     func drain() async {
         isDraining = true
+        // What others have copies of goes on there.
+        if cluster?.hasLeft == true || isAbandoned { return }
         if openItems == 0 { return }
         await withUnsafeContinuation { drained.append($0) }
     }
 
     /// Whoever waits for the drain is told that it is over.
     func abandonDrain() {
+        isAbandoned = true
+        if let cluster { letGo(cluster) }
         let waiting = drained
         drained = []
         for continuation in waiting { continuation.resume() }
     }
 
-    var openItems: Int { owned.reduce(0) { $0 + (replicas[Int($1.rawValue)]?.openItems ?? 0) } }
+    var openItems: Int {
+        if let cluster { return cluster.node.load().openItems }
+        return owned.reduce(0) { $0 + (replicas[Int($1.rawValue)]?.openItems ?? 0) }
+    }
 
     private func checkDrained() {
         guard isDraining, !drained.isEmpty, openItems == 0 else { return }
-        abandonDrain()
+        let waiting = drained
+        drained = []
+        for continuation in waiting { continuation.resume() }
     }
 
     /// Ends everything that others wait for, and lets go of what holds this actor.
@@ -263,6 +275,7 @@ extension InboxActor {
         opening = [:]
         closing = [:]
         drained = []
+        endCluster()
         for stream in streams.values {
             if case .local(_, let onEnd) = stream.sink { onEnd(Self.stopped) }
         }
@@ -276,16 +289,17 @@ extension InboxActor {
 
 extension InboxActor {
     func currentStatus() -> NodeStatus {
-        NodeStatus(
+        let load = cluster?.node.load()
+        return NodeStatus(
             node: actorSystem.node, accepted: counters.accepted, completed: counters.completed, failed: counters.failed,
-            refused: counters.refused, openRequests: openItems, openBytes: budget.open + budget.unread,
-            sessions: owned.reduce(0) { $0 + (replicas[Int($1.rawValue)]?.sessionCount ?? 0) },
+            refused: counters.refused, openRequests: openItems, openBytes: load?.bytes ?? (budget.open + budget.unread),
+            sessions: load?.sessions ?? owned.reduce(0) { $0 + (replicas[Int($1.rawValue)]?.sessionCount ?? 0) },
             peers: actorSystem.peers.keys.sorted(),
             stages: pipelines.flatMap { pipeline in
                 pipeline.runners.compactMap { runner in
                     runner.map { $0.currentStatus(of: pipeline.definition.name) }
                 }
-            }, children: context?.children ?? [])
+            }, children: context?.children ?? [], cluster: cluster?.status)
     }
 }
 

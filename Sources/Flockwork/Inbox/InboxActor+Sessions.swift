@@ -28,23 +28,33 @@ extension InboxActor {
                 "The node runs another version of the pipeline \"\(request.pipeline)\""
                     + (form.map { "; it is \($0.text)." } ?? "."), node: actorSystem.node)
         }
+        let kind = SessionKind(pipeline: index, priority: request.priority)
+        let secret = SessionSecret(.random(in: .min ... .max), .random(in: .min ... .max))
+        let window = Self.window(request.window, limits: limits)
+        let (partition, session) =
+            isClustered
+            ? try await openInCluster(kind, secret: secret, window: window)
+            : try await open(kind, secret: secret, window: window)
+        return SessionToken(
+            node: actorSystem.node, partition: partition, session: session, pipeline: request.pipeline,
+            fingerprint: request.fingerprint, secretHigh: secret.high, secretLow: secret.low, window: window)
+    }
+
+    private func open(
+        _ kind: SessionKind, secret: SessionSecret, window: Int
+    ) async throws -> (PartitionID, SessionID) {
         guard !owned.isEmpty else {
             throw FlockError(.unavailable, "The node owns no partition.", node: actorSystem.node)
         }
         let partition = owned[nextOwned % owned.count]
         nextOwned += 1
-        let secret = SessionSecret(.random(in: .min ... .max), .random(in: .min ... .max))
-        let window = Self.window(request.window, limits: limits)
         let reply = takeNumber()
         let session = try await withUnsafeThrowingContinuation {
             (continuation: UnsafeContinuation<SessionID, any Error>) in
             opening[reply] = continuation
-            let kind = SessionKind(pipeline: index, priority: request.priority)
             step(partition, .open(pipeline: kind.number, secret: secret, window: window, reply: reply))
         }
-        return SessionToken(
-            node: actorSystem.node, partition: partition, session: session, pipeline: request.pipeline,
-            fingerprint: request.fingerprint, secretHigh: secret.high, secretLow: secret.low, window: window)
+        return (partition, session)
     }
 
     /// The largest power of two that is wished and allowed.
@@ -54,6 +64,7 @@ extension InboxActor {
     }
 
     func closeSession(_ key: SessionKey) async throws {
+        if isClustered { return try await closeInCluster(key) }
         let reply = takeNumber()
         try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Void, any Error>) in
             closing[reply] = continuation
@@ -69,11 +80,20 @@ extension InboxActor {
     @discardableResult
     func attach(_ key: SessionKey, to sink: OutcomeStream.Sink) -> UInt64 {
         let number = takeNumber()
+        let place = SessionPlace(partition: key.partition, session: key.session)
+        if isClustered {
+            guard let cluster else {
+                end(sink, with: FlockError(.unavailable, "The node is no member yet.", retryAfter: limits.retryAfter))
+                return number
+            }
+            streams[number] = OutcomeStream(place: place, sink: sink, pipeline: kind(of: key)?.pipeline)
+            attachInCluster(key, stream: number, cluster)
+            return number
+        }
         guard isOwned(key.partition) else {
             end(sink, with: Self.noPartition(key.partition))
             return number
         }
-        let place = SessionPlace(partition: key.partition, session: key.session)
         // The newest stream wins: the session's client has come back over another connection. An older one is ended
         // only once the secret has proved right, which the answer to `attach` says.
         let earlier = streamOfSession[place]
@@ -85,24 +105,35 @@ extension InboxActor {
         if streams[number] == nil {
             streamOfSession[place] = earlier
         } else {
-            if let earlier {
-                endStream(earlier, FlockError(.moved, "The session was attached over another connection."))
-            }
-            streamOfSession[place] = number
-            if case .call(let call) = sink {
-                call.onCancel { [weak self] in self?.assumeIsolated { $0.detach(number) } }
-            }
+            streamOfSession[place] = earlier
+            attached(number)
         }
         return number
+    }
+
+    /// The secret has proved right: an earlier stream of the session is over.
+    func attached(_ number: UInt64) {
+        guard let stream = streams[number] else { return }
+        if let earlier = streamOfSession[stream.place] {
+            // In a cluster `moved` means that another node is to be asked, which nobody is.
+            endStream(
+                earlier,
+                FlockError(isClustered ? .cancelled : .moved, "The session was attached over another connection."))
+        }
+        streamOfSession[stream.place] = number
+        if case .call(let call) = stream.sink {
+            call.onCancel { [weak self] in self?.assumeIsolated { $0.detach(number) } }
+        }
     }
 
     func detach(_ number: UInt64) {
         guard let stream = streams.removeValue(forKey: number) else { return }
         if streamOfSession[stream.place] == number { streamOfSession[stream.place] = nil }
+        if let cluster { return detachInCluster(number, cluster) }
         step(stream.place.partition, .detach(subscriber: number))
     }
 
-    private func endStream(_ number: UInt64, _ error: FlockError) {
+    func endStream(_ number: UInt64, _ error: FlockError) {
         guard let stream = streams.removeValue(forKey: number) else { return }
         if streamOfSession[stream.place] == number { streamOfSession[stream.place] = nil }
         end(stream.sink, with: error)
@@ -119,12 +150,30 @@ extension InboxActor {
         let key = message.key
         // Without the session's secret nothing is done, and nobody hears of it: the caller has no stream either.
         guard let kind = kind(of: key) else { return }
+        let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)] ?? 0
+        if let cluster {
+            // Without a stream the client is about to look for another node, and says it all again there.
+            guard stream > 0 else { return }
+            if !message.taken.isEmpty || message.lowestOpen > 0 {
+                step(
+                    .call(
+                        connection: stream, number: 0,
+                        .ack(key.partition, key.session, key.secret, message.taken, lowestOpen: message.lowestOpen)))
+            }
+            for run in message.runs {
+                if let refusal = refusal(of: run, for: kind) {
+                    refuse(run.items.count, refusal, from: run.first, in: stream)
+                } else {
+                    submitInCluster(run, key, in: stream, cluster)
+                }
+            }
+            return
+        }
         if !message.taken.isEmpty || message.lowestOpen > 0 {
             step(
                 key.partition,
                 .ack(session: key.session, secret: key.secret, runs: message.taken, lowestOpen: message.lowestOpen))
         }
-        let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)] ?? 0
         for run in message.runs {
             if let refusal = refusal(of: run, for: kind) {
                 refuse(run.items.count, refusal, from: run.first, in: stream)
@@ -151,7 +200,7 @@ extension InboxActor {
         if run.notify, let through = acceptedThrough { noteAccepted(through: through + 1, in: stream) }
     }
 
-    private func refuse(_ count: Int, _ error: FlockError, from first: UInt64, in stream: UInt64) {
+    func refuse(_ count: Int, _ error: FlockError, from first: UInt64, in stream: UInt64) {
         counters.refused += UInt64(count)
         metrics?.refused(error)
         reached(error.limit)
@@ -171,6 +220,12 @@ extension InboxActor {
 
     /// What a session's requests are, if it exists here and the secret is right.
     private func kind(of key: SessionKey) -> SessionKind? {
+        if let cluster {
+            guard let number = cluster.node.pipeline(of: key.session, in: key.partition, secret: key.secret),
+                let kind = SessionKind(number: number), pipelines.indices.contains(kind.pipeline)
+            else { return nil }
+            return kind
+        }
         guard isOwned(key.partition),
             let number = replicas[Int(key.partition.rawValue)]?.pipeline(of: key.session, secret: key.secret),
             let kind = SessionKind(number: number), pipelines.indices.contains(kind.pipeline)
@@ -197,6 +252,10 @@ extension InboxActor {
             let refused = streams[stream]?.part.refused, refused.from < message.sequences.end
         {
             streams[stream]?.part.refused = nil
+        }
+        if isClustered {
+            let call = ClientCall.cancel(key.partition, key.session, key.secret, message.sequences)
+            return step(.call(connection: 0, number: 0, call))
         }
         step(key.partition, .cancel(session: key.session, secret: key.secret, sequences: message.sequences))
     }
@@ -274,7 +333,7 @@ extension InboxActor {
 
     // MARK: Streams
 
-    private func noteAccepted(through sequence: UInt64, in stream: UInt64) {
+    func noteAccepted(through sequence: UInt64, in stream: UInt64) {
         guard let known = streams[stream]?.part.accepted ?? (streams[stream] == nil ? nil : 0) else { return }
         streams[stream]?.part.accepted = max(known, sequence)
         markDirty(stream)
@@ -288,7 +347,7 @@ extension InboxActor {
         markDirty(stream)
     }
 
-    private func deliver(_ runs: [OutcomeRun], to stream: UInt64) {
+    func deliver(_ runs: [OutcomeRun], to stream: UInt64) {
         for run in runs {
             counters.completed += UInt64(run.sequences.count)
             guard case .failed(let error) = run.outcome else { continue }

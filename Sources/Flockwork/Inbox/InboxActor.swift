@@ -11,7 +11,8 @@ internal import Logging
 // and dispatchers are plain values inside it, and nothing on the way of a batch takes a lock before the mailbox.
 //
 // It is the shell of the pure parts: it turns frames into events, hands them to `PartitionReplica` and `Dispatcher`,
-// and carries their directives out. Its extensions: +Sessions (clients), +Dispatch (stages).
+// and carries their directives out. Its extensions: +Sessions (clients), +Dispatch (stages). In a cluster whose views
+// are agreed it is the shell of one `ClusterNode` instead (Cluster/): the same sessions, streams and lanes.
 
 distributed actor InboxActor {
     typealias ActorSystem = FlockSystem
@@ -22,6 +23,12 @@ distributed actor InboxActor {
     let log: Logger
     let view: View
     let generation: UInt16
+    /// Copies and members are as an agreed view says: what follows about partitions is empty.
+    let isClustered: Bool
+    /// Nil until this process knows who the others are, or if it is not clustered.
+    var cluster: ClusterShell?
+    /// Whoever waits for this process to be a member.
+    var admission: [UnsafeContinuation<Void, any Error>] = []
 
     /// By partition number; nil where another node is primary.
     var replicas: [PartitionReplica?]
@@ -48,6 +55,8 @@ distributed actor InboxActor {
     var sampling: LoopTimer?
     var isDraining = false
     var drained: [UnsafeContinuation<Void, Never>] = []
+    /// The time for draining is over.
+    var isAbandoned = false
     var turn: TurnHook?
     var timer: LoopTimer?
     var timerDue = Tick.never
@@ -60,16 +69,19 @@ distributed actor InboxActor {
         var refused: UInt64 = 0
     }
 
-    init(view: View, generation: UInt16, limits: Limits, log: Logger, actorSystem: FlockSystem) {
+    init(
+        view: View, generation: UInt16, isClustered: Bool, limits: Limits, log: Logger, actorSystem: FlockSystem
+    ) {
         self.view = view
+        self.isClustered = isClustered
         self.generation = generation
         self.limits = limits
         self.log = log
         self.actorSystem = actorSystem
         budget = ByteBudget(limits: limits)
         let node = actorSystem.node
-        owned = view.partitions(ownedBy: node)
-        replicas = Array(repeating: nil, count: view.partitionCount)
+        owned = isClustered ? [] : view.partitions(ownedBy: node)
+        replicas = Array(repeating: nil, count: isClustered ? 0 : view.partitionCount)
         for partition in owned {
             replicas[Int(partition.rawValue)] = PartitionReplica(
                 partition: partition, epoch: 1, node: node, inSync: [node], generation: generation, limits: limits)
@@ -82,7 +94,7 @@ distributed actor InboxActor {
         turn = TurnHook(on: actorSystem.loop) { [weak self] in
             self?.assumeIsolated { $0.endOfTurn() }
         }
-        for index in pipelines.indices { startDispatching(index) }
+        for index in pipelines.indices where !isClustered { startDispatching(index) }
         actorSystem.onPeer(
             up: { [weak self] peer in self?.assumeIsolated { $0.peerUp(peer) } },
             down: { [weak self] peer, _ in self?.assumeIsolated { $0.peerDown(peer) } })
@@ -125,7 +137,8 @@ distributed actor InboxActor {
 
     /// The cluster's nodes and pipelines.
     distributed func describe() async -> ClusterDescription {
-        ClusterDescription(
+        if isClustered { return clusterDescription() }
+        return ClusterDescription(
             members: view.members.map { .init(node: $0.id, host: $0.host, port: $0.port) },
             pipelines: pipelines.map { PipelineInfo(name: $0.definition.name, form: $0.definition.form) })
     }

@@ -250,4 +250,10 @@ struct ClusterDescription: Codable, Sendable {
     }
     var members: [Member]
     var pipelines: [PipelineInfo]
+    /// Sessions move with their partitions, as views say.
+    var isCluster = false
+    /// Of the view; 0 without one.
+    var version: UInt64 = 0
+    /// By partition: the place of its primary in `members`, -1 for none.
+    var primaries: [Int32] = []
 }

@@ -67,6 +67,25 @@ public final class Node: Service, Sendable {
         await node.shutDown()
     }
 
+    /// Ends as a crash would: nothing is finished, handed over or said. For tests.
+    package func abandon() async {
+        let node = running.withLock { running in
+            defer { running = nil }
+            return running
+        }
+        await node?.abandon()
+    }
+
+    /// Returns once the node is a member of its cluster; at once if it is alone or has a static member list.
+    ///
+    /// - Throws: `FlockError`: why the cluster does not take it, or `shuttingDown`.
+    public func joined() async throws {
+        guard let node = running.withLock({ $0 }) else {
+            throw FlockError(.unavailable, "The node \(configuration.id) is not started.")
+        }
+        try await node.inbox.whenLocal { try await $0.waitForAdmission() }
+    }
+
     /// The inbox of a pipeline, without a socket. `priority` is that of all its requests.
     public func inbox<Input, Output>(
         of pipeline: Pipeline<Input, Output>, window: Int = 16_384, priority: RequestPriority = .normal
@@ -77,7 +96,10 @@ public final class Node: Service, Sendable {
         let port = LocalPort(inbox: node.inbox, system: node.system, limits: configuration.limits)
         let core = InboxCore(
             pipeline: pipeline.name, fingerprint: pipeline.fingerprint, layout: pipeline.inputCodec.layout ?? .variable,
-            window: window, priority: priority, ports: { [port] })
+            window: window, priority: priority, ports: { [port] },
+            routes: { [configuration] in
+                configuration.isClustered ? node.routes(configuration.limits, own: port) : nil
+            })
         try await core.open()
         return Inbox(core: core, input: pipeline.inputCodec, output: pipeline.outputCodec)
     }

@@ -16,6 +16,12 @@ public struct NodeConfiguration: Sendable {
     public var port: Int
     /// All nodes of the cluster, this one included; empty: this node is alone. Must be the same on every node.
     public var members: [Member]
+    /// Addresses ("host:port") of nodes that this one looks for. With `bootstrap`: of all its voters, this node among
+    /// them. Without: of any nodes of a running cluster, which this one joins. Not together with `members`.
+    public var join: [String] = []
+    /// 1, 3 or 5: this node begins a cluster with so many voters, unless there is one already. All of them are given
+    /// the same number and the same addresses in `join`.
+    public var bootstrap: Int?
     /// Nodes and clients of other clusters are refused.
     public var clusterID: String
     /// A file with the cluster's token, mode 0600.
@@ -45,6 +51,32 @@ public struct NodeConfiguration: Sendable {
         self.limits = limits
         self.logger = logger
         self.cores = cores
+    }
+
+    /// Members come and go, and partitions have copies, as agreed views say.
+    var isClustered: Bool { bootstrap != nil || !join.isEmpty }
+
+    /// - Throws: `invalidInput` where the ways to find others do not go together.
+    func checkCluster() throws(FlockError) {
+        guard isClustered else { return }
+        guard members.isEmpty else {
+            throw FlockError(.invalidInput, "A static member list does not go together with join or bootstrap.")
+        }
+        guard !["0.0.0.0", "::", ""].contains(host) else {
+            throw FlockError(
+                .invalidInput, "Members tell each other where they listen: give the node's own address, not \(host).")
+        }
+        for address in join { _ = try HostPort.parse(address) }
+        guard let bootstrap else { return }
+        guard [1, 3, 5].contains(bootstrap) else {
+            throw FlockError(.invalidInput, "A cluster begins with 1, 3 or 5 voters, not \(bootstrap).")
+        }
+        guard Set(join).count == join.count, join.count == bootstrap || (bootstrap == 1 && join.isEmpty) else {
+            throw FlockError(
+                .invalidInput,
+                "A bootstrap of \(bootstrap) needs the addresses of all \(bootstrap) voters, this node's among them; "
+                    + "join has \(Set(join).count).")
+        }
     }
 
     var coreCount: Int { cores ?? ProcessInfo.processInfo.activeProcessorCount }

@@ -22,6 +22,8 @@ public struct NodeStatus: Codable, Sendable {
     public var stages: [StageStatus]
     /// Processes that it runs for stages.
     public var children: [ChildStatus] = []
+    /// Its view, where members come and go; nil elsewhere, and before there is one.
+    public var cluster: ClusterStatus?
 }
 
 /// A process that a node runs for a stage.

@@ -16,10 +16,14 @@ struct RunningNode: Sendable {
     let port: Int
     private let runners: [LaneRunner]
     private let context: NodeContext
+    /// The way to the first view, where there is one.
+    private let localMap = ClusterMap()
+    private var formation: Task<Void, Never>?
     private let configuration: NodeConfiguration
 
     static func start(pipelines: [PipelineDefinition], configuration: NodeConfiguration) async throws -> RunningNode {
         try check(pipelines)
+        try configuration.checkCluster()
         let loop = try EventLoop(name: "flock-\(configuration.id)", busyPoll: configuration.busyPoll)
         do {
             return try await start(pipelines, configuration, loop)
@@ -65,12 +69,15 @@ struct RunningNode: Sendable {
         _ pipelines: [PipelineDefinition], _ configuration: NodeConfiguration, _ loop: EventLoop
     ) async throws -> RunningNode {
         let limits = configuration.limits
+        // Numbers of pipelines go into logs that several nodes have.
+        let pipelines = configuration.isClustered ? pipelines.sorted { $0.name < $1.name } : pipelines
         let view = try view(configuration)
         let members = view.members.map(\.id)
         let plans = try LanePlan.all(pipelines) { shape, place in
             shape.instances.count(
                 on: configuration.id, of: members, cores: configuration.coreCount, stage: place)
         }
+        if configuration.isClustered { try checkPlaces(plans) }
         var counts = pipelines.map { $0.lanes.map { _ in 0 } }
         for plan in plans {
             for user in plan.users { counts[user.pipeline][user.lane] = plan.instances }
@@ -88,11 +95,23 @@ struct RunningNode: Sendable {
             announcement: try announcement.encoded(limits: limits))
         InboxActor.registerDirect(in: system, limits: limits)
         StageHost.registerDirect(in: system, limits: limits)
+        if configuration.isClustered { MemberActor.registerDirect(in: system) }
         do {
             return try await start(pipelines, plans, counts, view, configuration, system)
         } catch {
             await system.stop()
             throw error
+        }
+    }
+
+    /// Each node of a cluster has instances of all lanes: which nodes there will be is not known.
+    private static func checkPlaces(_ plans: [LanePlan]) throws(FlockError) {
+        for plan in plans {
+            guard case .total = plan.shape.instances else { continue }
+            throw FlockError(
+                .invalidInput,
+                "The stage \(plan.shape.name) asks for a number of instances in the whole cluster, which nodes that "
+                    + "come and go cannot share out yet; use perCore or perNode.")
         }
     }
 
@@ -103,8 +122,8 @@ struct RunningNode: Sendable {
         let limits = configuration.limits
         let inbox = await system.named(InboxMethods.actorName, exportedTo: .clients) {
             InboxActor(
-                view: view, generation: .random(in: 1 ... .max), limits: limits, log: configuration.logger,
-                actorSystem: system)
+                view: view, generation: .random(in: 1 ... .max), isClustered: configuration.isClustered,
+                limits: limits, log: configuration.logger, actorSystem: system)
         }
         var runners: [LaneRunner] = []
         let context = NodeContext(
@@ -117,6 +136,11 @@ struct RunningNode: Sendable {
                 inbox.start(hosted)
                 inbox.report(to: metrics)
             }
+            if configuration.isClustered {
+                _ = await system.named(MemberActor.name, exportedTo: .nodes) {
+                    MemberActor(inbox: inbox, actorSystem: system)
+                }
+            }
             let port = try await system.listen(
                 host: configuration.host, port: configuration.port, insecure: configuration.insecure)
             for member in view.members where member.id != configuration.id {
@@ -127,11 +151,18 @@ struct RunningNode: Sendable {
                 metadata: [
                     "node": "\(configuration.id)", "port": "\(port)", "members": "\(view.members.count)",
                     // One copy of each partition: what this node holds dies with it.
-                    "survives": "0 node failures",
+                    "survives": configuration.isClustered ? "as the view says" : "0 node failures",
                 ])
-            return RunningNode(
+            var node = RunningNode(
                 system: system, inbox: inbox, port: port, runners: runners, context: context,
                 configuration: configuration)
+            if configuration.isClustered {
+                let formation = Formation(
+                    configuration: configuration, port: port, inbox: inbox,
+                    pipelines: pipelines.map { Greeting.Pipeline($0) }, record: nil)
+                node.formation = Task { await formation.run() }
+            }
+            return node
         } catch {
             // Instances wait at their mailboxes for ever, and hold their models, unless they are told to end.
             for runner in runners { await runner.stop() }
@@ -197,11 +228,38 @@ struct RunningNode: Sendable {
         return runner
     }
 
+    /// How sessions of callers in this process find their partitions' nodes.
+    func routes(_ limits: Limits, own: LocalPort) -> SessionRoutes {
+        let (inbox, system, map) = (inbox, system, localMap)
+        return SessionRoutes(
+            map: map,
+            port: { node in
+                if node == own.node { return own }
+                return PeerPort(node: node, system: system, limits: limits)
+            },
+            connectTime: limits.connectTime,
+            refresh: { system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } })
+    }
+
+    /// Ends this node as a crash would: nothing is finished, handed over or said.
+    func abandon() async {
+        formation?.cancel()
+        await system.stop()
+        await inbox.whenLocal { $0.stop() }
+        for runner in runners { await runner.stop() }
+        await context.end()
+        await system.loop.stop()
+    }
+
     func shutDown() async {
+        formation?.cancel()
         let drainTime = configuration.limits.drainTime
         let isDrained = await withTaskGroup(of: Bool.self) { group in
             group.addTask {
-                await inbox.whenLocal { await $0.drain() }
+                await inbox.whenLocal { inbox in
+                    await inbox.leaveCluster()
+                    await inbox.drain()
+                }
                 return true
             }
             group.addTask {

@@ -36,7 +36,7 @@ struct InstanceContext: Sendable {
     @usableFromInline let system: FlockSystem
     let node: NodeContext
     /// Instances of the lane on this node, without their window.
-    let instances: Int
+    var instances: Int
     /// What it has in common with other pipelines; nil where the lane is not shared.
     var shared: SharedInstance?
     /// The name for a thread of the instance's own, once one of its steps has asked for it.

@@ -1,0 +1,130 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import Distributed
+internal import FlockActors
+internal import FlockCluster
+internal import FlockTransport
+internal import FlockWire
+internal import Logging
+
+// How a process finds out who the others are, before it can be a member: it goes to the addresses that it was given,
+// says where it listens, and hears names. For that it is a guest with a name of its own, since between two nodes there
+// is one connection, which the one with the lower name makes.
+
+/// The way of a process to its first view.
+struct Formation: Sendable {
+    let configuration: NodeConfiguration
+    let port: Int
+    let inbox: InboxActor
+    let pipelines: [Greeting.Pipeline]
+    /// What the node's disk has of it as a voter.
+    let record: VoterRecord?
+
+    private static let pause = Duration.milliseconds(100)
+    /// Between two log lines while others are missing.
+    private static let patience = 50
+
+    /// Takes part as soon as enough others are known. Ends when the task is cancelled.
+    func run() async {
+        do {
+            let loop = inbox.actorSystem.loop
+            let identity = Identity(
+                clusterID: configuration.clusterID, node: NodeID("guest-\(UInt64.random(in: .min ... .max))"),
+                role: .node, token: try configuration.tokenFile.map { try Token(file: $0) })
+            let guest = FlockSystem(
+                identity: identity, loop: loop, limits: configuration.limits, log: configuration.logger,
+                announcement: try Announcement(pipelines: []).encoded(limits: configuration.limits))
+            defer { Task { await guest.stop() } }
+            try await form(guest)
+        } catch is CancellationError {
+            return
+        } catch {
+            let error = FlockError.ofStage(error)
+            await inbox.whenLocal { $0.refused(error) }
+        }
+    }
+
+    private func form(_ guest: FlockSystem) async throws {
+        guard let count = configuration.bootstrap else { return try await join(guest) }
+        var known: [String: Greeting.Place] = [:]
+        let own = Greeting.Place(node: configuration.id, host: configuration.host, port: port)
+        var addresses = configuration.join
+        if addresses.isEmpty { addresses = ["\(configuration.host):\(port)"] }
+        var round = 0
+        while known.count < addresses.count {
+            for address in addresses where known[address] == nil {
+                guard let answer = try await greet(address, guest) else { continue }
+                let (host, port) = try HostPort.parse(address)
+                known[address] = Greeting.Place(node: answer.node, host: host, port: port)
+                // A cluster that goes on without what this process had: it comes in as any other does.
+                if answer.isFormed, record == nil { return try await join(guest) }
+            }
+            try await wait(&round, "waiting for the other voters of the bootstrap", known.count, of: addresses.count)
+        }
+        let voters = Set(known.values.map(\.node)).union([own.node])
+        guard voters.count == count else {
+            throw FlockError(
+                .invalidInput,
+                "A bootstrap of \(count) voters needs \(count) addresses of different nodes, this one's among them; "
+                    + "those given are \(voters.count).")
+        }
+        await begin(voters: voters.sorted(), isBootstrap: true, peers: Array(known.values))
+    }
+
+    private func join(_ guest: FlockSystem) async throws {
+        var round = 0
+        while true {
+            for address in configuration.join {
+                guard let answer = try await greet(address, guest), answer.isFormed, !answer.voters.isEmpty else {
+                    continue
+                }
+                // Each of them is to know where this process is: some have to connect to it.
+                for member in answer.members { _ = try await greet("\(member.host):\(member.port)", guest) }
+                return await begin(voters: answer.voters, isBootstrap: false, peers: answer.members)
+            }
+            try await wait(&round, "waiting for a node of the cluster", 0, of: configuration.join.count)
+        }
+    }
+
+    private func wait(_ round: inout Int, _ message: Logger.Message, _ known: Int, of all: Int) async throws {
+        if round % Self.patience == Self.patience - 1 {
+            configuration.logger.notice(message, metadata: ["known": "\(known)", "of": "\(all)"])
+        }
+        round += 1
+        try await Task.sleep(for: Self.pause)
+    }
+
+    /// Nil if nobody answers there now. Throws where it never will be of use.
+    private func greet(_ address: String, _ guest: FlockSystem) async throws -> Greeting.Answer? {
+        let (host, port) = try HostPort.parse(address)
+        do {
+            let peer = try await guest.connect(host: host, port: port)
+            defer { guest.loop.execute { peer.close(FlockError(.moved, "the guest has heard what it asked")) } }
+            let member = try MemberActor.resolve(
+                id: ActorAddress(named: MemberActor.name, on: peer.identity.node), using: guest)
+            let answer = try await FlockSystem.$deadline.withValue(.seconds(1)) {
+                try await member.greet(
+                    Greeting(node: configuration.id, host: configuration.host, port: self.port))
+            }
+            guard answer.pipelines == pipelines else {
+                throw FlockError(
+                    .incompatibleNode,
+                    "The node \(answer.node) runs other pipelines, or other versions of them: all nodes of a cluster "
+                        + "run the same.", node: answer.node)
+            }
+            return answer
+        } catch let error as FlockError where error.code != .incompatibleNode && error.code != .unauthenticated {
+            return nil
+        }
+    }
+
+    private func begin(voters: [NodeID], isBootstrap: Bool, peers: [Greeting.Place]) async {
+        let control = ControlConfiguration(
+            candidate: Candidate(
+                node: configuration.id, incarnation: .random(in: 1 ... .max), host: configuration.host, port: port),
+            voters: voters, isBootstrap: isBootstrap,
+            clusterID: ControlConfiguration.clusterID(named: configuration.clusterID),
+            partitions: configuration.limits.partitions)
+        await inbox.whenLocal { $0.join(control, record: record, peers: peers) }
+    }
+}

@@ -1,0 +1,64 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+internal import FlockCluster
+public import FlockWire
+
+/// The view of a node: who is a member, and who holds what.
+public struct ClusterStatus: Codable, Sendable {
+    /// A process of the cluster.
+    public struct Member: Codable, Sendable {
+        public var node: NodeID
+        /// Given once, and never again: it names the process.
+        public var number: UInt32
+        /// Where it listens.
+        public var host: String
+        public var port: Int
+        /// `joining`, `up` or `leaving`.
+        public var phase: String
+        /// A majority of the voters cannot reach it.
+        public var isSuspected: Bool
+        public var isVoter: Bool
+    }
+
+    /// Who holds a partition.
+    public struct Partition: Codable, Sendable {
+        /// How often its holders changed.
+        public var epoch: UInt64
+        /// Nil while nobody leads it.
+        public var primary: NodeID?
+        /// Whose copies count, the primary's among them.
+        public var inSync: [NodeID]
+        /// Who copies and does not count yet.
+        public var learners: [NodeID]
+    }
+
+    /// Of the view; it grows.
+    public var version: UInt64
+    /// This node's number; nil before it is a member.
+    public var member: UInt32?
+    public var members: [Member]
+    public var partitions: [Partition]
+    /// Failures that each partition survives between two complete replications.
+    public var toleratedFailures: Int
+    /// Voters that may fail while views still change.
+    public var toleratedVoterFailures: Int
+
+    init(_ view: ControlState, member: MemberNumber?) {
+        version = view.version
+        self.member = member?.rawValue
+        members = view.members.map { member in
+            Member(
+                node: member.node, number: member.number.rawValue, host: member.host, port: member.port,
+                phase: "\(member.phase)", isSuspected: member.isSuspected,
+                isVoter: view.voters.contains(member.node))
+        }
+        func names(_ numbers: [MemberNumber]) -> [NodeID] { numbers.compactMap { view.member($0)?.node } }
+        partitions = view.partitions.map { seats in
+            Partition(
+                epoch: seats.epoch, primary: seats.primary.flatMap { view.member($0)?.node },
+                inSync: names(seats.inSync), learners: names(seats.learners))
+        }
+        toleratedFailures = view.toleratedFailures
+        toleratedVoterFailures = view.toleratedVoterFailures
+    }
+}

@@ -1,0 +1,231 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import FlockTestKit
+import Flockwork
+import Synchronization
+import Testing
+
+@testable import Flockwork
+
+@Suite("A cluster whose views change", .timeLimit(.minutes(1)), .logsOnFailure, .serialized)
+struct LiveClusterTests {
+    private let pipeline = Pipeline("one", of: Int.self).stage(AddOne.init)
+
+    /// Nodes of a cluster in this process that are started and ended one by one.
+    private final class Flock: Sendable {
+        let nodes = Mutex<[Node]>([])
+        let ports: [Int]
+        let limits: Limits
+        let logs = LogCapture.current ?? LogCapture()
+
+        init(_ count: Int) throws {
+            ports = try FreePorts.find(count)
+            var limits = Limits()
+            limits.partitions = 16
+            self.limits = limits
+        }
+
+        func node(_ place: Int, bootstrap: Int?, join: [Int], _ pipeline: any ServablePipeline) -> Node {
+            let id = NodeID("node-\(place)")
+            var configuration = NodeConfiguration(
+                id: id, port: ports[place], limits: limits, logger: logs.logger(for: id), cores: 1)
+            configuration.bootstrap = bootstrap
+            configuration.join = join.map { "127.0.0.1:\(ports[$0])" }
+            return Node(pipelines: [pipeline], configuration: configuration)
+        }
+
+        func start(_ node: Node) async throws {
+            nodes.withLock { $0.append(node) }
+            try await node.start()
+        }
+
+        func client() async throws -> Client {
+            var configuration = ClientConfiguration()
+            configuration.limits = limits
+            configuration.window = 1024
+            configuration.logger = logs.logger(for: "client")
+            return try await Client.connect(to: ports.map { "127.0.0.1:\($0)" }, configuration: configuration)
+        }
+
+        func stop() async {
+            for node in nodes.withLock({ $0 }) { await node.abandon() }
+        }
+    }
+
+    private func withFlock(
+        _ count: Int, spare: Int = 0, _ body: (Flock, [Node]) async throws -> Void
+    ) async throws {
+        let flock = try Flock(count + spare)
+        do {
+            var nodes: [Node] = []
+            for place in 0..<count {
+                let node = flock.node(place, bootstrap: count, join: Array(0..<count), pipeline)
+                nodes.append(node)
+                try await flock.start(node)
+            }
+            for node in nodes { try await node.joined() }
+            try await body(flock, nodes)
+            await flock.stop()
+        } catch {
+            await flock.stop()
+            throw error
+        }
+    }
+
+    @Test("three nodes agree on a view, and answer")
+    func agree() async throws {
+        try await withFlock(3) { flock, _ in
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            let answers = try await withThrowingTaskGroup(of: Bool.self) { group in
+                for item in 0..<500 { group.addTask { try await inbox.ask(item) == item + 1 } }
+                return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
+            }
+            #expect(answers == 500)
+            await client.close()
+        }
+    }
+
+    /// Callers that ask one thing after the other, until they are told to stop.
+    private final class Load: Sendable {
+        let answered = Atomic<Int>(0)
+        let isOver = Atomic<Bool>(false)
+        let failures = Mutex<[String]>([])
+        private let task = Mutex<Task<Void, Never>?>(nil)
+
+        init(_ inbox: Inbox<Int, Int>, callers: Int = 16) {
+            let task = Task {
+                await withTaskGroup(of: Void.self) { group in
+                    for caller in 0..<callers {
+                        group.addTask { await self.ask(inbox, from: caller * 1_000_000) }
+                    }
+                }
+            }
+            self.task.withLock { $0 = task }
+        }
+
+        private func ask(_ inbox: Inbox<Int, Int>, from first: Int) async {
+            var item = first
+            while !isOver.load(ordering: .relaxed) {
+                do {
+                    let answer = try await inbox.ask(item)
+                    if answer != item + 1 { failures.withLock { $0.append("\(item) became \(answer)") } }
+                    answered.add(1, ordering: .relaxed)
+                } catch {
+                    failures.withLock { $0.append("\(item): \(error)") }
+                }
+                item += 1
+            }
+        }
+
+        /// Returns once so many more were answered.
+        func goesOn(_ more: Int = 500) async throws {
+            let before = answered.load(ordering: .relaxed)
+            try await eventually { answered.load(ordering: .relaxed) > before + more }
+        }
+
+        func end() async -> [String] {
+            isOver.store(true, ordering: .relaxed)
+            await task.withLock { $0 }?.value
+            return failures.withLock { $0 }
+        }
+    }
+
+    /// Every partition has so many copies in sync, and nothing else is about to change.
+    private func settled(_ node: Node, members: Int, copies: Int) async throws {
+        try await eventually {
+            guard let cluster = try await node.status().cluster, cluster.members.count == members else { return false }
+            return cluster.partitions.allSatisfy {
+                $0.primary != nil && $0.inSync.count == copies && $0.learners.isEmpty
+            } && Set(cluster.partitions.map(\.primary)).count == members
+        }
+    }
+
+    @Test("a node that is lost loses no request and no caller")
+    func crash() async throws {
+        try await withFlock(3) { flock, nodes in
+            try await settled(nodes[0], members: 3, copies: 3)
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            let load = Load(inbox)
+            try await load.goesOn()
+            await nodes[1].abandon()
+            try await load.goesOn()
+            try await eventually {
+                try await nodes[0].status().cluster?.members.contains { $0.node == "node-1" } == false
+            }
+            try await load.goesOn()
+            #expect(await load.end() == [])
+            await client.close()
+        }
+    }
+
+    @Test("posts that were accepted have one outcome each, though a node is lost")
+    func posts() async throws {
+        try await withFlock(3) { flock, nodes in
+            try await settled(nodes[0], members: 3, copies: 3)
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            async let outcomes: [Ticket: Int] = {
+                var seen: [Ticket: Int] = [:]
+                for await (ticket, _) in inbox.outbox() {
+                    seen[ticket, default: 0] += 1
+                    if seen.count == 4000 { break }
+                }
+                return seen
+            }()
+            var tickets: [Ticket] = []
+            for round in 0..<40 {
+                tickets += try await inbox.post(Array(round * 100..<round * 100 + 100))
+                if round == 20 { await nodes[2].abandon() }
+            }
+            let seen = await outcomes
+            #expect(Set(seen.keys) == Set(tickets) && tickets.count == 4000)
+            #expect(seen.values.allSatisfy { $0 == 1 })
+            await client.close()
+        }
+    }
+
+    @Test("a node that joins gets its share, and one that leaves hands it over, while requests go on")
+    func joinAndLeave() async throws {
+        try await withFlock(3, spare: 1) { flock, nodes in
+            try await settled(nodes[0], members: 3, copies: 3)
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            let load = Load(inbox)
+            try await load.goesOn()
+            let fourth = flock.node(3, bootstrap: nil, join: [0], pipeline)
+            try await flock.start(fourth)
+            try await fourth.joined()
+            try await settled(fourth, members: 4, copies: 3)
+            try await load.goesOn()
+            await nodes[0].shutDown()
+            try await settled(fourth, members: 3, copies: 3)
+            try await load.goesOn()
+            #expect(await load.end() == [])
+            await client.close()
+        }
+    }
+
+    @Test("a node that runs other pipelines is not taken in")
+    func otherPipelines() async throws {
+        try await withFlock(1, spare: 1) { flock, _ in
+            let other = Pipeline("two", of: Int.self).stage(AddOne.init)
+            let node = flock.node(1, bootstrap: nil, join: [0], other)
+            try await flock.start(node)
+            await #expect(throws: FlockError(.incompatibleNode, "")) { try await node.joined() }
+        }
+    }
+
+    @Test("a caller in a node's own process follows its partitions too")
+    func embedded() async throws {
+        try await withFlock(3) { flock, nodes in
+            try await settled(nodes[0], members: 3, copies: 3)
+            let load = Load(try await nodes[0].inbox(of: pipeline))
+            try await load.goesOn(100)
+            await nodes[1].abandon()
+            try await load.goesOn(100)
+            #expect(await load.end() == [])
+        }
+    }
+}
