@@ -14,7 +14,7 @@ public struct OpenRun: Sendable {
     public var deadline: Tick?
     /// The caller's trace.
     public var trace: TraceContext?
-    /// Which execution this is, from 1.
+    /// Which execution this is, from 1; those that their process did not survive are `deaths`.
     public var attempt: Int
     /// Processes that died, or may have, while they had these requests: with one the run is *suspect*. It is executed
     /// apart from others, where its own death harms least, and is parted in halves with each.

@@ -22,7 +22,7 @@ package struct PinnedSeed: Sendable {
         PinnedSeed(41, "a primary that had been replaced denied the sessions of its successor (S1)"),
         PinnedSeed(61, "a stale primary confirmed an outcome that its successor waited for for ever (S1)"),
         PinnedSeed(129, "a request failed between two answers about who holds it, and was forgotten (S1)"),
-        PinnedSeed(456_674_727, "runs that stages failed were handed back to be logged, and some forgotten (S1)"),
+        PinnedSeed(456_674_727, "a debug build forgot runs that were handed back to be logged (S1), as 878483177"),
         PinnedSeed(878_483_177, "a debug build read freed memory, and a dead member's run was forgotten (S1)"),
         PinnedSeed(300_115, "a learner died that was about to count, and then the primary: two failures, not one"),
     ]
