@@ -21,9 +21,13 @@ struct DemoCommand: AsyncParsableCommand {
     @OptionGroup(title: "Node options") var node: NodeFlags
     @Flag(help: "Show a live table of what the nodes do, about once a second.")
     var metrics = false
+    @Flag(help: "Meanwhile a node joins, one is killed with SIGKILL and one leaves; needs three nodes.")
+    var changes = false
 
     /// A run without an outcome for so long is given up.
     private static let patience: UInt64 = 30_000_000_000
+    /// Seconds over which the requests are spread while the cluster is changed.
+    private static let changeTime = 20.0
 
     func run() async throws {
         let settings = try await Settings.resolve(node, load, defaults: [.nodes: "3", .logLevel: "warning"])
@@ -67,6 +71,7 @@ struct DemoCommand: AsyncParsableCommand {
         }
         defer { interruption.cancel() }
         let nodes = settings.number(.nodes) ?? 3
+        guard !changes || nodes >= 3 else { throw ValidationError("--changes needs three nodes or more.") }
         terminal.line(
             terminal.styled("Flockwork demo", .bold)
                 + " · \(Text.count(total)) requests · \(data.rows.count) rows × \(Dataset.width) features"
@@ -111,12 +116,31 @@ struct DemoCommand: AsyncParsableCommand {
         let deaths = Task {
             if let end = await flock.firstEnd() { run.interrupt("node \(end.id) ended with status \(end.status)") }
         }
+        let change = changes ? Task { await play(run, client, flock, settings, terminal) } : nil
         let seconds = await run.run(inbox: inbox, lanes: settings.number(.lanes) ?? 4)
+        change?.cancel()
         watch.cancel()
         deaths.cancel()
         await watch.value
+        let times = await change?.value
         let shares = try await Self.shares(client)
-        return run.summary(seconds: seconds, shares: shares)
+        return run.summary(seconds: seconds, shares: shares, changes: times)
+    }
+
+    /// Changes the cluster while requests go on at an even pace, and lets them go when that is over.
+    private func play(
+        _ run: DemoRun, _ client: Client, _ flock: LocalFlock, _ settings: Settings, _ terminal: Terminal
+    ) async -> ChangeTimes? {
+        run.setPace(Double(run.total) / Self.changeTime)
+        let changes = ClusterChanges(client: client, flock: flock, run: run, settings: settings, terminal: terminal)
+        do {
+            let times = try await changes.play()
+            run.setPace(nil)
+            return times
+        } catch {
+            run.interrupt("the cluster was not changed as planned: \(error)")
+            return nil
+        }
     }
 
     /// Shows the progress, and gives a run up that stands still.

@@ -28,6 +28,12 @@ final class DemoRun: Sendable {
         var early: [(RequestRun, [Outcome<Verdict>], UInt64)] = []
         var interruption: String?
         var finishedAt: UInt64?
+        /// Requests are spread over time while the cluster is changed.
+        var pace: Double?
+        var paced: (first: Int, at: UInt64) = (0, 0)
+        /// When each session had its newest outcome, since gaps are looked for.
+        var heard: [SessionKey: UInt64]?
+        var gap: UInt64 = 0
     }
 
     let total: Int
@@ -50,6 +56,22 @@ final class DemoRun: Sendable {
 
     /// Requests that have an outcome.
     var done: Int { state.withLock { $0.done } }
+
+    /// So many requests a second from now on; nil for as many as there can be.
+    func setPace(_ pace: Double?) {
+        state.withLock { state in
+            state.pace = pace
+            state.paced = (state.nextRequest, Self.now())
+        }
+    }
+
+    /// Looks from now on how long sessions have no outcome.
+    func watchGaps(from time: UInt64) {
+        state.withLock { state in state.heard = state.ledgers.mapValues { _ in time } }
+    }
+
+    /// The longest time since `watchGaps` in which a session had no outcome.
+    func longestGap() -> UInt64 { state.withLock { $0.gap } }
 
     /// Ends the run before its end.
     func interrupt(_ reason: String) {
@@ -97,14 +119,19 @@ final class DemoRun: Sendable {
     }
 
     /// What was found out.
-    func summary(seconds: Double, shares: [NodeShare]) -> Summary {
+    func summary(seconds: Double, shares: [NodeShare], changes: ChangeTimes? = nil) -> Summary {
         state.withLock { state in
             var checker = state.checker
             checker.strays += state.early.reduce(0) { $0 + $1.1.count }
             return Summary(
                 checker: checker, seconds: seconds, latencies: state.latencies, shares: shares,
-                interruption: state.interruption)
+                interruption: state.interruption, changes: changes)
         }
+    }
+
+    private func claimInTurn() async -> Range<Int>? {
+        await waitForTurn()
+        return claim()
     }
 
     private func claim() -> Range<Int>? {
@@ -116,8 +143,19 @@ final class DemoRun: Sendable {
         }
     }
 
+    /// Waits until the next requests are due.
+    private func waitForTurn() async {
+        let wait = state.withLock { state -> Double in
+            guard let pace = state.pace else { return 0 }
+            let due = Double(state.nextRequest - state.paced.first) / pace
+            return due - Double(Self.now() - state.paced.at) / 1e9
+        }
+        // Cancelled: the claim that follows finds the run ended.
+        if wait > 0 { do { try await Task.sleep(for: .seconds(min(wait, 1))) } catch {} }
+    }
+
     private func post(to inbox: Inbox<Row, Verdict>) async {
-        while let requests = claim() {
+        while let requests = await claimInTurn() {
             let some = rows.slice(from: requests.lowerBound % width, count: requests.count)
             while true {
                 let at = Self.now()
@@ -160,7 +198,12 @@ final class DemoRun: Sendable {
     }
 
     private func record(_ run: RequestRun, _ outcomes: [Outcome<Verdict>], at time: UInt64, in state: inout State) {
-        guard let ledger = state.ledgers[SessionKey(partition: run.partition, session: run.session)] else {
+        let key = SessionKey(partition: run.partition, session: run.session)
+        if let before = state.heard?[key] {
+            state.gap = max(state.gap, time > before ? time - before : 0)
+            state.heard?[key] = time
+        }
+        guard let ledger = state.ledgers[key] else {
             state.early.append((run, outcomes, time))
             return
         }

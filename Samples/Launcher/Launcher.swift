@@ -36,6 +36,15 @@ struct NodeFlags: ParsableArguments {
     @Option(help: ArgumentHelp("All members of the cluster; empty = alone.", valueName: "id=host:port,…"))
     var members: String?
     @Option(
+        help: ArgumentHelp(
+            "Begin a cluster of 1, 3 or 5 voters, whose addresses are those of --join.", valueName: "n"))
+    var bootstrap: Int?
+    @Option(
+        help: ArgumentHelp(
+            "With --bootstrap all voters of a new cluster, else any nodes of a running one.",
+            valueName: "host:port,…"))
+    var join: String?
+    @Option(
         help: ArgumentHelp("Nodes and clients of another cluster are refused (default: flockwork).", valueName: "name"))
     var clusterId: String?
     @Option(
@@ -60,6 +69,8 @@ struct NodeFlags: ParsableArguments {
         given[.port] = port.map { String($0) }
         given[.nodes] = nodes.map { String($0) }
         given[.members] = members
+        given[.bootstrap] = bootstrap.map { String($0) }
+        given[.join] = join
         given[.clusterID] = clusterId
         given[.tokenFile] = tokenFile
         given[.insecure] = insecure.map { String($0) }

@@ -9,6 +9,8 @@ import Synchronization
 /// The nodes that this process started, and stops.
 final class LocalFlock: Sendable {
     private let children = Mutex<[ChildNode]>([])
+    /// Where a node that comes later finds the others.
+    private let seeds = Mutex("")
 
     var nodes: [ChildNode] { children.withLock { $0 } }
     var addresses: [String] { nodes.map { "127.0.0.1:\($0.port)" } }
@@ -19,11 +21,14 @@ final class LocalFlock: Sendable {
         onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
     ) async throws {
         let ids = ports.indices.map { "node-\($0 + 1)" }
-        let members = zip(ids, ports).map { "\($0)=\(host):\($1)" }.joined(separator: ",")
+        let voters = Self.voters(of: ids.count)
+        let join = ports.prefix(voters).map { "\(host):\($0)" }.joined(separator: ",")
+        seeds.withLock { $0 = join }
         do {
-            for (id, port) in zip(ids, ports) {
+            for (index, (id, port)) in zip(ids, ports).enumerated() {
+                let cluster = index < voters ? ["--bootstrap", "\(voters)", "--join", join] : ["--join", join]
                 let arguments = Self.arguments(
-                    id: id, port: port, host: host, members: members, of: ids.count, settings)
+                    id: id, port: port, host: host, cluster: ids.count == 1 ? [] : cluster, of: ids.count, settings)
                 let child = try ChildNode(id: id, port: port, arguments: arguments) { onLine(id, $0) }
                 children.withLock { $0.append(child) }
             }
@@ -34,23 +39,63 @@ final class LocalFlock: Sendable {
         }
     }
 
+    /// A majority of fewer than three voters is all of them; more than five only cost time.
+    private static func voters(of nodes: Int) -> Int { nodes < 3 ? 1 : nodes < 5 ? 3 : 5 }
+
+    /// One more node joins those that run. Returns when it is a member.
+    func join(
+        port: Int, host: String, settings: Settings, readyWithin limit: Duration = .seconds(30),
+        onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
+    ) async throws {
+        let count = nodes.count + 1
+        let id = "node-\(count)"
+        let arguments = Self.arguments(
+            id: id, port: port, host: host, cluster: ["--join", seeds.withLock { $0 }], of: count, settings)
+        let child = try ChildNode(id: id, port: port, arguments: arguments) { onLine(id, $0) }
+        children.withLock { $0.append(child) }
+        try await child.waitUntilReady(within: limit)
+    }
+
+    /// Ends a node with SIGKILL: it is none of these any more.
+    func kill(_ node: ChildNode) {
+        children.withLock { $0.removeAll { $0 === node } }
+        node.killNow()
+    }
+
+    /// Asks a node to hand over what it has and to go; returns its status.
+    func leave(_ node: ChildNode, within limit: Duration = .seconds(40)) async -> Int32 {
+        children.withLock { $0.removeAll { $0 === node } }
+        return await node.stop(within: limit)
+    }
+
     /// All values are given as flags, so that neither the environment nor a file can make a child start children.
     private static func arguments(
-        id: String, port: Int, host: String, members: String, of count: Int, _ settings: Settings
+        id: String, port: Int, host: String, cluster: [String], of count: Int, _ settings: Settings
     ) -> [String] {
         let cores = settings.number(.cores) ?? max(1, ProcessInfo.processInfo.activeProcessorCount / count)
         var arguments = [
-            "serve", "--nodes", "1", "--id", id, "--host", host, "--port", "\(port)", "--members", members,
+            "serve", "--nodes", "1", "--id", id, "--host", host, "--port", "\(port)",
             "--cluster-id", settings.text(.clusterID), "--log-level", settings.text(.logLevel), "--cores", "\(cores)",
             "--model", settings.text(.model), settings.flag(.insecure) ? "--insecure" : "--no-insecure",
             "--follow-parent",
         ]
+        arguments += cluster
         if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
         return arguments
     }
 
     /// The first node that ends, with its status; nil when the task is cancelled before.
     func firstEnd() async -> (id: String, status: Int32)? {
+        // Those that go because they are told to are not waited for: they are taken out of the list before.
+        while !Task.isCancelled {
+            guard let end = await nextEnd() else { return nil }
+            if nodes.contains(where: { $0.id == end.id }) { return end }
+            do { try await Task.sleep(for: .milliseconds(100)) } catch { return nil }
+        }
+        return nil
+    }
+
+    private func nextEnd() async -> (id: String, status: Int32)? {
         let nodes = nodes
         return await withTaskGroup(of: (String, Int32)?.self) { group in
             for node in nodes {

@@ -16,8 +16,9 @@ struct ServeCommand: AsyncParsableCommand {
             Prints a line that begins with "ready" for each node when it accepts connections. SIGTERM and Ctrl-C drain \
             the node and end with 0; a second one ends at once.
 
-            Several hosts: give every node the same --members, and each its own --id. Without --port a node listens on \
-            its own port of --members.
+            Several hosts: give three nodes --bootstrap 3 and --join with the addresses of all three, and each its own \
+            --id and --host. Further ones get --join with the address of any node, now or later. SIGTERM hands \
+            over to the others what a node has. With --members instead, the list is fixed and there are no copies.
             """)
 
     @OptionGroup(title: "Node options") var node: NodeFlags
@@ -49,9 +50,12 @@ struct ServeCommand: AsyncParsableCommand {
         let pipeline = diagnosisPipeline(model: try settings.diagnosisModel())
         let node = Node(pipelines: pipeline, configuration: configuration)
         try await node.start()
+        guard try await Self.joins(node, signals) else { return await node.shutDown() }
         let cluster =
-            configuration.members.isEmpty
-            ? "alone (f = 0)" : "member of \(configuration.members.count) (f = 0)"
+            configuration.bootstrap != nil || !configuration.join.isEmpty
+            ? "a member"
+            : configuration.members.isEmpty
+                ? "alone (f = 0)" : "member of \(configuration.members.count) (f = 0)"
         terminal.line(
             ReadyLine.text(
                 id: configuration.id.rawValue, host: configuration.host, port: node.port ?? configuration.port,
@@ -62,6 +66,23 @@ struct ServeCommand: AsyncParsableCommand {
         watch?.cancel()
         await watch?.value
         await node.shutDown()
+    }
+
+    /// Waits until the node is a member. False where a signal comes first.
+    private static func joins(_ node: Node, _ signals: Signals) async throws -> Bool {
+        let signal = Task {
+            if await signals.first.value() != nil { await node.shutDown() }
+        }
+        defer { signal.cancel() }
+        do {
+            try await node.joined()
+            return true
+        } catch let error as FlockError where error.code == .shuttingDown && signals.first.peek != nil {
+            return false
+        } catch {
+            await node.shutDown()
+            throw error
+        }
     }
 
     private static func status(of node: Node) async -> [NodeStatus]? {
@@ -81,8 +102,10 @@ struct ServeCommand: AsyncParsableCommand {
     }
 
     private func serve(_ count: Int, _ settings: Settings) async throws {
-        guard settings.optional(.members) == nil else {
-            throw ValidationError("--nodes starts a cluster of its own, so it does not go with --members.")
+        guard settings.optional(.members) == nil, settings.optional(.join) == nil, settings.number(.bootstrap) == nil
+        else {
+            throw ValidationError(
+                "--nodes starts a cluster of its own, so it does not go with --members, --bootstrap or --join.")
         }
         let terminal = Terminal()
         let flock = LocalFlock()
@@ -127,11 +150,14 @@ extension Settings {
         // A member listens where the others look for it, unless it is told otherwise.
         let own = members.first { $0.id == id }
         func isGiven(_ setting: Setting) -> Bool { origins[setting]?.source != "default" }
-        return NodeConfiguration(
+        var configuration = NodeConfiguration(
             id: id, host: isGiven(.host) ? text(.host) : own?.host ?? text(.host),
             port: isGiven(.port) ? number(.port) ?? 0 : own?.port ?? number(.port) ?? 0, members: members,
             clusterID: text(.clusterID), tokenFile: optional(.tokenFile), insecure: flag(.insecure),
             logger: try logger("flockwork.node"), cores: number(.cores))
+        configuration.bootstrap = number(.bootstrap)
+        configuration.join = text(.join).split(separator: ",").map { String($0) }
+        return configuration
     }
 
     /// The model of the pipeline.

@@ -10,15 +10,17 @@ import Synchronization
 
 /// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
-    case id, host, port, nodes, members, clusterID, tokenFile, insecure, cores, logLevel, model, requests, window, lanes
+    case id, host, port, nodes, members, bootstrap, join, clusterID, tokenFile, insecure, cores, logLevel, model
+    case requests, window, lanes
 
     enum Kind { case text, number(ClosedRange<Int>), flag }
 
     var kind: Kind {
         switch self {
-        case .id, .host, .members, .clusterID, .tokenFile, .logLevel, .model: .text
+        case .id, .host, .members, .join, .clusterID, .tokenFile, .logLevel, .model: .text
         case .port: .number(0...65_535)
         case .nodes: .number(1...64)
+        case .bootstrap: .number(1...5)
         case .cores: .number(1...1024)
         case .requests: .number(1...2_000_000_000)
         case .window: .number(1...1_000_000)
@@ -47,7 +49,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .host: "127.0.0.1"
         case .port: "7400"
         case .nodes: "1"
-        case .members: ""
+        case .members, .join: ""
         case .clusterID: "flockwork"
         case .insecure: "false"
         case .logLevel: "notice"
@@ -55,7 +57,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .requests: "1000000"
         case .window: "16384"
         case .lanes: "4"
-        case .tokenFile, .cores: nil
+        case .tokenFile, .cores, .bootstrap: nil
         }
     }
 

@@ -23,6 +23,8 @@ struct Summary: Sendable {
     var shares: [NodeShare]
     /// Why the run ended before its end, if it did.
     var interruption: String?
+    /// What changes of the cluster took, where there were any.
+    var changes: ChangeTimes?
 
     var isSuccess: Bool { checker.isPerfect && interruption == nil }
 
@@ -51,6 +53,7 @@ struct Summary: Sendable {
             "\(Text.count(Int(Double(checker.answeredCount) / max(seconds, 1e-9)))) requests/s over "
                 + String(format: "%.2f s", seconds))
         add("latency", latency)
+        for (name, text) in changeTexts { add(name, text) }
         lines += batchLines(terminal) + shareLines(terminal) + exampleLines(terminal)
         return lines + ["", verdict(terminal)]
     }
@@ -75,6 +78,20 @@ struct Summary: Sendable {
             "\($0.0) \(Text.time(nanoseconds: latencies.percentile($0.1)))"
         }
         return (parts + ["max \(Text.time(nanoseconds: latencies.maximum))"]).joined(separator: " · ")
+    }
+
+    private var changeTexts: [(String, String)] {
+        guard let changes else { return [] }
+        func time(_ nanoseconds: UInt64?) -> String { nanoseconds.map { Text.time(nanoseconds: $0) } ?? "-" }
+        return [
+            ("join", "\(time(changes.joined)) from its start to its share of partitions"),
+            (
+                "kill -9",
+                "noticed after \(time(changes.detected)) · gap \(time(changes.gap)) · all copies again after "
+                    + time(changes.replicated)
+            ),
+            ("leave", "\(time(changes.left)) from SIGTERM to its end, with 0"),
+        ]
     }
 
     private func batchLines(_ terminal: Terminal) -> [String] {

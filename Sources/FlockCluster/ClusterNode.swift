@@ -178,6 +178,11 @@ public struct ClusterNode: Sendable {
             out += beginning
             beginning.removeAll()
         }
+        for lane in dispatchers.indices {
+            // One that is due and cannot be sent waits for an event, as all others do.
+            let due = dispatchers[lane].nextDeadline
+            if due > now { workDeadline = min(workDeadline, due) }
+        }
         drain(out: &out)
         nextDeadline = min(control.nextDeadline, replicaDeadline, workDeadline)
     }

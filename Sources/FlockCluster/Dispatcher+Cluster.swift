@@ -6,6 +6,9 @@ internal import DequeModule
 internal import FlockWire
 
 extension Dispatcher {
+    /// After a host that had another suspect run.
+    static let suspectPause = Duration.milliseconds(10)
+
     /// The host's process is dead. The log has to know which runs it may have died of before they are executed again;
     /// so these are handed back instead of queued.
     mutating func hostLost(_ id: HostID, out: inout [DispatcherDirective]) {
@@ -66,7 +69,7 @@ extension Dispatcher {
 
     /// The next suspect run goes out if none is out: to another process than this one, whose log says what it did.
     mutating func sendSuspect(now: Tick, out: inout [DispatcherDirective]) {
-        while suspectItems == 0, let place = suspects.first {
+        while suspectItems == 0, suspectsAfter <= now, let place = suspects.first {
             guard pieces.isQueued(place) else {
                 suspects.removeFirst()
                 continue

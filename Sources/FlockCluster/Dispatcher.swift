@@ -26,6 +26,8 @@ public struct Dispatcher: Sendable {
     // Runs that were on processes that died go out one at a time, each to a host that executes no other such run.
     var suspects: Deque<Place> = []
     var suspectItems = 0
+    /// A host had another such run: the next is tried then.
+    var suspectsAfter = Tick.zero
     // Items that are queued or sent, by priority.
     private var held = Array(repeating: 0, count: RequestPriority.allCases.count)
     private let attempts: Int
@@ -53,6 +55,9 @@ public struct Dispatcher: Sendable {
     /// Sessions that it keeps a list for; bounded, tests see to that.
     var heldSessions: Int { pieces.sessionCount }
 
+    /// When `tick` is due though nothing happens: a suspect run is to be tried again. Else `never`.
+    var nextDeadline: Tick { suspects.isEmpty || suspectItems > 0 ? .never : suspectsAfter }
+
     /// Handles one event and appends what is to be done.
     public mutating func step(_ event: DispatcherEvent, now: Tick, out: inout [DispatcherDirective]) {
         switch event {
@@ -63,7 +68,10 @@ public struct Dispatcher: Sendable {
         case .finished(let id, let runs): settle(id, runs, goesBack: false)
         case .failed(let id, let runs): failed(id, runs, out: &out)
         case .counted(let id, let runs, let attempt): letGo(id, runs, upTo: attempt)
-        case .returned(let id, let runs): settle(id, runs, goesBack: true)
+        case .returned(let id, let runs):
+            let before = suspectItems
+            settle(id, runs, goesBack: true)
+            if suspectItems < before { suspectsAfter = now + Self.suspectPause }
         case .revoke(let run): revoke(run, out: &out)
         case .hostLost(let id): hostLost(id, out: &out)
         case .hostAway(let id): hostAway(id, out: &out)

@@ -72,7 +72,8 @@ public enum PartitionEvent: Sendable {
     /// elsewhere it changes nothing.
     case completed(session: SessionID, runs: [OutcomeRun])
     /// A host that held these sequences went down; with it `attempts` processes did so far. Logged before they are
-    /// dispatched again, so that a new primary knows the count. One event for each part that is to be apart from now on.
+    /// dispatched again, so that a new primary knows the count. One event for each part that is to be apart from then
+    /// on.
     case attempted(session: SessionID, sequences: SequenceRun, attempts: Int)
     /// Of these sequences `attempts` executions have begun that gave no outcome, while the processes that had them
     /// lived. Logged before they are dispatched again, as above.

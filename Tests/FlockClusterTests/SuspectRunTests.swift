@@ -74,6 +74,21 @@ struct SuspectRunTests {
         }
     }
 
+    @Test("one that a host hands back, since it has another, is tried again after a pause and not at once")
+    func returned() throws {
+        var dispatcher = Self.dispatcher()
+        let host = try #require(
+            Self.sent(Self.step(&dispatcher, [.enqueue(Self.suspect(0, 4)), .tick])).first
+        ).0
+        let out = Self.step(&dispatcher, [.returned(host, runs: [Self.suspect(0, 4).requests]), .tick])
+        #expect(Self.sent(out).isEmpty)
+        let due = dispatcher.nextDeadline
+        #expect(due == .zero + Dispatcher.suspectPause)
+        var later: [DispatcherDirective] = []
+        dispatcher.step(.tick, now: due, out: &later)
+        #expect(Self.sent(later).count == 1)
+    }
+
     @Test("one that is with a silent host stays there, and does not hold up the next")
     func stranded() throws {
         var dispatcher = Self.dispatcher()

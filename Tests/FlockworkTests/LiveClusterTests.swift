@@ -39,9 +39,10 @@ struct LiveClusterTests {
             try await node.start()
         }
 
-        func client() async throws -> Client {
+        func client(_ change: (inout Limits) -> Void = { _ in }) async throws -> Client {
             var configuration = ClientConfiguration()
             configuration.limits = limits
+            change(&configuration.limits)
             configuration.window = 1024
             configuration.logger = logs.logger(for: "client")
             return try await Client.connect(to: ports.map { "127.0.0.1:\($0)" }, configuration: configuration)
@@ -226,6 +227,23 @@ struct LiveClusterTests {
             await nodes[1].abandon()
             try await load.goesOn(100)
             #expect(await load.end() == [])
+        }
+    }
+
+    @Test("whose cluster is gone hears so when the time for a search is over")
+    func recoveryTime() async throws {
+        try await withFlock(1) { flock, nodes in
+            let client = try await flock.client { $0.recoveryTime = .milliseconds(200) }
+            let inbox = try await client.inbox(of: pipeline)
+            #expect(try await inbox.ask(1) == 2)
+            await nodes[0].abandon()
+            do {
+                _ = try await inbox.ask(2)
+                Issue.record("an answer of nobody")
+            } catch let error as FlockError {
+                #expect(error.code == .unavailable && error.limit == .recoveryTime, "\(error)")
+            }
+            await client.close()
         }
     }
 }

@@ -182,8 +182,8 @@ struct GodView {
         if let own = node.entry(entry.index, of: partition), own !== entry {
             violated(
                 "P2", now,
-                "\(name) in sync of epoch \(epoch) has another entry \(entry.index) of \(partition) than was committed: epoch "
-                    + "\(own.epoch), not \(entry.epoch)")
+                "\(name) in sync of epoch \(epoch) has another entry \(entry.index) of \(partition) than was "
+                    + "committed: epoch \(own.epoch), not \(entry.epoch)")
         }
     }
 

@@ -35,8 +35,11 @@ extension Simulation {
 
     func wakeClient(_ client: Int, _ session: Int) {
         let pause = clients[client].random.between(profile.thinkTime / 2, profile.thinkTime * 3 / 2)
-        if isThirdSecond && clients[client].sessions[session].isDone.count < Self.mostHeld { wishes += 1 }
+        let before = clients[client].sessions[session].phase
         act(client, session)
+        // One that ended itself wants nothing until it was opened again, which should have been done by its next turn.
+        let wants = before == .opening || before == .open && clients[client].sessions[session].phase == .open
+        if isThirdSecond && wants && clients[client].sessions[session].isDone.count < Self.mostHeld { wishes += 1 }
         queue.push(.client(client, session: session), at: now + pause)
     }
 

@@ -325,7 +325,8 @@ public final class Client: Sendable {
     ) -> (Inbox<Input, Output>, InboxCore) {
         let core = InboxCore(
             pipeline: name, fingerprint: fingerprint, layout: input.layout ?? .variable,
-            window: configuration.window, priority: priority, ports: { [weak self] in self?.sessionPorts() ?? [] }, routes: { [weak self] in self?.routes() })
+            window: configuration.window, priority: priority, ports: { [weak self] in self?.sessionPorts() ?? [] },
+            routes: { [weak self] in self?.routes() })
         return (Inbox(core: core, input: input, output: output), core)
     }
 

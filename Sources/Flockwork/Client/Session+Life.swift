@@ -89,9 +89,12 @@ extension Session {
             fail(expired, with: FlockError(.deadlineExceeded, "No outcome before the deadline; it is unknown."))
         }
         if isLost {
+            let limit = port.isRouted ? Limit.recoveryTime : .connectTime
+            port.loop.limitsReached.reached(limit)
             end(
                 FlockError(
-                    .unavailable, "The node \(token.node) cannot be reached; outcomes of open requests are unknown."))
+                    .unavailable, "The node \(port.node) cannot be reached; outcomes of open requests are unknown.",
+                    limit: limit))
         } else if again {
             scheduleExpiry()
         }

@@ -20,6 +20,8 @@ struct Formation: Sendable {
     /// What the node's disk has of it as a voter.
     let record: VoterRecord?
 
+    /// Of the names under which processes look around before they are members.
+    static let guestPrefix = "guest-"
     private static let pause = Duration.milliseconds(100)
     /// Between two log lines while others are missing.
     private static let patience = 50
@@ -28,8 +30,9 @@ struct Formation: Sendable {
     func run() async {
         do {
             let loop = inbox.actorSystem.loop
+            let name = "\(Self.guestPrefix)\(UInt64.random(in: .min ... .max))"
             let identity = Identity(
-                clusterID: configuration.clusterID, node: NodeID("guest-\(UInt64.random(in: .min ... .max))"),
+                clusterID: configuration.clusterID, node: NodeID(name),
                 role: .node, token: try configuration.tokenFile.map { try Token(file: $0) })
             let guest = FlockSystem(
                 identity: identity, loop: loop, limits: configuration.limits, log: configuration.logger,

@@ -69,6 +69,14 @@ extension InboxActor {
         }
     }
 
+    /// The connection to a node is lost.
+    func memberDown(_ node: NodeID) {
+        step(.connectionReset(node))
+        guard let cluster, !cluster.leaving.isEmpty, let view = cluster.node.view else { return }
+        let others = view.members.filter { $0.node != actorSystem.node }
+        if others.allSatisfy({ actorSystem.peers[$0.node]?.isOpen != true }) { letGo(cluster) }
+    }
+
     private func moved(_ partition: PartitionID, _ view: ControlState) -> FlockError {
         let place = Int(partition.rawValue)
         let primary = place < view.partitions.count ? view.partitions[place].primary : nil

@@ -32,7 +32,8 @@ extension InboxActor {
     }
 
     func peerUp(_ peer: Peer) {
-        guard peer.identity.role == .node else { return }
+        // Guests are no nodes yet, and have no stages.
+        guard peer.identity.role == .node, !peer.identity.node.rawValue.hasPrefix(Formation.guestPrefix) else { return }
         let announced: Announcement
         do {
             announced = try Announcement(peer.announcement, limits: limits)
@@ -51,9 +52,9 @@ extension InboxActor {
         log.info("node connected", metadata: ["node": "\(peer.identity.node)"])
     }
 
-    func peerDown(_ peer: Peer) {
-        guard peer.identity.role == .node else { return }
+    func peerDown(_ peer: Peer, _ reason: FlockError) {
         let node = peer.identity.node
+        guard peer.identity.role == .node, !node.rawValue.hasPrefix(Formation.guestPrefix) else { return }
         for index in pipelines.indices {
             for lane in pipelines[index].nodesOfLane.indices {
                 pipelines[index].nodesOfLane[lane].removeAll { $0 == node }
@@ -62,8 +63,8 @@ extension InboxActor {
             pipelines[index].hosts[host] = nil
             feed(index, .hostDown(host))
         }
-        log.info("node disconnected", metadata: ["node": "\(node)"])
-        if isClustered { step(.connectionReset(node)) }
+        log.info("node disconnected", metadata: ["node": "\(node)", "reason": "\(reason.message)"])
+        if isClustered { memberDown(node) }
     }
 
     // MARK: Dispatch

@@ -97,7 +97,7 @@ distributed actor InboxActor {
         for index in pipelines.indices where !isClustered { startDispatching(index) }
         actorSystem.onPeer(
             up: { [weak self] peer in self?.assumeIsolated { $0.peerUp(peer) } },
-            down: { [weak self] peer, _ in self?.assumeIsolated { $0.peerDown(peer) } })
+            down: { [weak self] peer, reason in self?.assumeIsolated { $0.peerDown(peer, reason) } })
     }
 
     // MARK: Called by clients
