@@ -337,7 +337,9 @@ extension ClusterNode {
 
     mutating func tickWork(out: inout [NodeDirective]) {
         workDeadline = .never
-        for lane in dispatchers.indices where dispatchers[lane].nextDeadline <= now { dispatcherIsDue = true }
+        for lane in dispatchers.indices {
+            if dispatchers[lane].nextDeadline() <= now { dispatcherIsDue = true }
+        }
         for place in links.indices {
             links[place].tick(now: now)
             if let since = links[place].waitingSince, since + Self.stallTime <= now, !links[place].isStalled {

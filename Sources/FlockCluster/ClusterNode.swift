@@ -180,7 +180,7 @@ public struct ClusterNode: Sendable {
         }
         for lane in dispatchers.indices {
             // One that is due and cannot be sent waits for an event, as all others do.
-            let due = dispatchers[lane].nextDeadline
+            let due = dispatchers[lane].nextDeadline()
             if due > now { workDeadline = min(workDeadline, due) }
         }
         drain(out: &out)

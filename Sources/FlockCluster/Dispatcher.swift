@@ -56,7 +56,8 @@ public struct Dispatcher: Sendable {
     var heldSessions: Int { pieces.sessionCount }
 
     /// When `tick` is due though nothing happens: a suspect run is to be tried again. Else `never`.
-    var nextDeadline: Tick { suspects.isEmpty || suspectItems > 0 ? .never : suspectsAfter }
+    /// It is `mutating` so that it works in place: a dispatcher is asked after each step of its node.
+    mutating func nextDeadline() -> Tick { suspects.isEmpty || suspectItems > 0 ? .never : suspectsAfter }
 
     /// Handles one event and appends what is to be done.
     public mutating func step(_ event: DispatcherEvent, now: Tick, out: inout [DispatcherDirective]) {

@@ -198,9 +198,8 @@ extension SessionEntry {
         guard max(dead, failed) <= sequences.count, Int(dead) + Int(failed) <= reader.remaining / Tally.size else {
             throw .malformed("tallies of a run: \(dead), \(failed)")
         }
-        let tallies = try (0..<Int(dead) + Int(failed)).map { _ throws(WireError) in
-            try Tally(of: sequences, from: &reader, limits: limits)
-        }
+        let deaths = try [Tally](Int(dead), of: sequences, from: &reader, limits: limits)
+        let failures = try [Tally](Int(failed), of: sequences, from: &reader, limits: limits)
         let body: Body
         switch kind {
         case .open:
@@ -213,9 +212,7 @@ extension SessionEntry {
         }
         self.init(
             sequences: sequences, deadline: Tick(nanoseconds: deadline), trace: trace, timeToLive: timeToLive,
-            body: body)
-        for tally in tallies.prefix(Int(dead)) { died(tally.sequences, tally.count) }
-        for tally in tallies.dropFirst(Int(dead)) { self.failed(tally.sequences, tally.count) }
+            deaths: deaths, failures: failures, body: body)
     }
 }
 
@@ -230,6 +227,20 @@ extension Tally {
         guard sequences.count > 0, sequences.inside(run) == sequences else { throw .malformed("tally of a run") }
         guard count <= 1 << 20 else { throw .overLimit(.attempts, "tally of a run") }
         self.init(sequences, Int(count))
+    }
+}
+
+extension [Tally] {
+    /// Ascending and apart.
+    fileprivate init(
+        _ count: Int, of run: SequenceRun, from reader: inout ByteReader, limits: Limits
+    ) throws(WireError) {
+        self = []
+        for _ in 0..<count {
+            let tally = try Tally(of: run, from: &reader, limits: limits)
+            if let last, last.sequences.end > tally.sequences.first { throw .malformed("tallies of a run") }
+            append(tally)
+        }
     }
 }
 

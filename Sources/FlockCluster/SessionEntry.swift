@@ -84,11 +84,16 @@ struct SessionEntry: Sendable {
     private(set) var failures: [Tally] = []
     var body: Body
 
-    init(sequences: SequenceRun, deadline: Tick, trace: TraceContext?, timeToLive: UInt64, body: Body) {
+    init(
+        sequences: SequenceRun, deadline: Tick, trace: TraceContext?, timeToLive: UInt64, deaths: [Tally] = [],
+        failures: [Tally] = [], body: Body
+    ) {
         self.sequences = sequences
         self.deadline = deadline
         self.trace = trace
         self.timeToLive = timeToLive
+        self.deaths = deaths
+        self.failures = failures
         self.body = body
     }
 

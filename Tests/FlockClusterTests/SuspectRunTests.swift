@@ -82,7 +82,7 @@ struct SuspectRunTests {
         ).0
         let out = Self.step(&dispatcher, [.returned(host, runs: [Self.suspect(0, 4).requests]), .tick])
         #expect(Self.sent(out).isEmpty)
-        let due = dispatcher.nextDeadline
+        let due = dispatcher.nextDeadline()
         #expect(due == .zero + Dispatcher.suspectPause)
         var later: [DispatcherDirective] = []
         dispatcher.step(.tick, now: due, out: &later)
