@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs libs-python build release test test-libs test-release sim demo demo-python demo-python-short
+.PHONY: help setup libs libs-python build release test test-libs test-release sim
+.PHONY: demo demo-python demo-python-short demo-python-deep
 .PHONY: bench objective overload fuzz format lint clean
 
 # make sim
@@ -67,9 +68,9 @@ sim: setup ## Simulates clusters in release, all faults on: SEEDS=1000 NODES=5; 
 	  $(foreach name,FIRST TIME MUTANTS MUTANT PROFILE TRACE HISTORY JOBS,$(if $($(name)),$(name)=$($(name))))
 
 MODELS := logistic xgboost onnx
-demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
+demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes, of which one is killed, while one joins and one leaves: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
-	  --model $(MODEL)
+	  --model $(MODEL) $(if $(filter 1 2,$(NODES)),,--changes)
 
 demo-python-short: setup ## The part of demo-python that needs no package, debug.
 	swift build --product flockwork
@@ -81,6 +82,12 @@ demo-python: setup ## Runs the Python samples: two folders, every answer checked
 	swift build -c release --product flockwork
 	swift build -c release --product flockpython
 	@Samples/python/demo
+
+demo-python-deep: setup ## Runs the samples with PyTorch and Keras, every answer checked; makes .venv-deep (pip, about 200 MB).
+	@scripts/libs-python --deep
+	swift build -c release --product flockwork
+	swift build -c release --product flockpython
+	@Samples/python/demo --deep
 
 bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|python|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench

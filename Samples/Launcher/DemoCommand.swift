@@ -14,7 +14,9 @@ struct DemoCommand: AsyncParsableCommand {
         discussion: """
             Starts three node processes on free ports, posts the 569 rows of Breast Cancer Wisconsin again and again \
             until all requests are done, and compares every outcome with that of the library which trained the model. \
-            Ends with 0 only if nothing was lost, doubled or wrong. The nodes are always stopped, also on Ctrl-C.
+            Ends with 0 only if nothing was lost, doubled or wrong. With --changes a fourth node joins meanwhile, one \
+            of the first three is killed with SIGKILL, and one leaves; the summary says how long each took. The nodes \
+            are always stopped, also on Ctrl-C.
             """)
 
     @OptionGroup(title: "Load options") var load: LoadFlags
@@ -139,6 +141,7 @@ struct DemoCommand: AsyncParsableCommand {
             return times
         } catch {
             run.interrupt("the cluster was not changed as planned: \(error)")
+            run.setPace(nil)
             return nil
         }
     }

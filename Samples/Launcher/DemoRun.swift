@@ -131,6 +131,10 @@ final class DemoRun: Sendable {
 
     private func claimInTurn() async -> Range<Int>? {
         await waitForTurn()
+        // The last requests are for the time after the changes.
+        while state.withLock({ $0.pace != nil && $0.nextRequest >= total / 20 * 19 && $0.interruption == nil }) {
+            do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
+        }
         return claim()
     }
 

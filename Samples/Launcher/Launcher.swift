@@ -45,6 +45,11 @@ struct NodeFlags: ParsableArguments {
             valueName: "host:port,…"))
     var join: String?
     @Option(
+        help: ArgumentHelp(
+            "A folder of this node's own, where its votes survive a restart (default: none).", valueName: "path"),
+        completion: .directory)
+    var dataFolder: String?
+    @Option(
         help: ArgumentHelp("Nodes and clients of another cluster are refused (default: flockwork).", valueName: "name"))
     var clusterId: String?
     @Option(
@@ -71,6 +76,7 @@ struct NodeFlags: ParsableArguments {
         given[.members] = members
         given[.bootstrap] = bootstrap.map { String($0) }
         given[.join] = join
+        given[.dataFolder] = dataFolder
         given[.clusterID] = clusterId
         given[.tokenFile] = tokenFile
         given[.insecure] = insecure.map { String($0) }

@@ -156,6 +156,7 @@ extension Settings {
             clusterID: text(.clusterID), tokenFile: optional(.tokenFile), insecure: flag(.insecure),
             logger: try logger("flockwork.node"), cores: number(.cores))
         configuration.bootstrap = number(.bootstrap)
+        configuration.dataFolder = optional(.dataFolder)
         configuration.join = text(.join).split(separator: ",").map { String($0) }
         return configuration
     }

@@ -10,6 +10,7 @@ struct StatusTable {
     /// - Parameter seconds: Between the looks.
     init(_ before: [NodeStatus], _ after: [NodeStatus], seconds: Double) {
         var lines: [String] = []
+        if let view = after.compactMap(\.cluster).max(by: { $0.version < $1.version }) { lines += Self.view(view) }
         for node in after {
             let earlier = before.first { $0.node == node.node }
             let done = node.completed - min(node.completed, earlier?.completed ?? node.completed)
@@ -27,6 +28,25 @@ struct StatusTable {
             }
         }
         self.lines = lines
+    }
+
+    /// The newest view that a node has: its members, and how many partitions each leads and copies.
+    private static func view(_ view: ClusterStatus) -> [String] {
+        let whole = view.partitions.count { $0.primary != nil && $0.inSync.count > view.toleratedFailures }
+        var rows = [["member", "number", "address", "state", "leads", "in sync", "learns"]]
+        for member in view.members {
+            let state = (member.isSuspected ? "suspected" : member.phase) + (member.isVoter ? ", votes" : "")
+            rows.append([
+                member.node.rawValue, "m\(member.number)", "\(member.host):\(member.port)", state,
+                "\(view.partitions.count { $0.primary == member.node })",
+                "\(view.partitions.count { $0.inSync.contains(member.node) })",
+                "\(view.partitions.count { $0.learners.contains(member.node) })",
+            ])
+        }
+        return [
+            "view \(view.version): \(whole) of \(view.partitions.count) partitions served with enough copies; each "
+                + "survives \(view.toleratedFailures) failures, control \(view.toleratedVoterFailures)"
+        ] + table(rows)
     }
 
     private static let titles = [

@@ -110,6 +110,16 @@ struct MethodCallTests {
             #expect(status.node == "open" && status.stages.map(\.stage) == ["AddOne"])
         },
         "StageHost.run(_:)": { place in try await callStageHost(place) },
+        "MemberActor.greet(_:)": { place in
+            let answer = try await member(place).greet(Greeting(node: "new", host: "127.0.0.1", port: 1))
+            #expect(answer.node == "open" && !answer.isFormed && answer.pipelines.map(\.name) == ["methods"])
+        },
+        "MemberActor.deliver(_:)": { place in
+            let error = await #expect(throws: FlockError.self) {
+                try await member(place).deliver(EncodedMessage(data: []))
+            }
+            #expect(error?.code == .invalidInput)
+        },
         "ModelInstance.score(_:)": { place in
             let name = "model"
             let held = await place.node.node.system.named(name, exportedTo: .nodes) {
@@ -122,6 +132,11 @@ struct MethodCallTests {
             #expect(error?.code == .invalidInput)
         },
     ]
+
+    private static func member(_ place: Place) throws -> MemberActor {
+        let address = ActorAddress(named: MemberActor.name, on: place.peerNode.peer.identity.node)
+        return try MemberActor.resolve(id: address, using: place.peerNode.system)
+    }
 
     private static func callStageHost(_ place: Place) async throws {
         let peer = place.peerNode.peer
@@ -156,7 +171,9 @@ struct MethodCallTests {
     /// Methods of the product's own modules, not of tests, by type and name; by identifier where the type is unknown.
     private static func productMethods() -> Set<String> {
         let names = MethodNames.ofThisProgram
-        let types: [any DistributedActor.Type] = [InboxActor.self, StageHost.self, ModelInstance.self]
+        let types: [any DistributedActor.Type] = [
+            InboxActor.self, MemberActor.self, StageHost.self, ModelInstance.self,
+        ]
         // Those of FlockPython are called by its own `BundleTransferTests`, in release as well.
         var methods = Set(
             names.all.map(\.identifier).filter { identifier in

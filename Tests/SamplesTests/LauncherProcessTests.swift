@@ -83,6 +83,16 @@ private final class Run: Sendable {
         for port in ports { #expect(!isListening(port), "a node still listens on \(port)") }
     }
 
+    @Test("a node joins, one is killed and one leaves while the demo runs, and nothing is lost or doubled")
+    func demoChanges() async throws {
+        let run = try Run("demo", "--changes", "--requests", "100000", "--nodes", "3", "--cores", "1")
+        try #require(await run.end() == 0, "\(run.output)")
+        #expect(run.output.contains("100,000 values · 0 filtered · 0 failures"))
+        #expect(run.output.contains("lost        0") && run.output.contains("doubled     0"))
+        let times = run.output.firstMatch(of: /kill -9 +noticed after [0-9.]+ .?s · gap [0-9.]+ .?s/)
+        #expect(times != nil, "\(run.output)")
+    }
+
     @Test("the demo shows the table of metrics, as plain lines when it is not on a terminal")
     func demoMetrics() async throws {
         let run = try Run("demo", "--metrics", "--requests", "5000", "--nodes", "2", "--cores", "1")

@@ -107,13 +107,15 @@ final class RoutedPort: SessionPort {
     func submit(_ message: SubmitMessage) { port?.submit(message) }
     func cancel(_ message: CancelMessage) { port?.cancel(message) }
 
-    /// Looks for the partition's node until one is connected.
+    /// Looks for the partition's node until one is connected; not for longer than its session lives without.
     func onConnected(_ body: @escaping @Sendable () -> Void) { look(body, attempt: 0) }
 
     private func look(_ body: @escaping @Sendable () -> Void, attempt: Int) {
         routes.refresh()
-        _ = loop.schedule(after: Self.pause * min(attempt + 1, 5)) { [self] in
-            if isConnected { body() } else { look(body, attempt: attempt + 1) }
+        let pause = Self.pause * min(attempt + 1, 5)
+        _ = loop.schedule(after: pause) { [self] in
+            if isConnected { return body() }
+            if pause * attempt <= limits.recoveryTime { look(body, attempt: attempt + 1) }
         }
     }
 

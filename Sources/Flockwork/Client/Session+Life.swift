@@ -49,12 +49,13 @@ extension Session {
         guard isFirst else { return }
         let pause = max(error.retryAfter ?? port.limits.retryAfter, .milliseconds(1))
         _ = port.loop.schedule(after: pause) {
-            let runs = self.loopState.with { state in
+            let isThere = self.loopState.with { state in
                 state.isHeldBack = false
-                // Not attached any more: what is found next gets all of it.
-                return state.isAttached && !state.ended ? state.sent.unanswered() : []
+                state.attachedAt = EventLoop.now
+                return state.isAttached && !state.ended
             }
-            if !runs.isEmpty { self.send(runs) }
+            // Not attached any more: what is found next gets all of it.
+            if isThere { self.sendUnanswered() }
         }
     }
 
@@ -62,10 +63,20 @@ extension Session {
     private func reattach() {
         guard loopState.with({ !$0.isAttached && !$0.ended }) else { return }
         if !port.isRouted { loopState.with { $0.lostSince = nil } }
-        loopState.with { $0.isHeldBack = false }
+        loopState.with { state in
+            state.isHeldBack = false
+            state.attachedAt = EventLoop.now
+        }
         attach()
         guard loopState.with({ $0.isAttached }) else { return }
-        // Also when nothing is open: what was told over the lost connection may never have arrived.
+        sendUnanswered()
+    }
+
+    /// Also when nothing is open: what was told over the lost connection may never have arrived.
+    private func sendUnanswered() {
+        if port.isRouted, let run = loopState.with({ $0.givenUpRun }) {
+            port.cancel(CancelMessage(key: token.key, sequences: run))
+        }
         send(loopState.with { $0.sent.unanswered() })
     }
 
@@ -75,11 +86,16 @@ extension Session {
         loopState.with { $0.expiryTimer = timer }
     }
 
+    private static let settlingTime = Duration.seconds(1)
+
     private func expire() {
         let now = EventLoop.now
         let patience = port.isRouted ? port.limits.recoveryTime : port.limits.connectTime
         let (expired, again, isLost) = loopState.with { state -> ([SequenceRun], Bool, Bool) in
             state.expiryTimer = nil
+            // Nobody said no for a while: the session has found its place, though there may be nothing to say.
+            let isSettled = state.isAttached && !state.isHeldBack && now - state.attachedAt > Self.settlingTime
+            if port.isRouted && isSettled { state.lostSince = nil }
             let isLost = state.lostSince.map { now - $0 > patience } ?? false
             return (
                 state.sent.expired(at: now), state.sent.nextExpiry != .never || state.lostSince != nil, isLost

@@ -114,11 +114,13 @@ extension Session {
         if isPassing(error) { return sendAgain(after: error) }
         let open = loopState.with { $0.sent.open(from: first) }
         guard let last = open.last else { return }
-        loopState.with { $0.givenUp = last.end }
+        let run = SequenceRun(first: first, count: Int(last.end - first))
+        loopState.with { state in
+            state.givenUp = last.end
+            state.givenUpRun = run
+        }
         fail(open, with: error)
-        port.cancel(
-            CancelMessage(
-                key: token.key, sequences: SequenceRun(first: first, count: Int(last.end - first))))
+        port.cancel(CancelMessage(key: token.key, sequences: run))
     }
 
     /// Ends open requests on the client's side.

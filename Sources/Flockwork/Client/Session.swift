@@ -33,6 +33,10 @@ final class Session: Sendable {
         var untoldItems = 0
         /// Every refused sequence below was given up and cancelled.
         var givenUp: UInt64 = 0
+        /// The newest of them: another node may not have heard of it.
+        var givenUpRun: SequenceRun?
+        /// When its requests were last sent to a node that took the session.
+        var attachedAt = Tick.zero
         var isAttached = false
         /// Something was refused for the moment: what follows it waits until it is sent again.
         var isHeldBack = false

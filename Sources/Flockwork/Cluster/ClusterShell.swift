@@ -36,6 +36,8 @@ final class ClusterShell {
 
     var calls: [UInt64: Call] = [:]
     var work: [UInt64: Work] = [:]
+    /// Counts the processes that this one has been, whose jobs have numbers of their own.
+    var life = 0
     /// Runs that go to this node's stages at the end of the turn, by lane.
     var taken: [[WorkRun]]
     /// Messages that leave at the end of the turn.
@@ -83,6 +85,7 @@ final class ClusterShell {
             configuration: configuration, record: record, lanes: taken.count, limits: limits,
             seed: .random(in: .min ... .max), now: now)
         work = [:]
+        life += 1
         followed = 0
     }
 }

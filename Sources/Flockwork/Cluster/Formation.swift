@@ -30,9 +30,9 @@ struct Formation: Sendable {
     func run() async {
         do {
             let loop = inbox.actorSystem.loop
-            let name = "\(Self.guestPrefix)\(UInt64.random(in: .min ... .max))"
+            let name = NodeID("\(Self.guestPrefix)\(UInt64.random(in: .min ... .max))")
             let identity = Identity(
-                clusterID: configuration.clusterID, node: NodeID(name),
+                clusterID: configuration.clusterID, node: name,
                 role: .node, token: try configuration.tokenFile.map { try Token(file: $0) })
             let guest = FlockSystem(
                 identity: identity, loop: loop, limits: configuration.limits, log: configuration.logger,
@@ -59,8 +59,8 @@ struct Formation: Sendable {
                 guard let answer = try await greet(address, guest) else { continue }
                 let (host, port) = try HostPort.parse(address)
                 known[address] = Greeting.Place(node: answer.node, host: host, port: port)
-                // A cluster that goes on without what this process had: it comes in as any other does.
-                if answer.isFormed, record == nil { return try await join(guest) }
+                // The cluster is there: this process comes in as any other does, with its vote if it has it still.
+                if answer.isFormed { return try await join(guest) }
             }
             try await wait(&round, "waiting for the other voters of the bootstrap", known.count, of: addresses.count)
         }

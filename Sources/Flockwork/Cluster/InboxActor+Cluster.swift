@@ -56,8 +56,26 @@ extension InboxActor {
 
     private func persist(_ record: VoterRecord, _ token: UInt64, _ cluster: ClusterShell) {
         cluster.record = record
+        if let voterFile { return voterFile.persist(record, token: token) }
         // After what the node wants done besides, as if it had been a disk's.
         actorSystem.loop.execute { [weak self] in self?.assumeIsolated { $0.step(.persisted(token)) } }
+    }
+
+    /// What this node must not forget as a voter goes to a folder of its own.
+    func keepRecord(in folder: DataFolder) {
+        voterFile = VoterFile(in: folder, on: actorSystem.loop) { [weak self] result in
+            self?.assumeIsolated { $0.persisted(result) }
+        }
+    }
+
+    /// The disk has a record, or refuses it.
+    func persisted(_ result: Result<UInt64, FlockError>) {
+        switch result {
+        case .success(let token): step(.persisted(token))
+        case .failure(let error):
+            log.critical("this node does not vote any more: its disk refuses", metadata: ["error": "\(error)"])
+            step(NodeEvent.persistFailed)
+        }
     }
 
     private func beginAgain(_ cluster: ClusterShell) {
@@ -187,8 +205,9 @@ extension InboxActor {
     // MARK: Stages
 
     private func execute(_ job: UInt64, _ run: OpenRun, _ cluster: ClusterShell) {
+        let life = cluster.life
         let assignment = Assignment { [weak self] run, ending in
-            self?.assumeIsolated { $0.ended(job, run, ending) }
+            self?.assumeIsolated { $0.ended(job, of: life, run, ending) }
         }
         guard let kind = SessionKind(number: run.pipeline), pipelines.indices.contains(kind.pipeline) else {
             let error = FlockError(.notFound, "no such pipeline", node: actorSystem.node)
@@ -204,9 +223,9 @@ extension InboxActor {
     }
 
     /// The stages are through with a part of a job.
-    private func ended(_ job: UInt64, _ run: RequestRun, _ ending: RunEnding) {
-        // Nil where the process began again meanwhile: the job was another node's.
-        guard let cluster, let left = cluster.work[job]?.left else { return }
+    private func ended(_ job: UInt64, of life: Int, _ run: RequestRun, _ ending: RunEnding) {
+        // Of an earlier life: it was another member's job.
+        guard let cluster, cluster.life == life, let left = cluster.work[job]?.left else { return }
         precondition(run.count <= left, "job \(job) ended \(run.count - left) items too many")
         if run.count == left { cluster.work[job] = nil } else { cluster.work[job]?.left = left - run.count }
         switch ending {

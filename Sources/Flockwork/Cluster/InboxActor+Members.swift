@@ -176,6 +176,7 @@ extension InboxActor {
         guard let cluster else { return }
         for number in cluster.calls.keys.sorted() { fail(number, Self.stopped, cluster) }
         letGo(cluster)
+        voterFile = nil
         self.cluster = nil
     }
 

@@ -27,6 +27,8 @@ distributed actor InboxActor {
     let isClustered: Bool
     /// Nil until this process knows who the others are, or if it is not clustered.
     var cluster: ClusterShell?
+    /// Where what a voter must not forget is; nil for a node without a data folder.
+    var voterFile: VoterFile?
     /// Whoever waits for this process to be a member.
     var admission: [UnsafeContinuation<Void, any Error>] = []
 

@@ -22,6 +22,9 @@ public struct NodeConfiguration: Sendable {
     /// 1, 3 or 5: this node begins a cluster with so many voters, unless there is one already. All of them are given
     /// the same number and the same addresses in `join`.
     public var bootstrap: Int?
+    /// A folder of this node's own, for what it must not forget as a voter. Without one, a voter that starts again does
+    /// not vote any more: the cluster survives the failure of one voter less, until it is exchanged.
+    public var dataFolder: String?
     /// Nodes and clients of other clusters are refused.
     public var clusterID: String
     /// A file with the cluster's token, mode 0600.

@@ -95,7 +95,7 @@ struct RunningNode: Sendable {
             announcement: try announcement.encoded(limits: limits))
         InboxActor.registerDirect(in: system, limits: limits)
         StageHost.registerDirect(in: system, limits: limits)
-        if configuration.isClustered { MemberActor.registerDirect(in: system) }
+        MemberActor.registerDirect(in: system)
         do {
             return try await start(pipelines, plans, counts, view, configuration, system)
         } catch {
@@ -136,10 +136,16 @@ struct RunningNode: Sendable {
                 inbox.start(hosted)
                 inbox.report(to: metrics)
             }
+            var record: VoterRecord?
             if configuration.isClustered {
-                _ = await system.named(MemberActor.name, exportedTo: .nodes) {
-                    MemberActor(inbox: inbox, actorSystem: system)
+                if let path = configuration.dataFolder {
+                    let folder = try DataFolder(path: path, on: system.loop)
+                    record = try VoterFile.load(from: folder)
+                    await inbox.whenLocal { $0.keepRecord(in: folder) }
                 }
+            }
+            _ = await system.named(MemberActor.name, exportedTo: .nodes) {
+                MemberActor(inbox: inbox, actorSystem: system)
             }
             let port = try await system.listen(
                 host: configuration.host, port: configuration.port, insecure: configuration.insecure)
@@ -159,7 +165,7 @@ struct RunningNode: Sendable {
             if configuration.isClustered {
                 let formation = Formation(
                     configuration: configuration, port: port, inbox: inbox,
-                    pipelines: pipelines.map { Greeting.Pipeline($0) }, record: nil)
+                    pipelines: pipelines.map { Greeting.Pipeline($0) }, record: record)
                 node.formation = Task { await formation.run() }
             }
             return node
