@@ -83,7 +83,7 @@ struct SuspectRunTests {
         let out = Self.step(&dispatcher, [.returned(host, runs: [Self.suspect(0, 4).requests]), .tick])
         #expect(Self.sent(out).isEmpty)
         let due = dispatcher.nextDeadline()
-        #expect(due == .zero + Dispatcher.suspectPause)
+        #expect(due == Tick.zero + Dispatcher.suspectPause)
         var later: [DispatcherDirective] = []
         dispatcher.step(.tick, now: due, out: &later)
         #expect(Self.sent(later).count == 1)
