@@ -39,7 +39,7 @@ extension ClusterNode {
             guard let member, let node = nodeName(of: peer) else { return }
             out.append(.send(node, .replication(from: member, to: peer, partition, message)))
         case .report(let report): stepControl(.report(report), out: &out)
-        case .attempted(let run, let attempts): attempted(run, attempts: attempts, out: &out)
+        case .attempted(let run, _): attempted(run, out: &out)
         case .persist, .persistSnapshot: preconditionFailure("\(partition) is not in a durable group")
         case .behind: return
         case .serving: serving(partition, out: &out)

@@ -17,8 +17,7 @@ extension ClusterNode {
         } else if run.deaths + 1 >= limits.attempts {
             let error = FlockError(
                 .poison, "\(run.deaths + 1) processes died while they had the request", node: node, limit: .attempts)
-            let outcome = OutcomeRun(sequences: requests.sequences, outcome: .failed(error))
-            stepReplica(requests.partition, .completed(session: requests.session, runs: [outcome]), out: &out)
+            giveUp(requests, error, out: &out)
         } else {
             died(requests, run.deaths + 1, out: &out)
         }
@@ -44,8 +43,10 @@ extension ClusterNode {
         guard !jobs.hasSuspect || !rules.partsAfterDeath else {
             return send(.returned(lane: lane, [requests]), to: peer)
         }
-        let job = jobs.insert(lane: lane, requests: requests, dispatcher: peer, epoch: epoch, isSuspect: true)
-        send(.held(requests.partition, epoch: epoch, [LaneRun(lane: lane, requests: requests)]), to: peer)
+        let job = jobs.insert(
+            lane: lane, requests: requests, attempt: run.attempt, dispatcher: peer, epoch: epoch, isSuspect: true)
+        let begun = LaneRun(lane: lane, requests: requests, attempt: run.attempt)
+        send(.held(requests.partition, epoch: epoch, [begun]), to: peer)
         beginning.append(.execute(job: job, lane: lane, run))
     }
 }

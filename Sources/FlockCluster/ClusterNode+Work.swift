@@ -38,12 +38,9 @@ extension ClusterNode {
     mutating func enqueue(_ run: OpenRun, out: inout [NodeDirective]) {
         // A lane that this program does not have: an outcome, so that nobody waits for it.
         guard let kind = SessionKind(number: run.pipeline), kind.pipeline < dispatchers.count else {
-            let error = FlockError(.notFound, "no such pipeline", node: node)
-            let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
-            stepReplica(
-                run.requests.partition, .completed(session: run.requests.session, runs: [outcome]), out: &out)
-            return
+            return giveUp(run.requests, FlockError(.notFound, "no such pipeline", node: node), out: &out)
         }
+        guard run.attempt <= limits.attempts else { return giveUp(tried: run, out: &out) }
         var run = run
         run.priority = kind.priority
         stepDispatcher(kind.pipeline, .enqueue(run), out: &out)
@@ -76,17 +73,6 @@ extension ClusterNode {
         }
     }
 
-    /// The log knows the attempt: the next one may begin. While members are asked who holds what was open when this
-    /// node took over, that waits for their answers.
-    mutating func attempted(_ run: RequestRun, attempts: Int, out: inout [NodeDirective]) {
-        let isAsked = inquiries.contains { inquiry in
-            inquiry.partition == run.partition
-                && inquiry.runs.contains { $0.session == run.session && $0.sequences.overlaps(run.sequences) }
-        }
-        guard !isAsked, let replica = replicas[Int(run.partition.rawValue)] else { return }
-        for open in replica.openRuns(of: run) { enqueue(open, out: &out) }
-    }
-
     // MARK: After a primary change
 
     /// This node's copy has committed its epoch: what is open is either with some stage, or dispatched again.
@@ -100,41 +86,49 @@ extension ClusterNode {
         let peers = links.filter { !$0.isStalled }.map(\.peer)
         inquiries.append(
             Inquiry(
-                partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime,
+                partition: partition, epoch: epoch, runs: runs, waiting: peers + [member],
+                until: now + Self.inquiryTime,
                 isIncomplete: isMissed(formers[number]) || links.contains(where: \.isStalled)))
         workDeadline = min(workDeadline, now + Self.inquiryTime)
-        for peer in peers { send(.holding(partition, epoch: epoch), to: peer) }
-        held(partition, epoch: epoch, heldHere(partition, epoch: epoch, for: member), by: member, out: &out)
-        sendOutcomes(of: partition)
+        for peer in peers + [member] { send(.holding(partition, epoch: epoch), to: peer) }
+    }
+
+    /// Says what this node's stages have; what failed comes first, so that it is counted before it is dispatched again.
+    private mutating func answerHolding(_ partition: PartitionID, epoch: UInt64, to asker: MemberNumber) {
+        let runs = heldHere(partition, epoch: epoch, for: asker)
+        sendOutcomes(of: partition) { !$0.failed.sequences.isEmpty }
+        send(.held(partition, epoch: epoch, runs), to: asker)
+        sendOutcomes(of: partition) { _ in true }
     }
 
     /// This node's stages have these; what becomes of them goes to the one who asks. That is said before any outcome,
     /// so that the outcome finds the run with this node.
     private mutating func heldHere(_ partition: PartitionID, epoch: UInt64, for asker: MemberNumber) -> [LaneRun] {
         var runs: [LaneRun] = []
-        func note(_ lane: UInt32, _ session: SessionID, _ sequences: SequenceRun) {
+        func note(_ lane: UInt32, _ session: SessionID, _ sequences: SequenceRun, _ attempt: Int) {
             let requests = RequestRun(partition: partition, session: session, sequences: sequences)
-            runs.append(LaneRun(lane: lane, requests: requests))
+            runs.append(LaneRun(lane: lane, requests: requests, attempt: attempt))
         }
         for place in jobs.jobs.indices where jobs.jobs[place].requests.partition == partition {
             let job = jobs.jobs[place]
             guard job.epoch <= epoch else { continue }
             jobs.claimJob(at: place, by: asker, epoch: epoch)
-            // The rest has an outcome, or it failed or was returned, to whoever had sent it.
-            for sequences in job.rest { note(job.lane, job.requests.session, sequences) }
+            // The rest has an outcome, or it failed, or it was returned to whoever had sent it.
+            for sequences in job.rest { note(job.lane, job.requests.session, sequences, job.attempt) }
         }
         for place in jobs.parts.indices where jobs.parts[place].partition == partition {
             let part = jobs.parts[place]
             guard part.epoch <= epoch else { continue }
             jobs.claimPart(at: place, by: asker, epoch: epoch)
-            for outcome in part.outcomes { note(part.lane, part.session, outcome.sequences) }
+            for outcome in part.outcomes { note(part.lane, part.session, outcome.sequences, part.failed.attempt) }
         }
         return runs
     }
 
-    private mutating func sendOutcomes(of partition: PartitionID) {
+    private mutating func sendOutcomes(of partition: PartitionID, where isWanted: (JobTable.Part) -> Bool) {
         for place in jobs.parts.indices where jobs.parts[place].partition == partition {
-            if jobs.parts[place].target == nil { sendOutcomes(place) }
+            let part = jobs.parts[place]
+            if part.target == nil && isWanted(part) { sendOutcomes(place) }
         }
     }
 
@@ -170,7 +164,7 @@ extension ClusterNode {
     }
 
     /// Runs that a member said it holds, and holds no longer before the others have answered.
-    private mutating func letGo(_ runs: [RequestRun], by peer: MemberNumber) {
+    mutating func letGo(_ runs: [RequestRun], by peer: MemberNumber) {
         for place in inquiries.indices {
             for run in runs where run.partition == inquiries[place].partition {
                 inquiries[place].held = inquiries[place].held.flatMap { holder, held in
@@ -196,6 +190,8 @@ extension ClusterNode {
             for part in rest {
                 let (inside, outside) = part.cut(other.requests)
                 if var inside {
+                    // As the holder counts, so that a failure there ends this one.
+                    inside.attempt = other.attempt
                     inside.priority = kind.priority
                     stepDispatcher(kind.pipeline, .adopt(inside, host), out: &out)
                 }
@@ -220,7 +216,7 @@ extension ClusterNode {
         switch message {
         case .runs(let lane, let runs): take(runs, lane: lane, from: peer, out: &out)
         case .revoke(let lane, let run): revoked(run, lane: lane, out: &out)
-        case .done(let job, let lane, let partition, let session, let runs):
+        case .done(let job, let lane, let partition, let session, let runs, let without):
             let number = Int(partition.rawValue)
             guard number < replicas.count, replicas[number]?.serves() == true, Int(lane) < dispatchers.count else {
                 return
@@ -232,24 +228,21 @@ extension ClusterNode {
             for place in inquiries.indices where inquiries[place].partition == partition {
                 inquiries[place].answered += requests
             }
-            send(.recorded(job: job), to: peer)
+            let failures = without.sequences.map {
+                RequestRun(partition: partition, session: session, sequences: $0)
+            }
+            if failures.isEmpty || failed(failures, attempt: without.attempt, lane: lane, by: peer, out: &out) {
+                send(.recorded(job: job), to: peer)
+            }
         case .recorded(let job):
             guard let place = jobs.part(job), jobs.parts[place].target == peer else { return }
             jobs.removePart(at: place)
-        case .failed(let lane, let runs):
-            guard Int(lane) < dispatchers.count else { return }
-            letGo(runs, by: peer)
-            stepDispatcher(Int(lane), .failed(host, runs: runs), out: &out)
-            dispatcherIsDue = true
         case .returned(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
             letGo(runs, by: peer)
             stepDispatcher(Int(lane), .returned(host, runs: runs), out: &out)
             dispatcherIsDue = true
-        case .holding(let partition, let epoch):
-            let runs = heldHere(partition, epoch: epoch, for: peer)
-            send(.held(partition, epoch: epoch, runs), to: peer)
-            sendOutcomes(of: partition)
+        case .holding(let partition, let epoch): answerHolding(partition, epoch: epoch, to: peer)
         case .held(let partition, let epoch, let runs):
             for run in runs where Int(run.lane) < dispatchers.count {
                 stepDispatcher(Int(run.lane), .begun(host, run.requests), out: &out)
@@ -272,7 +265,8 @@ extension ClusterNode {
                 takeSuspect(run, lane: lane, from: peer, epoch: assigned.epoch)
                 continue
             }
-            let job = jobs.insert(lane: lane, requests: run.requests, dispatcher: peer, epoch: assigned.epoch)
+            let job = jobs.insert(
+                lane: lane, requests: run.requests, attempt: run.attempt, dispatcher: peer, epoch: assigned.epoch)
             out.append(.execute(job: job, lane: lane, run))
         }
     }
@@ -293,14 +287,13 @@ extension ClusterNode {
         for sequences in failed + returned { jobs.handOver(sequences, of: place) }
         let job = jobs.jobs[place]
         jobs.endIfDone(place)
-        func parts(_ runs: [SequenceRun]) -> [RequestRun] {
-            runs.map {
+        if !returned.isEmpty {
+            let runs = returned.map {
                 RequestRun(partition: job.requests.partition, session: job.requests.session, sequences: $0)
             }
+            send(.returned(lane: job.lane, runs), to: job.dispatcher)
         }
-        if !failed.isEmpty { send(.failed(lane: job.lane, parts(failed)), to: job.dispatcher) }
-        if !returned.isEmpty { send(.returned(lane: job.lane, parts(returned)), to: job.dispatcher) }
-        if !outcomes.isEmpty { sendOutcomes(jobs.add(outcomes, of: job)) }
+        if !outcomes.isEmpty || !failed.isEmpty { sendOutcomes(jobs.add(outcomes, failed: failed, of: job)) }
     }
 
     /// Sends outcomes to whoever is primary, as far as is known here, and again later if need be.
@@ -310,7 +303,9 @@ extension ClusterNode {
         jobs.sent(place, to: target, again: now + Self.recordTime)
         workDeadline = min(workDeadline, now + Self.recordTime)
         if let link = self.place(of: target), links[link].isStalled { return }
-        send(.done(job: part.number, lane: part.lane, part.partition, part.session, part.outcomes), to: target)
+        send(
+            .done(job: part.number, lane: part.lane, part.partition, part.session, part.outcomes, part.failed),
+            to: target)
     }
 
     private func primary(of part: JobTable.Part) -> MemberNumber {

@@ -27,6 +27,20 @@ extension Dispatcher {
         hosts.down(id)
     }
 
+    /// An execution of these ended there without an outcome. A later one goes on, perhaps there too.
+    mutating func letGo(_ id: HostID, _ runs: [RequestRun], upTo attempt: Int) {
+        guard let host = hosts.slot(of: id) else { return }
+        for run in runs {
+            for slot in cut(run, where: { $0.host == host && $0.run.attempt <= attempt }) {
+                release(slot)
+                remove(slot)
+            }
+        }
+    }
+
+    /// The parts of `run` that are neither queued nor with a host.
+    func missing(of run: RequestRun) -> [SequenceRun] { pieces.missing(of: run) }
+
     /// The host does not answer, which says nothing about whether it works: others get what it has, and the first
     /// outcome counts. It may have died of it all the same. Of suspect runs that is to be found out first.
     mutating func hostAway(_ id: HostID, out: inout [DispatcherDirective]) {

@@ -68,6 +68,7 @@ public struct Dispatcher: Sendable {
         case .hostDown(let id): hostDown(id, out: &out)
         case .finished(let id, let runs): settle(id, runs, goesBack: false)
         case .failed(let id, let runs): failed(id, runs, out: &out)
+        case .counted(let id, let runs, let attempt): letGo(id, runs, upTo: attempt)
         case .returned(let id, let runs):
             let before = suspectItems
             settle(id, runs, goesBack: true)

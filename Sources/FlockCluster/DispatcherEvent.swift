@@ -27,6 +27,9 @@ public enum DispatcherEvent: Sendable {
     case finished(HostID, runs: [RequestRun])
     /// A host, or one behind it, began with these and gave no outcome: that is an attempt, as if it had gone down.
     case failed(HostID, runs: [RequestRun])
+    /// The same in a cluster, where the log has to count an execution before the next one begins: what the host has of
+    /// these as that attempt, or an earlier one, is not held any more.
+    case counted(HostID, runs: [RequestRun], attempt: Int)
     /// A host hands back what it did not start; that is no attempt.
     case returned(HostID, runs: [RequestRun])
     /// Nobody waits for these any more.

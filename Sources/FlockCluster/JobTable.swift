@@ -15,13 +15,15 @@ struct JobTable: Sendable {
         /// Whose run it is now: the primary in `epoch`, as it said itself.
         var dispatcher: MemberNumber
         var epoch: UInt64
+        /// Which execution of them it is, from 1.
+        let attempt: Int
         /// It was on a process that died: it is the only such run here.
         let isSuspect: Bool
         /// What the stages did not hand over yet: ascending, apart, never empty.
         fileprivate(set) var rest: [SequenceRun]
     }
 
-    /// Outcomes that were handed over together.
+    /// Outcomes, and what failed, that were handed over together.
     struct Part: Sendable {
         let number: UInt64
         let lane: UInt32
@@ -30,6 +32,7 @@ struct JobTable: Sendable {
         var dispatcher: MemberNumber
         var epoch: UInt64
         let outcomes: [OutcomeRun]
+        let failed: FailedRuns
         /// To whom they were sent last; nobody else can confirm them.
         var target: MemberNumber?
         /// When they are sent again.
@@ -54,13 +57,14 @@ struct JobTable: Sendable {
 
     /// A job begins. Returns its number.
     mutating func insert(
-        lane: UInt32, requests: RequestRun, dispatcher: MemberNumber, epoch: UInt64, isSuspect: Bool = false
+        lane: UInt32, requests: RequestRun, attempt: Int = 1, dispatcher: MemberNumber, epoch: UInt64,
+        isSuspect: Bool = false
     ) -> UInt64 {
         let id = newNumber()
         jobs.append(
             Job(
-                id: id, lane: lane, requests: requests, dispatcher: dispatcher, epoch: epoch, isSuspect: isSuspect,
-                rest: [requests.sequences]))
+                id: id, lane: lane, requests: requests, dispatcher: dispatcher, epoch: epoch, attempt: attempt,
+                isSuspect: isSuspect, rest: [requests.sequences]))
         return id
     }
 
@@ -90,12 +94,13 @@ struct JobTable: Sendable {
     /// Ends the job if the stages have nothing of it any more.
     mutating func endIfDone(_ place: Int) { if jobs[place].rest.isEmpty { jobs.remove(at: place) } }
 
-    /// Outcomes of a job wait for its primary. Returns their place.
-    mutating func add(_ outcomes: [OutcomeRun], of job: Job) -> Int {
+    /// Outcomes of a job, and what failed of it, wait for its primary. Returns their place.
+    mutating func add(_ outcomes: [OutcomeRun], failed: [SequenceRun] = [], of job: Job) -> Int {
         parts.append(
             Part(
                 number: newNumber(), lane: job.lane, partition: job.requests.partition,
-                session: job.requests.session, dispatcher: job.dispatcher, epoch: job.epoch, outcomes: outcomes))
+                session: job.requests.session, dispatcher: job.dispatcher, epoch: job.epoch, outcomes: outcomes,
+                failed: FailedRuns(failed, attempt: job.attempt)))
         return parts.count - 1
     }
 

@@ -75,6 +75,9 @@ public enum PartitionEvent: Sendable {
     /// dispatched again, so that a new primary knows the count. One event for each part that is to be apart from then
     /// on.
     case attempted(session: SessionID, sequences: SequenceRun, attempts: Int)
+    /// Of these sequences `attempts` executions have begun that gave no outcome, while the processes that had them
+    /// lived. Logged before they are dispatched again, as above.
+    case failed(session: SessionID, sequences: SequenceRun, attempts: Int)
     /// The installed view's seats of this partition; nil (or seats without this member) if it has none here, and the
     /// copy is dropped. Seats of an earlier epoch than the installed one change nothing.
     case seats(PartitionSeats?, minimumInSync: Int)

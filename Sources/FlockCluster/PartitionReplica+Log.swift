@@ -69,6 +69,10 @@ extension PartitionReplica {
         case .failed(let id, let run, let attempts):
             guard let slot = slot(of: id, local: local, out: &out) else { return }
             applyFailed(run, attempts: attempts, slot: slot, local: local, out: &out)
+        case .tried(let id, let run, let attempts):
+            guard let slot = slot(of: id, local: local, out: &out) else { return }
+            sessions[slot].failed(run, attempts)
+            tell(run, attempts: attempts, slot: slot, out: &out)
         case .acked(let id, let runs, let lowestOpen):
             guard let slot = slot(of: id, local: local, out: &out) else { return }
             for run in runs { sessions[slot].acknowledge(run, budget: &budget) }
@@ -152,6 +156,13 @@ extension PartitionReplica {
             return out.append(run.count == 0 ? .done(reply: reply) : .accepted(reply: reply, through: run.first))
         }
         sessions[slot].died(run, attempts)
+        tell(run, attempts: attempts, slot: slot, out: &out)
+    }
+
+    /// What is open of these may be dispatched again.
+    private mutating func tell(
+        _ run: SequenceRun, attempts: Int, slot: Int, out: inout [PartitionDirective]
+    ) {
         guard isServing else { return }
         var open = takeScratch()
         sessions[slot].appendOpen(in: run, to: &open)

@@ -221,6 +221,9 @@ public struct PartitionReplica: Sendable {
         case .attempted(let session, let sequences, let attempts):
             guard role == .primary, sessions.slot(of: session) != nil else { return }
             propose(.failed(session, sequences, attempts: attempts), budget: &budget, out: &out)
+        case .failed(let session, let sequences, let attempts):
+            guard role == .primary, sessions.slot(of: session) != nil else { return }
+            propose(.tried(session, sequences, attempts: attempts), budget: &budget, out: &out)
         case .seats(let seats, let minimum): install(seats, minimumInSync: minimum, budget: &budget, out: &out)
         case .replication(let peer, let message): receive(message, from: peer, budget: &budget, out: &out)
         case .persisted(let through, let epoch): persisted(through: through, epoch: epoch, out: &out)
@@ -254,8 +257,8 @@ public struct PartitionReplica: Sendable {
                 items: items.slice(
                     from: Int(part.sequences.first - entry.sequences.first), count: part.sequences.count),
                 deadline: entry.deadline == .never ? nil : processTime(entry.deadline), trace: entry.trace,
-                attempt: part.count + 1)
-            open.deaths = part.count
+                attempt: part.failures + 1)
+            open.deaths = part.deaths
             return open
         }
     }

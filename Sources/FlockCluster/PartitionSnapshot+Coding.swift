@@ -132,11 +132,11 @@ extension SessionEntry {
         case done, freed, split
     }
 
-    /// The sequences, the deadline, the time to live, the number of deaths, kind and whether there is a trace.
+    /// The sequences, the deadline, the time to live, the numbers of deaths and failures, kind and whether there is a trace.
     fileprivate static let smallestSize = 48
 
     fileprivate var encodedBound: Int {
-        let head = 96 + 24 * deaths.count
+        let head = 96 + 24 * (deaths.count + failures.count)
         switch body {
         case .open(let items): return head + items.encodedSize
         case .done(let held): return head + held.encodedBound
@@ -152,7 +152,8 @@ extension SessionEntry {
         sequences.write(to: &writer)
         writer.write(deadline.nanoseconds)
         writer.write(timeToLive)
-        writer.write(UInt64(deaths.count))
+        writer.write(UInt32(deaths.count))
+        writer.write(UInt32(failures.count))
         writer.write(UInt32(trace == nil ? 0 : 1))
         let kind: Kind =
             switch body {
@@ -163,9 +164,9 @@ extension SessionEntry {
             }
         writer.write(UInt32(kind.rawValue))
         trace?.write(to: &writer)
-        for death in deaths {
-            death.sequences.write(to: &writer)
-            writer.write(UInt64(death.count))
+        for tally in deaths + failures {
+            tally.sequences.write(to: &writer)
+            writer.write(UInt64(tally.count))
         }
         switch body {
         case .open(let items): items.write(to: &writer)
@@ -188,23 +189,17 @@ extension SessionEntry {
         let sequences = try SequenceRun(from: &reader, limits: limits)
         guard sequences.count > 0 else { throw .malformed("run of a session") }
         let (deadline, timeToLive): (UInt64, UInt64) = (try reader.read(), try reader.read())
-        let dead: UInt64 = try reader.read()
+        let (dead, failed): (UInt32, UInt32) = (try reader.read(), try reader.read())
         let (traced, raw): (UInt32, UInt32) = (try reader.read(), try reader.read())
         guard traced <= 1, let kind = UInt8(exactly: raw).flatMap(Kind.init) else {
             throw .malformed("run of a session: \(raw)")
         }
         let trace = traced == 0 ? nil : try TraceContext(from: &reader)
-        guard dead <= UInt64(sequences.count), dead <= reader.remaining / DeathCount.size else {
-            throw .malformed("deaths of a run: \(dead)")
+        guard max(dead, failed) <= sequences.count, Int(dead) + Int(failed) <= reader.remaining / Tally.size else {
+            throw .malformed("tallies of a run: \(dead), \(failed)")
         }
-        var deaths: [DeathCount] = []
-        for _ in 0..<dead {
-            let death = try DeathCount(of: sequences, from: &reader, limits: limits)
-            if let last = deaths.last, last.sequences.end > death.sequences.first {
-                throw .malformed("deaths of a run")
-            }
-            deaths.append(death)
-        }
+        let deaths = try [Tally](Int(dead), of: sequences, from: &reader, limits: limits)
+        let failures = try [Tally](Int(failed), of: sequences, from: &reader, limits: limits)
         let body: Body
         switch kind {
         case .open:
@@ -217,11 +212,11 @@ extension SessionEntry {
         }
         self.init(
             sequences: sequences, deadline: Tick(nanoseconds: deadline), trace: trace, timeToLive: timeToLive,
-            deaths: deaths, body: body)
+            deaths: deaths, failures: failures, body: body)
     }
 }
 
-extension DeathCount {
+extension Tally {
     fileprivate static let size = 24
 
     fileprivate init(
@@ -229,9 +224,23 @@ extension DeathCount {
     ) throws(WireError) {
         let sequences = try SequenceRun(from: &reader, limits: limits)
         let count: UInt64 = try reader.read()
-        guard sequences.count > 0, sequences.inside(run) == sequences else { throw .malformed("deaths of a run") }
-        guard count <= 1 << 20 else { throw .overLimit(.attempts, "deaths of a run") }
+        guard sequences.count > 0, sequences.inside(run) == sequences else { throw .malformed("tally of a run") }
+        guard count <= 1 << 20 else { throw .overLimit(.attempts, "tally of a run") }
         self.init(sequences, Int(count))
+    }
+}
+
+extension [Tally] {
+    /// Ascending and apart.
+    fileprivate init(
+        _ count: Int, of run: SequenceRun, from reader: inout ByteReader, limits: Limits
+    ) throws(WireError) {
+        self = []
+        for _ in 0..<count {
+            let tally = try Tally(of: run, from: &reader, limits: limits)
+            if let last, last.sequences.end > tally.sequences.first { throw .malformed("tallies of a run") }
+            append(tally)
+        }
     }
 }
 

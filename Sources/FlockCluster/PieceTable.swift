@@ -156,6 +156,25 @@ struct PieceTable: Sendable {
         return found
     }
 
+    /// The parts of `run` that no piece holds.
+    func missing(of run: RequestRun) -> [SequenceRun] {
+        guard let lane = lanes[key(run)] else { return [run.sequences] }
+        var missing: [SequenceRun] = []
+        var next = run.sequences.first
+        var at = place(endingAfter: next, in: lane)
+        while at < lane.count, next < run.sequences.end {
+            let held = pieces[lane[at]].run.requests.sequences
+            let start = min(held.first, run.sequences.end)
+            if start > next { missing.append(SequenceRun(first: next, count: Int(start - next))) }
+            next = held.end
+            at += 1
+        }
+        if next < run.sequences.end {
+            missing.append(SequenceRun(first: next, count: Int(run.sequences.end - next)))
+        }
+        return missing
+    }
+
     mutating func remove(_ slot: Int) {
         let requests = pieces[slot].run.requests
         edit(requests) { lane, table in

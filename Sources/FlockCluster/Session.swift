@@ -240,6 +240,16 @@ struct Session: Sendable {
         }
     }
 
+    /// So many executions of `run` began and gave no outcome.
+    mutating func failed(_ run: SequenceRun, _ count: Int) {
+        guard let part = clip(run) else { return }
+        var index = index(of: part.first)
+        while index < entries.count && entries[index].sequences.first < part.end {
+            entries[index].failed(part, count)
+            index += 1
+        }
+    }
+
     /// Appends the open runs whose deadline has come, and learns the next one.
     mutating func takeDue(now: Tick, into runs: inout [SequenceRun]) {
         guard earliestDeadline <= now else { return }

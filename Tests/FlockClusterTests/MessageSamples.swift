@@ -104,6 +104,7 @@ enum MessageSamples {
         // One part of the run, and another part twice.
         if kind > 0 { entry.died(sequences(run.first, 1), 1) }
         if kind > 2 { entry.died(sequences(run.end - 1, 1), 2) }
+        if kind > 1 { entry.failed(sequences(run.first, 1), 3) }
         return entry
     }
 
@@ -161,13 +162,15 @@ enum MessageSamples {
                 let part = outcome(count, &random)
                 outcomes.append(OutcomeRun(sequences: sequences(random.next() >> 8, count), outcome: part))
             }
-            return .done(job: random.next(), lane: lane, partition, SessionID(rawValue: random.next()), outcomes)
+            let failed = runs.map(\.sequences).filter { $0.count > 0 }
+            return .done(
+                job: random.next(), lane: lane, partition, SessionID(rawValue: random.next()), outcomes,
+                FailedRuns(failed, attempt: count))
         case 3: return .recorded(job: random.next())
-        case 4: return .failed(lane: lane, runs)
-        case 5: return .returned(lane: lane, runs)
-        case 6: return .holding(partition, epoch: random.next())
+        case 4: return .returned(lane: lane, runs)
+        case 5: return .holding(partition, epoch: random.next())
         default:
-            return .held(partition, epoch: random.next(), runs.map { LaneRun(lane: lane, requests: $0) })
+            return .held(partition, epoch: random.next(), runs.map { LaneRun(lane: lane, requests: $0, attempt: 2) })
         }
     }
 }

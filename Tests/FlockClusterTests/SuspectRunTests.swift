@@ -108,7 +108,7 @@ struct SuspectRunTests {
     func parts() {
         var entry = SessionEntry(
             sequences: sequences(10, 8), deadline: .never, trace: nil, timeToLive: 1, body: .open(items(8, from: 10)))
-        #expect(entry.parted(sequences(10, 8)) == [DeathCount(sequences(10, 8), 0)])
+        #expect(entry.deaths.parts(of: sequences(10, 8)) == [Tally(sequences(10, 8), 0)])
         entry.died(sequences(10, 4), 1)
         entry.died(sequences(14, 4), 1)
         entry.died(sequences(10, 2), 1)
@@ -117,9 +117,9 @@ struct SuspectRunTests {
         // A wider run that died later parts nothing anew, and lowers nothing.
         entry.died(sequences(10, 8), 1)
         #expect(
-            entry.parted(sequences(11, 6)) == [
-                DeathCount(sequences(11, 1), 1), DeathCount(sequences(12, 1), 1), DeathCount(sequences(13, 1), 2),
-                DeathCount(sequences(14, 3), 1),
+            entry.deaths.parts(of: sequences(11, 6)) == [
+                Tally(sequences(11, 1), 1), Tally(sequences(12, 1), 1), Tally(sequences(13, 1), 2),
+                Tally(sequences(14, 3), 1),
             ])
     }
 }
