@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup libs libs-python build release test test-libs test-release sim demo demo-python demo-python-short
+.PHONY: help setup libs libs-python build release test test-libs test-release sim
+.PHONY: demo demo-python demo-python-short demo-python-deep
 .PHONY: bench objective overload fuzz format lint clean
 
 # make sim
@@ -81,6 +82,12 @@ demo-python: setup ## Runs the Python samples: two folders, every answer checked
 	swift build -c release --product flockwork
 	swift build -c release --product flockpython
 	@Samples/python/demo
+
+demo-python-deep: setup ## Runs the samples with PyTorch and Keras, every answer checked; makes .venv-deep (pip, about 200 MB).
+	@scripts/libs-python --deep
+	swift build -c release --product flockwork
+	swift build -c release --product flockpython
+	@Samples/python/demo --deep
 
 bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|python|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench

@@ -148,7 +148,10 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "FlockworkCommandTests",
-            dependencies: ["FlockworkCommand", "FlockPython", "Flockwork"], swiftSettings: settings),
+            dependencies: [
+                "FlockworkCommand", "FlockPython", "Flockwork",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork", "FlockTestKit"],
             swiftSettings: settings),

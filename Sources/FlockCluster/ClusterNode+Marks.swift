@@ -30,6 +30,13 @@ extension ClusterNode {
         return replicas[number]?.mark()
     }
 
+    /// The epoch that its copy has installed; nil if it has none.
+    package mutating func epoch(of partition: PartitionID) -> UInt64? {
+        let number = Int(partition.rawValue)
+        guard number < replicas.count else { return nil }
+        return replicas[number]?.installedEpoch()
+    }
+
     /// An entry of its log; nil if it was trimmed, or is not there.
     package mutating func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? {
         let number = Int(partition.rawValue)
@@ -68,7 +75,8 @@ extension ClusterNode {
     package var work: String {
         let held = dispatchers.reduce((0, 0)) { ($0.0 + $1.queuedItems, $0.1 + $1.sentItems) }
         let stalled = links.filter(\.isStalled).map { "\($0.peer)" }
-        return "queued \(held.0) sent \(held.1) jobs \(jobs.jobs.count) inquiries \(inquiries.count) stalled \(stalled)"
+        return "queued \(held.0) sent \(held.1) jobs \(jobs.jobs.count) unconfirmed \(jobs.parts.count) "
+            + "inquiries \(inquiries.count) stalled \(stalled)"
     }
 }
 
@@ -79,6 +87,8 @@ extension PartitionReplica {
             isInSync: role == .primary || role == .backup, isServing: isServing, hash: history.hash,
             violation: violation)
     }
+
+    fileprivate mutating func installedEpoch() -> UInt64 { seats.epoch }
 
     fileprivate mutating func digest() -> UInt64 { stateDigest }
 

@@ -7,16 +7,17 @@ internal import FlockWire
 extension ClusterNode {
     mutating func stepReplica(_ partition: PartitionID, _ event: PartitionEvent, out: inout [NodeDirective]) {
         let number = Int(partition.rawValue)
-        guard number < replicas.count, replicas[number] != nil else { return }
+        guard number < replicas.count, hasCopy(number) else { return }
         // One event may lead to another of the same partition, which then gets a list of its own.
         var directives: [PartitionDirective] = []
         swap(&directives, &partitionDirectives)
         replicas[number]?.step(event, now: now, budget: &budget, out: &directives)
         touched.append(partition)
-        for directive in directives { carryOut(directive, partition, out: &out) }
-        directives.removeAll(keepingCapacity: true)
+        // Taken out one by one: a copy of each would have to be made and thrown away.
+        if directives.count > 1 { directives.reverse() }
+        while let directive = directives.popLast() { carryOut(directive, partition, out: &out) }
         swap(&directives, &partitionDirectives)
-        if let deadline = replicas[number]?.nextDeadline { replicaDeadline = min(replicaDeadline, deadline) }
+        if let deadline = replicas[number]?.due() { replicaDeadline = min(replicaDeadline, deadline) }
     }
 
     private mutating func carryOut(
@@ -38,7 +39,7 @@ extension ClusterNode {
             guard let member, let node = nodeName(of: peer) else { return }
             out.append(.send(node, .replication(from: member, to: peer, partition, message)))
         case .report(let report): stepControl(.report(report), out: &out)
-        case .attempted(let run, let attempts): attempted(run, attempts: attempts, out: &out)
+        case .attempted(let run, _): attempted(run, out: &out)
         case .persist, .persistSnapshot: preconditionFailure("\(partition) is not in a durable group")
         case .behind: return
         case .serving: serving(partition, out: &out)
@@ -67,7 +68,7 @@ extension ClusterNode {
     mutating func handle(_ call: ClientCall, connection: UInt64, number: UInt64, out: inout [NodeDirective]) {
         let partition = call.partition
         let place = Int(partition.rawValue)
-        guard place < replicas.count, seats[place]?.primary == member, member != nil, replicas[place] != nil else {
+        guard place < replicas.count, seats[place]?.primary == member, member != nil, hasCopy(place) else {
             out.append(.answer(connection: connection, number: number, whereItIs(partition)))
             return
         }
@@ -103,8 +104,23 @@ extension ClusterNode {
 
     mutating func clientGone(_ connection: UInt64, out: inout [NodeDirective]) {
         calls.drop(connection: connection)
-        for number in replicas.indices where replicas[number] != nil {
+        for number in replicas.indices where hasCopy(number) {
             stepReplica(PartitionID(number), .detach(subscriber: connection), out: &out)
         }
     }
+}
+
+// Reading through an optional element copies the replica, hundreds of bytes with a retain for each reference in them.
+// What is `mutating` works in place, though it changes nothing.
+
+extension ClusterNode {
+    /// Whether this node has a copy of a partition.
+    mutating func hasCopy(_ number: Int) -> Bool { replicas[number]?.due() != nil }
+}
+
+extension PartitionReplica {
+    /// `nextDeadline`, in place.
+    mutating func due() -> Tick { nextDeadline }
+    /// `isServing`, in place.
+    mutating func serves() -> Bool { isServing }
 }

@@ -32,6 +32,7 @@ extension ClusterNode {
             // As many as the cluster has, whatever this process was configured with.
             replicas = Array(repeating: nil, count: view.partitions.count)
             seats = Array(repeating: nil, count: view.partitions.count)
+            formers = Array(repeating: nil, count: view.partitions.count)
         }
         installMembers(view, member, out: &out)
         let isNewMinimum = minimumInSync != view.minimumInSync
@@ -43,6 +44,7 @@ extension ClusterNode {
             guard seats[number] != new || isNewMinimum else { continue }
             let before = seats[number]
             seats[number] = new
+            if let before, before.primary != new.primary { formers[number] = before.primary ?? formers[number] }
             if new.holds(member) && replicas[number] == nil {
                 replicas[number] = PartitionReplica(
                     partition: partition, node: node, member: member, limits: limits, isDurable: false, rules: rules,

@@ -18,6 +18,8 @@ struct Inquiry: Sendable {
     var answered: [RequestRun] = []
     /// When the rest is dispatched whoever has not answered.
     let until: Tick
+    /// Somebody who may have had runs did not answer: what nobody holds was perhaps on a process that died.
+    var isIncomplete: Bool
 }
 
 extension ClusterNode {
@@ -36,12 +38,9 @@ extension ClusterNode {
     mutating func enqueue(_ run: OpenRun, out: inout [NodeDirective]) {
         // A lane that this program does not have: an outcome, so that nobody waits for it.
         guard let kind = SessionKind(number: run.pipeline), kind.pipeline < dispatchers.count else {
-            let error = FlockError(.notFound, "no such pipeline", node: node)
-            let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
-            stepReplica(
-                run.requests.partition, .completed(session: run.requests.session, runs: [outcome]), out: &out)
-            return
+            return giveUp(run.requests, FlockError(.notFound, "no such pipeline", node: node), out: &out)
         }
+        guard run.attempt <= limits.attempts else { return giveUp(tried: run, out: &out) }
         var run = run
         run.priority = kind.priority
         stepDispatcher(kind.pipeline, .enqueue(run), out: &out)
@@ -74,28 +73,6 @@ extension ClusterNode {
         }
     }
 
-    /// A process died with the run: the log counts that before the run is executed again.
-    private mutating func lost(_ run: OpenRun, out: inout [NodeDirective]) {
-        let (partition, session) = (run.requests.partition, run.requests.session)
-        if run.attempt >= limits.attempts {
-            let error = FlockError(
-                .poison, "\(run.attempt) executions of the request began, and none gave an outcome", node: node,
-                limit: .attempts)
-            let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
-            stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
-        } else {
-            stepReplica(
-                partition, .attempted(session: session, sequences: run.requests.sequences, attempts: run.attempt),
-                out: &out)
-        }
-    }
-
-    /// The log knows the attempt: the next one may begin.
-    mutating func attempted(_ run: RequestRun, attempts: Int, out: inout [NodeDirective]) {
-        guard let replica = replicas[Int(run.partition.rawValue)] else { return }
-        for open in replica.openRuns(of: run) { enqueue(open, out: &out) }
-    }
-
     // MARK: After a primary change
 
     /// This node's copy has committed its epoch: what is open is either with some stage, or dispatched again.
@@ -109,39 +86,49 @@ extension ClusterNode {
         let peers = links.filter { !$0.isStalled }.map(\.peer)
         inquiries.append(
             Inquiry(
-                partition: partition, epoch: epoch, runs: runs, waiting: peers, until: now + Self.inquiryTime))
+                partition: partition, epoch: epoch, runs: runs, waiting: peers + [member],
+                until: now + Self.inquiryTime,
+                isIncomplete: isMissed(formers[number]) || links.contains(where: \.isStalled)))
         workDeadline = min(workDeadline, now + Self.inquiryTime)
-        for peer in peers { send(.holding(partition, epoch: epoch), to: peer) }
-        held(partition, epoch: epoch, heldHere(partition, epoch: epoch, for: member), by: member, out: &out)
-        sendOutcomes(of: partition)
+        for peer in peers + [member] { send(.holding(partition, epoch: epoch), to: peer) }
+    }
+
+    /// Says what this node's stages have; what failed comes first, so that it is counted before it is dispatched again.
+    private mutating func answerHolding(_ partition: PartitionID, epoch: UInt64, to asker: MemberNumber) {
+        let runs = heldHere(partition, epoch: epoch, for: asker)
+        sendOutcomes(of: partition) { !$0.failed.sequences.isEmpty }
+        send(.held(partition, epoch: epoch, runs), to: asker)
+        sendOutcomes(of: partition) { _ in true }
     }
 
     /// This node's stages have these; what becomes of them goes to the one who asks. That is said before any outcome,
     /// so that the outcome finds the run with this node.
     private mutating func heldHere(_ partition: PartitionID, epoch: UInt64, for asker: MemberNumber) -> [LaneRun] {
         var runs: [LaneRun] = []
-        for place in jobs.jobs.indices where jobs[place].requests.partition == partition {
-            guard jobs[place].epoch <= epoch else { continue }
-            jobs[place].dispatcher = asker
-            jobs[place].epoch = epoch
-            jobs[place].target = nil
-            guard let outcomes = jobs[place].outcomes else {
-                runs.append(LaneRun(lane: jobs[place].lane, requests: jobs[place].requests))
-                continue
-            }
-            // The rest of the run failed or was returned, to whoever had sent it.
-            for outcome in outcomes {
-                var requests = jobs[place].requests
-                requests.sequences = outcome.sequences
-                runs.append(LaneRun(lane: jobs[place].lane, requests: requests))
-            }
+        func note(_ lane: UInt32, _ session: SessionID, _ sequences: SequenceRun, _ attempt: Int) {
+            let requests = RequestRun(partition: partition, session: session, sequences: sequences)
+            runs.append(LaneRun(lane: lane, requests: requests, attempt: attempt))
+        }
+        for place in jobs.jobs.indices where jobs.jobs[place].requests.partition == partition {
+            let job = jobs.jobs[place]
+            guard job.epoch <= epoch else { continue }
+            jobs.claimJob(at: place, by: asker, epoch: epoch)
+            // The rest has an outcome, or it failed, or it was returned to whoever had sent it.
+            for sequences in job.rest { note(job.lane, job.requests.session, sequences, job.attempt) }
+        }
+        for place in jobs.parts.indices where jobs.parts[place].partition == partition {
+            let part = jobs.parts[place]
+            guard part.epoch <= epoch else { continue }
+            jobs.claimPart(at: place, by: asker, epoch: epoch)
+            for outcome in part.outcomes { note(part.lane, part.session, outcome.sequences, part.failed.attempt) }
         }
         return runs
     }
 
-    private mutating func sendOutcomes(of partition: PartitionID) {
-        for place in jobs.jobs.indices where jobs[place].requests.partition == partition && jobs[place].target == nil {
-            sendOutcomes(place)
+    private mutating func sendOutcomes(of partition: PartitionID, where isWanted: (JobTable.Part) -> Bool) {
+        for place in jobs.parts.indices where jobs.parts[place].partition == partition {
+            let part = jobs.parts[place]
+            if part.target == nil && isWanted(part) { sendOutcomes(place) }
         }
     }
 
@@ -160,13 +147,15 @@ extension ClusterNode {
         for place in inquiries.indices.reversed() {
             inquiries[place].waiting.removeAll { $0 == peer }
             inquiries[place].held.removeAll { $0.member == peer }
+            inquiries[place].isIncomplete = true
             if inquiries[place].waiting.isEmpty { resolve(place, out: &out) }
         }
     }
 
     /// What is still open and nobody holds is dispatched; the rest is taken for sent.
     private mutating func resolve(_ place: Int, out: inout [NodeDirective]) {
-        let inquiry = inquiries.remove(at: place)
+        var inquiry = inquiries.remove(at: place)
+        if !inquiry.waiting.isEmpty { inquiry.isIncomplete = true }
         guard let replica = replicas[Int(inquiry.partition.rawValue)] else { return }
         for run in inquiry.runs {
             for part in replica.openRuns(of: run) { share(part, inquiry, out: &out) }
@@ -175,7 +164,7 @@ extension ClusterNode {
     }
 
     /// Runs that a member said it holds, and holds no longer before the others have answered.
-    private mutating func letGo(_ runs: [RequestRun], by peer: MemberNumber) {
+    mutating func letGo(_ runs: [RequestRun], by peer: MemberNumber) {
         for place in inquiries.indices {
             for run in runs where run.partition == inquiries[place].partition {
                 inquiries[place].held = inquiries[place].held.flatMap { holder, held in
@@ -201,6 +190,8 @@ extension ClusterNode {
             for part in rest {
                 let (inside, outside) = part.cut(other.requests)
                 if var inside {
+                    // As the holder counts, so that a failure there ends this one.
+                    inside.attempt = other.attempt
                     inside.priority = kind.priority
                     stepDispatcher(kind.pipeline, .adopt(inside, host), out: &out)
                 }
@@ -208,7 +199,14 @@ extension ClusterNode {
             }
             rest = next
         }
-        for part in rest { enqueue(part, out: &out) }
+        for part in rest {
+            // A suspect run never is with its primary, so that it did not die of that one.
+            if inquiry.isIncomplete && part.deaths == 0 && rules.partsAfterDeath {
+                lost(part, out: &out)
+            } else {
+                enqueue(part, out: &out)
+            }
+        }
     }
 
     // MARK: Both sides
@@ -218,9 +216,9 @@ extension ClusterNode {
         switch message {
         case .runs(let lane, let runs): take(runs, lane: lane, from: peer, out: &out)
         case .revoke(let lane, let run): revoked(run, lane: lane, out: &out)
-        case .done(let job, let lane, let partition, let session, let runs):
+        case .done(let job, let lane, let partition, let session, let runs, let without):
             let number = Int(partition.rawValue)
-            guard number < replicas.count, replicas[number]?.isServing == true, Int(lane) < dispatchers.count else {
+            guard number < replicas.count, replicas[number]?.serves() == true, Int(lane) < dispatchers.count else {
                 return
             }
             let requests = runs.map { RequestRun(partition: partition, session: session, sequences: $0.sequences) }
@@ -230,25 +228,26 @@ extension ClusterNode {
             for place in inquiries.indices where inquiries[place].partition == partition {
                 inquiries[place].answered += requests
             }
-            send(.recorded(job: job), to: peer)
+            let failures = without.sequences.map {
+                RequestRun(partition: partition, session: session, sequences: $0)
+            }
+            if failures.isEmpty || failed(failures, attempt: without.attempt, lane: lane, by: peer, out: &out) {
+                send(.recorded(job: job), to: peer)
+            }
         case .recorded(let job):
-            guard let place = jobs.place(of: job), jobs[place].target == peer else { return }
-            jobs.remove(at: place)
-        case .failed(let lane, let runs):
-            guard Int(lane) < dispatchers.count else { return }
-            letGo(runs, by: peer)
-            stepDispatcher(Int(lane), .failed(host, runs: runs), out: &out)
-            dispatcherIsDue = true
+            guard let place = jobs.part(job), jobs.parts[place].target == peer else { return }
+            jobs.removePart(at: place)
         case .returned(let lane, let runs):
             guard Int(lane) < dispatchers.count else { return }
             letGo(runs, by: peer)
             stepDispatcher(Int(lane), .returned(host, runs: runs), out: &out)
             dispatcherIsDue = true
-        case .holding(let partition, let epoch):
-            let runs = heldHere(partition, epoch: epoch, for: peer)
-            send(.held(partition, epoch: epoch, runs), to: peer)
-            sendOutcomes(of: partition)
-        case .held(let partition, let epoch, let runs): held(partition, epoch: epoch, runs, by: peer, out: &out)
+        case .holding(let partition, let epoch): answerHolding(partition, epoch: epoch, to: peer)
+        case .held(let partition, let epoch, let runs):
+            for run in runs where Int(run.lane) < dispatchers.count {
+                stepDispatcher(Int(run.lane), .begun(host, run.requests), out: &out)
+            }
+            held(partition, epoch: epoch, runs, by: peer, out: &out)
         }
     }
 
@@ -262,56 +261,63 @@ extension ClusterNode {
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
-            let job = jobs.insert(lane: lane, requests: run.requests, dispatcher: peer, epoch: assigned.epoch)
+            if run.deaths > 0 {
+                takeSuspect(run, lane: lane, from: peer, epoch: assigned.epoch)
+                continue
+            }
+            let job = jobs.insert(
+                lane: lane, requests: run.requests, attempt: run.attempt, dispatcher: peer, epoch: assigned.epoch)
             out.append(.execute(job: job, lane: lane, run))
         }
     }
 
     private func revoked(_ run: RequestRun, lane: UInt32, out: inout [NodeDirective]) {
-        for job in jobs.jobs where job.outcomes == nil && job.lane == lane && job.requests.session == run.session {
-            guard job.requests.partition == run.partition,
-                let part = job.requests.sequences.inside(run.sequences)
-            else { continue }
-            out.append(.revoke(job: job.id, part))
+        for job in jobs.jobs where job.lane == lane && job.requests.session == run.session {
+            guard job.requests.partition == run.partition else { continue }
+            for rest in job.rest {
+                if let part = rest.inside(run.sequences) { out.append(.revoke(job: job.id, part)) }
+            }
         }
     }
 
+    /// A part of a job, or all of it, is handed over. The rest is still with the stages.
     mutating func executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun]) {
-        guard let place = jobs.place(of: job) else { return }
-        let (lane, requests, dispatcher) = (jobs[place].lane, jobs[place].requests, jobs[place].dispatcher)
-        func parts(_ runs: [SequenceRun]) -> [RequestRun] {
-            runs.map { RequestRun(partition: requests.partition, session: requests.session, sequences: $0) }
+        guard let place = jobs.job(job) else { return }
+        for outcome in outcomes { jobs.handOver(outcome.sequences, of: place) }
+        for sequences in failed + returned { jobs.handOver(sequences, of: place) }
+        let job = jobs.jobs[place]
+        jobs.endIfDone(place)
+        if !returned.isEmpty {
+            let runs = returned.map {
+                RequestRun(partition: job.requests.partition, session: job.requests.session, sequences: $0)
+            }
+            send(.returned(lane: job.lane, runs), to: job.dispatcher)
         }
-        if !failed.isEmpty { send(.failed(lane: lane, parts(failed)), to: dispatcher) }
-        if !returned.isEmpty { send(.returned(lane: lane, parts(returned)), to: dispatcher) }
-        guard !outcomes.isEmpty else { return jobs.remove(at: place) }
-        jobs[place].outcomes = outcomes
-        sendOutcomes(place)
+        if !outcomes.isEmpty || !failed.isEmpty { sendOutcomes(jobs.add(outcomes, failed: failed, of: job)) }
     }
 
-    /// Sends a job's outcomes to whoever is primary, as far as is known here, and again later if need be.
+    /// Sends outcomes to whoever is primary, as far as is known here, and again later if need be.
     private mutating func sendOutcomes(_ place: Int) {
-        let job = jobs[place]
-        guard let outcomes = job.outcomes else { return }
-        jobs[place].resendAt = now + Self.recordTime
+        let part = jobs.parts[place]
+        let target = primary(of: part)
+        jobs.sent(place, to: target, again: now + Self.recordTime)
         workDeadline = min(workDeadline, now + Self.recordTime)
-        let (partition, session) = (job.requests.partition, job.requests.session)
-        let target = primary(of: job)
-        jobs[place].target = target
         if let link = self.place(of: target), links[link].isStalled { return }
-        send(.done(job: job.id, lane: job.lane, partition, session, outcomes), to: target)
+        send(
+            .done(job: part.number, lane: part.lane, part.partition, part.session, part.outcomes, part.failed),
+            to: target)
     }
 
-    private func primary(of job: JobTable.Job) -> MemberNumber {
-        let place = Int(job.requests.partition.rawValue)
-        guard let view = control.view, place < view.partitions.count, view.partitions[place].epoch > job.epoch else {
-            return job.dispatcher
+    private func primary(of part: JobTable.Part) -> MemberNumber {
+        let place = Int(part.partition.rawValue)
+        guard let view = control.view, place < view.partitions.count, view.partitions[place].epoch > part.epoch else {
+            return part.dispatcher
         }
-        return view.partitions[place].primary ?? job.dispatcher
+        return view.partitions[place].primary ?? part.dispatcher
     }
 
     mutating func primaryChanged(_ partition: PartitionID) {
-        for place in jobs.jobs.indices where jobs[place].requests.partition == partition { sendOutcomes(place) }
+        for place in jobs.parts.indices where jobs.parts[place].partition == partition { sendOutcomes(place) }
     }
 
     /// The mutant of `Rules.agreesOnOwnership`: the next member in sync makes itself the primary.
@@ -331,6 +337,9 @@ extension ClusterNode {
 
     mutating func tickWork(out: inout [NodeDirective]) {
         workDeadline = .never
+        for lane in dispatchers.indices {
+            if dispatchers[lane].nextDeadline() <= now { dispatcherIsDue = true }
+        }
         for place in links.indices {
             links[place].tick(now: now)
             if let since = links[place].waitingSince, since + Self.stallTime <= now, !links[place].isStalled {
@@ -347,9 +356,9 @@ extension ClusterNode {
                 workDeadline = min(workDeadline, inquiries[place].until)
             }
         }
-        for place in jobs.jobs.indices {
-            if jobs[place].resendAt <= now { sendOutcomes(place) }
-            workDeadline = min(workDeadline, jobs[place].resendAt)
+        for place in jobs.parts.indices {
+            if jobs.parts[place].resendAt <= now { sendOutcomes(place) }
+            workDeadline = min(workDeadline, jobs.parts[place].resendAt)
         }
     }
 }

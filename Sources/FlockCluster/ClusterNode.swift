@@ -54,6 +54,10 @@ public struct ClusterNode: Sendable {
     var controlDirectives: [ControlDirective] = []
     var partitionDirectives: [PartitionDirective] = []
     var dispatcherDirectives: [DispatcherDirective] = []
+    /// Executions that begin when this step's frames are on their way.
+    var beginning: [NodeDirective] = []
+    /// By partition: who was primary before the present one.
+    var formers: [MemberNumber?] = []
     /// It was told to go; and has said that only its seats keep it.
     var isLeaving = false
     var isDrained = false
@@ -136,7 +140,7 @@ public struct ClusterNode: Sendable {
         if replicaDeadline <= now {
             replicaDeadline = .never
             for number in replicas.indices {
-                guard let deadline = replicas[number]?.nextDeadline else { continue }
+                guard let deadline = replicas[number]?.due() else { continue }
                 if deadline <= now {
                     stepReplica(PartitionID(number), .tick, out: &out)
                 } else {
@@ -164,11 +168,20 @@ public struct ClusterNode: Sendable {
         }
         if let member {
             for place in links.indices {
-                while let frame = links[place].takeFrame(from: member, now: now) {
+                while links[place].hasToSend, let frame = links[place].takeFrame(from: member, now: now) {
                     out.append(.send(links[place].node, .work(frame)))
                 }
                 workDeadline = min(workDeadline, links[place].resendAt)
             }
+        }
+        if !beginning.isEmpty {
+            out += beginning
+            beginning.removeAll()
+        }
+        for lane in dispatchers.indices {
+            // One that is due and cannot be sent waits for an event, as all others do.
+            let due = dispatchers[lane].nextDeadline()
+            if due > now { workDeadline = min(workDeadline, due) }
         }
         drain(out: &out)
         nextDeadline = min(control.nextDeadline, replicaDeadline, workDeadline)
@@ -177,7 +190,7 @@ public struct ClusterNode: Sendable {
     /// Says once that its stages and dispatchers are empty, after the view let others know that it leaves.
     private mutating func drain(out: inout [NodeDirective]) {
         guard isLeaving, !isDrained, let member, control.view?.member(member)?.phase == .leaving else { return }
-        guard jobs.jobs.isEmpty, dispatchers.allSatisfy({ $0.queuedItems == 0 && $0.sentItems == 0 }) else { return }
+        guard jobs.isEmpty, dispatchers.allSatisfy({ $0.queuedItems == 0 && $0.sentItems == 0 }) else { return }
         isDrained = true
         stepControl(.drained, out: &out)
     }

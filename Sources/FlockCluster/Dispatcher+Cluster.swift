@@ -2,31 +2,98 @@
 
 // What a cluster adds to a dispatcher: hosts on other nodes die or fall silent, and partitions come and go.
 
+internal import DequeModule
 internal import FlockWire
 
 extension Dispatcher {
-    /// The host's process is dead. Each run that it held is one execution more, which the log has to know before the
-    /// next one begins; so the runs are handed back instead of queued.
+    /// After a host that had another suspect run.
+    static let suspectPause = Duration.milliseconds(10)
+
+    /// The host's process is dead. The log has to know which runs it may have died of before they are executed again;
+    /// so these are handed back instead of queued.
     mutating func hostLost(_ id: HostID, out: inout [DispatcherDirective]) {
         guard let host = hosts.slot(of: id) else { return }
-        for slot in pieces.slots(of: host) {
+        // Backwards, since some go to the front of the queue.
+        for slot in pieces.slots(of: host).reversed() {
+            let piece = pieces[slot]
             release(slot)
-            if !pieces[slot].isRevoked { out.append(.lost(pieces[slot].run)) }
+            if !piece.isRevoked && piece.run.deaths > 0 && !piece.hasBegun {
+                requeue(slot)
+                continue
+            }
+            if !piece.isRevoked { out.append(.lost(piece.run)) }
             remove(slot)
         }
         hosts.down(id)
     }
 
-    /// The host does not answer, which says nothing about whether it works: others get what it has, and the first
-    /// outcome counts.
-    mutating func hostAway(_ id: HostID) {
+    /// An execution of these ended there without an outcome. A later one goes on, perhaps there too.
+    mutating func letGo(_ id: HostID, _ runs: [RequestRun], upTo attempt: Int) {
         guard let host = hosts.slot(of: id) else { return }
-        // Backwards, since each goes to the front of the queue.
-        for slot in pieces.slots(of: host).reversed() {
-            release(slot)
-            if pieces[slot].isRevoked { remove(slot) } else { requeue(slot) }
+        for run in runs {
+            for slot in cut(run, where: { $0.host == host && $0.run.attempt <= attempt }) {
+                release(slot)
+                remove(slot)
+            }
         }
-        hosts.down(id)
+    }
+
+    /// The parts of `run` that are neither queued nor with a host.
+    func missing(of run: RequestRun) -> [SequenceRun] { pieces.missing(of: run) }
+
+    /// The host does not answer, which says nothing about whether it works: others get what it has, and the first
+    /// outcome counts. It may have died of it all the same. Of suspect runs that is to be found out first.
+    mutating func hostAway(_ id: HostID, out: inout [DispatcherDirective]) {
+        guard let host = hosts.slot(of: id) else { return }
+        var keeps = false
+        for slot in pieces.slots(of: host) {
+            let piece = pieces[slot]
+            if piece.run.deaths > 0 && !piece.isRevoked {
+                keeps = true
+                if !piece.isStranded { suspectItems -= piece.run.items.count }
+                pieces[slot].isStranded = true
+                continue
+            }
+            release(slot)
+            if !piece.isRevoked { out.append(.lost(piece.run)) }
+            remove(slot)
+        }
+        if keeps { hosts.close(id) } else { hosts.down(id) }
+    }
+
+    /// A host begins with a suspect run.
+    mutating func begun(_ id: HostID, _ run: RequestRun) {
+        guard let host = hosts.slot(of: id) else { return }
+        for slot in cut(run, where: { $0.host == host && $0.run.deaths > 0 }) { pieces[slot].hasBegun = true }
+    }
+
+    /// The next suspect run goes out if none is out: to another process than this one, whose log says what it did.
+    mutating func sendSuspect(now: Tick, out: inout [DispatcherDirective]) {
+        while suspectItems == 0, suspectsAfter <= now, let place = suspects.first {
+            guard pieces.isQueued(place) else {
+                suspects.removeFirst()
+                continue
+            }
+            let run = pieces[place.slot].run
+            if let deadline = run.deadline, deadline <= now {
+                suspects.removeFirst()
+                queuedItems -= run.items.count
+                remove(place.slot)
+                giveUp(run, .pastDeadline, out: &out)
+                continue
+            }
+            guard let host = hosts.chooseRemote(firstItem: run.items.byteCount(of: 0), random: &random) else { return }
+            let fit = hosts.fit(run.items, on: host)
+            suspects.removeFirst()
+            if fit < run.items.count { suspects.prepend(pieces.split(place.slot, after: fit)) }
+            let part = pieces[place.slot].run
+            pieces[place.slot].host = host
+            pieces[place.slot].chargedBytes = hosts.take(host, items: fit, bytes: part.items.byteCount)
+            queuedItems -= fit
+            sentItems += fit
+            suspectItems += fit
+            hosts.stage(part, for: host)
+        }
     }
 
     /// The host has the run from another dispatcher. It counts against its credit, which it may exceed by that.
@@ -37,6 +104,11 @@ extension Dispatcher {
         pieces[place.slot].host = host
         pieces[place.slot].chargedBytes = hosts.charge(host, items: run.items.count, bytes: run.items.byteCount)
         sentItems += run.items.count
+        if run.deaths > 0 {
+            // Who holds a suspect run executes it.
+            pieces[place.slot].hasBegun = true
+            suspectItems += run.items.count
+        }
         hold(run)
     }
 

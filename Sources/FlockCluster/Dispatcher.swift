@@ -4,6 +4,7 @@
 // batches. It owns what is queued and what is out, and lets no host hold more than its credit: a slow host simply gets
 // less. Work per run is a few look-ups, never per item.
 
+internal import DequeModule
 public import FlockWire
 
 /// Queues open runs and shares them out over stage hosts.
@@ -22,10 +23,15 @@ public struct Dispatcher: Sendable {
     var pieces = PieceTable()
     // A place whose piece was revoked meanwhile is skipped.
     var queue = WaitingPlaces()
+    // Runs that were on processes that died go out one at a time, each to a host that executes no other such run.
+    var suspects: Deque<Place> = []
+    var suspectItems = 0
+    /// A host had another such run: the next is tried then.
+    var suspectsAfter = Tick.zero
     // Items that are queued or sent, by priority.
     private var held = Array(repeating: 0, count: RequestPriority.allCases.count)
     private let attempts: Int
-    private var random: UInt64
+    var random: UInt64
 
     /// Items that wait for a host.
     public internal(set) var queuedItems = 0
@@ -49,6 +55,10 @@ public struct Dispatcher: Sendable {
     /// Sessions that it keeps a list for; bounded, tests see to that.
     var heldSessions: Int { pieces.sessionCount }
 
+    /// When `tick` is due though nothing happens: a suspect run is to be tried again. Else `never`.
+    /// It is `mutating` so that it works in place: a dispatcher is asked after each step of its node.
+    mutating func nextDeadline() -> Tick { suspects.isEmpty || suspectItems > 0 ? .never : suspectsAfter }
+
     /// Handles one event and appends what is to be done.
     public mutating func step(_ event: DispatcherEvent, now: Tick, out: inout [DispatcherDirective]) {
         switch event {
@@ -58,10 +68,15 @@ public struct Dispatcher: Sendable {
         case .hostDown(let id): hostDown(id, out: &out)
         case .finished(let id, let runs): settle(id, runs, goesBack: false)
         case .failed(let id, let runs): failed(id, runs, out: &out)
-        case .returned(let id, let runs): settle(id, runs, goesBack: true)
+        case .counted(let id, let runs, let attempt): letGo(id, runs, upTo: attempt)
+        case .returned(let id, let runs):
+            let before = suspectItems
+            settle(id, runs, goesBack: true)
+            if suspectItems < before { suspectsAfter = now + Self.suspectPause }
         case .revoke(let run): revoke(run, out: &out)
         case .hostLost(let id): hostLost(id, out: &out)
-        case .hostAway(let id): hostAway(id)
+        case .hostAway(let id): hostAway(id, out: &out)
+        case .begun(let id, let run): begun(id, run)
         case .hostClosing(let id): hosts.close(id)
         case .adopt(let run, let id): adopt(run, by: id)
         case .forget(let partition): forget(partition)
@@ -71,7 +86,8 @@ public struct Dispatcher: Sendable {
 
     mutating func enqueue(_ run: OpenRun) {
         guard run.items.count > 0 else { return }
-        queue.append(pieces.insert(run), run.priority)
+        let place = pieces.insert(run)
+        if run.deaths > 0 { suspects.append(place) } else { queue.append(place, run.priority) }
         queuedItems += run.items.count
         hold(run)
     }
@@ -92,10 +108,10 @@ public struct Dispatcher: Sendable {
     }
 
     /// The pieces within `run` that `isWanted`, cut at its borders.
-    private mutating func cut(_ run: RequestRun, where isWanted: (PieceTable.Piece) -> Bool) -> [Int] {
+    mutating func cut(_ run: RequestRun, where isWanted: (PieceTable.Piece) -> Bool) -> [Int] {
         var cutOff: [Place] = []
         let slots = pieces.cut(run, cutOff: &cutOff, where: isWanted)
-        for place in cutOff { queue.prepend(place, pieces[place.slot].run.priority) }
+        for place in cutOff { prepend(place) }
         return slots
     }
 
@@ -104,6 +120,7 @@ public struct Dispatcher: Sendable {
         guard let host = piece.host else { preconditionFailure("\(piece.run.requests) is with no host") }
         hosts.give(host, items: piece.run.items.count, bytes: piece.chargedBytes)
         sentItems -= piece.run.items.count
+        if piece.run.deaths > 0 && !piece.isStranded { suspectItems -= piece.run.items.count }
         precondition(sentItems >= 0, "\(sentItems) items out after \(piece.run.requests)")
     }
 
@@ -115,7 +132,12 @@ public struct Dispatcher: Sendable {
 
     mutating func requeue(_ slot: Int) {
         queuedItems += pieces[slot].run.items.count
-        queue.prepend(pieces.queueAgain(slot), pieces[slot].run.priority)
+        prepend(pieces.queueAgain(slot))
+    }
+
+    private mutating func prepend(_ place: Place) {
+        let run = pieces[place.slot].run
+        if run.deaths > 0 { suspects.prepend(place) } else { queue.prepend(place, run.priority) }
     }
 
     private mutating func hostDown(_ id: HostID, out: inout [DispatcherDirective]) {
@@ -148,7 +170,7 @@ public struct Dispatcher: Sendable {
         }
     }
 
-    private func giveUp(_ run: OpenRun, _ error: FlockError, out: inout [DispatcherDirective]) {
+    func giveUp(_ run: OpenRun, _ error: FlockError, out: inout [DispatcherDirective]) {
         let outcome = OutcomeRun(sequences: run.requests.sequences, outcome: .failed(error))
         out.append(.giveUp(run.requests.partition, run.requests.session, outcome))
     }
@@ -197,6 +219,7 @@ public struct Dispatcher: Sendable {
             sentItems += fit
             hosts.stage(part, for: host)
         }
+        sendSuspect(now: now, out: &out)
         hosts.takeStaged { host, runs in out.append(.send(host, runs: runs)) }
     }
 }

@@ -27,14 +27,21 @@ public enum DispatcherEvent: Sendable {
     case finished(HostID, runs: [RequestRun])
     /// A host, or one behind it, began with these and gave no outcome: that is an attempt, as if it had gone down.
     case failed(HostID, runs: [RequestRun])
+    /// The same in a cluster, where the log has to count an execution before the next one begins: what the host has of
+    /// these as that attempt, or an earlier one, is not held any more.
+    case counted(HostID, runs: [RequestRun], attempt: Int)
     /// A host hands back what it did not start; that is no attempt.
     case returned(HostID, runs: [RequestRun])
     /// Nobody waits for these any more.
     case revoke(RequestRun)
-    /// A host's process is dead: what it held is handed back as `lost`, to be logged as an attempt and enqueued again.
+    /// A host's process is dead: what it held is handed back as `lost`, to be logged and enqueued again. Suspect runs
+    /// that it did not say to have begun go back to the queue as they are.
     case hostLost(HostID)
-    /// A host cannot be reached now: what it held goes to others, which is no attempt. What it does finish counts.
+    /// A host cannot be reached now and may be dead: what it held is handed back as `lost`, and goes to others as
+    /// suspect. What it does finish counts. What was suspect already stays with it, until it answers or is dead.
     case hostAway(HostID)
+    /// A host says that it begins with a suspect run: if it dies, this may be why.
+    case begun(HostID, RequestRun)
     /// A host leaves: it finishes what it has and gets nothing new.
     case hostClosing(HostID)
     /// A host has the run already, from a dispatcher that is no more. Its sequences must not be held here.
@@ -51,7 +58,7 @@ public enum DispatcherDirective: Sendable {
     case send(HostID, runs: [OpenRun])
     /// These will not be executed; the run is their outcome for the partition.
     case giveUp(PartitionID, SessionID, OutcomeRun)
-    /// The run was with a host that died. It is not held any more.
+    /// The run was with a host that died, or may have. It is not held any more.
     case lost(OpenRun)
     /// A host holds these and nobody waits for them: it may drop what it has not started. It answers (`finished`) all
     /// the same, since its credit is bound until then.

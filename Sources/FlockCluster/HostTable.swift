@@ -88,6 +88,12 @@ struct HostTable: Sendable {
         choose(local, bytes, &random) ?? choose(remote, bytes, &random)
     }
 
+    /// The same among hosts on other nodes, or here if there are no others.
+    func chooseRemote(firstItem bytes: Int, random: inout UInt64) -> Int? {
+        if remote.contains(where: { !hosts[$0].isClosed }) { return choose(remote, bytes, &random) }
+        return choose(local, bytes, &random)
+    }
+
     private func choose(_ group: [Int], _ bytes: Int, _ random: inout UInt64) -> Int? {
         guard group.count > 2 else { return group.reduce(nil) { lessLoaded($0, $1, bytes) } }
         let first = draw(&random, below: group.count)

@@ -16,7 +16,9 @@ public enum NodeEvent: Sendable {
     case call(connection: UInt64, number: UInt64, ClientCall)
     /// A client's connection ended.
     case clientGone(UInt64)
-    /// The stages are done with a job: every one of its sequences is in exactly one of the three.
+    /// The stages are done with a part of a job, or with all of it. Over the job's life each of its sequences is in
+    /// exactly one of the three lists of exactly one part; the job ends with the last. Outcomes go out at once, so
+    /// hand over what a batch has finished and do not wait for the rest. What is said of a job that ended is ignored.
     case executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun])
     /// Hand over what is here, then go.
     case leave
@@ -31,13 +33,13 @@ public enum NodeDirective: Sendable {
     /// To the process that the node of that name is now.
     case send(NodeID, NodeMessage)
     /// Write the voter's record, sync it, and say `persisted(token)`.
-    case persist(VoterRecord, token: UInt64)
+    indirect case persist(VoterRecord, token: UInt64)
     /// To a client. A connection that is gone gets nothing.
     case answer(connection: UInt64, number: UInt64, ClientAnswer)
     /// Outcomes for a session that the client attached.
     case push(connection: UInt64, PartitionID, SessionID, [OutcomeRun])
-    /// Let the lane's stages have the run; say `executed` once, whatever happens.
-    case execute(job: UInt64, lane: UInt32, OpenRun)
+    /// Let the lane's stages have the run; say `executed` of each part of it, whatever happens.
+    indirect case execute(job: UInt64, lane: UInt32, OpenRun)
     /// Nobody waits for this part of a job; what has not been started may be returned at once.
     case revoke(job: UInt64, SequenceRun)
     /// This process is a member now.

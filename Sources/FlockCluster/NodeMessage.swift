@@ -42,12 +42,13 @@ public enum WorkMessage: Sendable {
     case runs(lane: UInt32, [AssignedRun])
     /// Nobody waits for these any more.
     case revoke(lane: UInt32, RequestRun)
-    /// Outcomes of a job, for whoever is the partition's primary now. It is repeated until it is `recorded`.
-    case done(job: UInt64, lane: UInt32, PartitionID, SessionID, [OutcomeRun])
-    /// The primary has proposed the outcomes of that job; they need not be committed.
+    /// Outcomes, and what failed, that stages handed over together, for whoever is the partition's primary now. The
+    /// sender numbers them, and repeats them until that number is `recorded`; more of the same run may follow under
+    /// another number.
+    case done(job: UInt64, lane: UInt32, PartitionID, SessionID, [OutcomeRun], FailedRuns)
+    /// The primary has proposed the outcomes of that number, which need not be committed; and its log has counted what
+    /// failed, which is committed.
     case recorded(job: UInt64)
-    /// An execution of these began and gave no outcome.
-    case failed(lane: UInt32, [RequestRun])
     /// These were not started and will not be.
     case returned(lane: UInt32, [RequestRun])
     /// A new primary of the partition asks who has runs of it.
@@ -70,17 +71,34 @@ public struct AssignedRun: Sendable {
     }
 }
 
+/// Requests whose execution began and gave no outcome.
+public struct FailedRuns: Sendable, Hashable {
+    /// In order; empty if there are none.
+    public var sequences: [SequenceRun]
+    /// Which execution of them it was, from 1.
+    public var attempt: Int
+
+    /// Requests that failed in that execution.
+    public init(_ sequences: [SequenceRun], attempt: Int) {
+        self.sequences = sequences
+        self.attempt = attempt
+    }
+}
+
 /// A run and the lane that it is in.
 public struct LaneRun: Sendable, Hashable {
     /// The pipeline's number.
     public var lane: UInt32
     /// Which requests.
     public var requests: RequestRun
+    /// Which execution of them it is, from 1.
+    public var attempt: Int
 
     /// A run in a lane.
-    public init(lane: UInt32, requests: RequestRun) {
+    public init(lane: UInt32, requests: RequestRun, attempt: Int) {
         self.lane = lane
         self.requests = requests
+        self.attempt = attempt
     }
 }
 
@@ -89,7 +107,7 @@ public enum ClientCall: Sendable {
     /// A session in that partition, please.
     case open(PartitionID, pipeline: UInt32, SessionSecret, window: Int)
     /// Accept this run.
-    case submit(PartitionID, SessionID, SessionSecret, AcceptRun)
+    indirect case submit(PartitionID, SessionID, SessionSecret, AcceptRun)
     /// Nobody waits for these any more.
     case cancel(PartitionID, SessionID, SessionSecret, SequenceRun)
     /// Send all outcomes that are not acknowledged, then each later one.

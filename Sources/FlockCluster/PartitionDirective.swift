@@ -14,8 +14,11 @@ public struct OpenRun: Sendable {
     public var deadline: Tick?
     /// The caller's trace.
     public var trace: TraceContext?
-    /// Which execution this is, from 1.
+    /// Which execution this is, from 1; those that their process did not survive are `deaths`.
     public var attempt: Int
+    /// Processes that died, or may have, while they had these requests: with one the run is *suspect*. It is executed
+    /// apart from others, where its own death harms least, and is parted in halves with each.
+    public var deaths = 0
     /// Its share where it waits with others. A partition knows none: its shell says it.
     public var priority = RequestPriority.normal
 
@@ -69,7 +72,8 @@ public enum PartitionDirective: Sendable {
     case done(reply: UInt64)
     /// The session is gone, by `close` or by idleness.
     case sessionClosed(SessionID)
-    /// So many executions of these open requests have begun, and the log says so: they may be dispatched again.
+    /// The log says what has befallen these open requests: they may be dispatched again. `attempts` is what the entry
+    /// counted, of deaths or of executions.
     case attempted(RequestRun, attempts: Int)
     /// To another replica of this partition. May be lost, doubled and overtaken.
     case send(MemberNumber, ReplicationMessage)

@@ -71,9 +71,13 @@ public enum PartitionEvent: Sendable {
     /// Outcomes from a stage, from whomever and whenever: the first one of a sequence counts. Goes to the primary;
     /// elsewhere it changes nothing.
     case completed(session: SessionID, runs: [OutcomeRun])
-    /// A host that held these sequences went down; `attempts` executions have begun so far. Logged before they are
-    /// dispatched again, so that a new primary knows the count.
+    /// A host that held these sequences went down; with it `attempts` processes did so far. Logged before they are
+    /// dispatched again, so that a new primary knows the count. One event for each part that is to be apart from then
+    /// on.
     case attempted(session: SessionID, sequences: SequenceRun, attempts: Int)
+    /// Of these sequences `attempts` executions have begun that gave no outcome, while the processes that had them
+    /// lived. Logged before they are dispatched again, as above.
+    case failed(session: SessionID, sequences: SequenceRun, attempts: Int)
     /// The installed view's seats of this partition; nil (or seats without this member) if it has none here, and the
     /// copy is dropped. Seats of an earlier epoch than the installed one change nothing.
     case seats(PartitionSeats?, minimumInSync: Int)

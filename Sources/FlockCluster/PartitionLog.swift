@@ -20,8 +20,10 @@ public enum PartitionOperation: Sendable {
     case accept(SessionID, AcceptRun, timeToLive: UInt64)
     /// The outcome of open sequences, or of the next ones that were cancelled before they were accepted.
     case completed(SessionID, OutcomeRun)
-    /// So many executions of these have begun.
+    /// So many processes died while they had these, or may have. Entries for parts say how far a run was parted.
     case failed(SessionID, SequenceRun, attempts: Int)
+    /// So many executions of these have begun and gave no outcome.
+    case tried(SessionID, SequenceRun, attempts: Int)
     /// The client has these outcomes and everything below `lowestOpen`.
     case acked(SessionID, [SequenceRun], lowestOpen: UInt64)
     /// Outcomes that nobody fetched in their time to live.
@@ -34,7 +36,7 @@ public enum PartitionOperation: Sendable {
         case .openSession: 36
         case .accept(_, let run, _): 64 + run.items.encodedSize
         case .completed(_, let run): 32 + run.outcome.byteCount
-        case .failed, .expired: 28
+        case .failed, .tried, .expired: 28
         case .acked(_, let runs, _): 20 + runs.count * 12
         }
     }

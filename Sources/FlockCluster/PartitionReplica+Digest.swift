@@ -115,6 +115,11 @@ extension PartitionOperation {
             digest.add(id.rawValue)
             digest.add(run)
             digest.add(attempts)
+        case .tried(let id, let run, let attempts):
+            digest.add(9)
+            digest.add(id.rawValue)
+            digest.add(run)
+            digest.add(attempts)
         case .acked(let id, let runs, let lowestOpen):
             digest.add(7)
             digest.add(id.rawValue)
@@ -164,7 +169,10 @@ extension SessionEntry {
     func add(to digest: inout Digest) {
         digest.add(sequences)
         digest.add(deadline.nanoseconds)
-        digest.add(attempts)
+        for part in deaths + failures {
+            digest.add(part.sequences)
+            digest.add(part.count)
+        }
         digest.add(openCount)
         if let items { digest.add(items) }
         forEachHeld { run, held in

@@ -69,6 +69,10 @@ extension PartitionReplica {
         case .failed(let id, let run, let attempts):
             guard let slot = slot(of: id, local: local, out: &out) else { return }
             applyFailed(run, attempts: attempts, slot: slot, local: local, out: &out)
+        case .tried(let id, let run, let attempts):
+            guard let slot = slot(of: id, local: local, out: &out) else { return }
+            sessions[slot].failed(run, attempts)
+            tell(run, attempts: attempts, slot: slot, out: &out)
         case .acked(let id, let runs, let lowestOpen):
             guard let slot = slot(of: id, local: local, out: &out) else { return }
             for run in runs { sessions[slot].acknowledge(run, budget: &budget) }
@@ -143,7 +147,7 @@ extension PartitionReplica {
                     items: run.items, deadline: deadline.map { processTime($0) }, trace: run.trace)))
     }
 
-    /// Executions that have begun; none of them where the entry only marks a place in the log for an answer.
+    /// Processes that died with these; none where the entry only marks a place in the log for an answer.
     private mutating func applyFailed(
         _ run: SequenceRun, attempts: Int, slot: Int, local: PartitionLog.Local, out: inout [PartitionDirective]
     ) {
@@ -151,7 +155,14 @@ extension PartitionReplica {
             guard let reply = local.reply else { return }
             return out.append(run.count == 0 ? .done(reply: reply) : .accepted(reply: reply, through: run.first))
         }
-        sessions[slot].attempted(run, attempts: attempts)
+        sessions[slot].died(run, attempts)
+        tell(run, attempts: attempts, slot: slot, out: &out)
+    }
+
+    /// What is open of these may be dispatched again.
+    private mutating func tell(
+        _ run: SequenceRun, attempts: Int, slot: Int, out: inout [PartitionDirective]
+    ) {
         guard isServing else { return }
         var open = takeScratch()
         sessions[slot].appendOpen(in: run, to: &open)

@@ -14,12 +14,7 @@ extension PartitionReplica {
             guard start < end, let items = entry.items else { continue }
             var open: [SequenceRun] = []
             entry.appendOpen(in: SequenceRun(first: start, count: Int(end - start)), to: &open)
-            for run in open {
-                result.append(
-                    openRun(
-                        run, of: sessions[slot], entry: entry,
-                        items: items.slice(from: Int(run.first - entry.sequences.first), count: run.count)))
-            }
+            for run in open { result += openRuns(run, of: sessions[slot], entry: entry, items: items) }
         }
         return result
     }

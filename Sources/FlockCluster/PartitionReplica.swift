@@ -221,6 +221,9 @@ public struct PartitionReplica: Sendable {
         case .attempted(let session, let sequences, let attempts):
             guard role == .primary, sessions.slot(of: session) != nil else { return }
             propose(.failed(session, sequences, attempts: attempts), budget: &budget, out: &out)
+        case .failed(let session, let sequences, let attempts):
+            guard role == .primary, sessions.slot(of: session) != nil else { return }
+            propose(.tried(session, sequences, attempts: attempts), budget: &budget, out: &out)
         case .seats(let seats, let minimum): install(seats, minimumInSync: minimum, budget: &budget, out: &out)
         case .replication(let peer, let message): receive(message, from: peer, budget: &budget, out: &out)
         case .persisted(let through, let epoch): persisted(through: through, epoch: epoch, out: &out)
@@ -238,24 +241,26 @@ public struct PartitionReplica: Sendable {
                 guard let items = entry.items else { continue }
                 var open: [SequenceRun] = []
                 entry.appendOpen(in: entry.sequences, to: &open)
-                for run in open {
-                    result.append(
-                        openRun(
-                            run, of: session, entry: entry,
-                            items: items.slice(from: Int(run.first - entry.sequences.first), count: run.count)))
-                }
+                for run in open { result += openRuns(run, of: session, entry: entry, items: items) }
             }
         }
         return result
     }
 
-    func openRun(
+    /// An open run of an entry with `items`, in the parts that met deaths apart.
+    func openRuns(
         _ run: SequenceRun, of session: Session, entry: SessionEntry, items: ItemBuffer
-    ) -> OpenRun {
-        OpenRun(
-            requests: requests(session.id, run), pipeline: session.pipeline, items: items,
-            deadline: entry.deadline == .never ? nil : processTime(entry.deadline), trace: entry.trace,
-            attempt: entry.attempts + 1)
+    ) -> [OpenRun] {
+        entry.parted(run).map { part in
+            var open = OpenRun(
+                requests: requests(session.id, part.sequences), pipeline: session.pipeline,
+                items: items.slice(
+                    from: Int(part.sequences.first - entry.sequences.first), count: part.sequences.count),
+                deadline: entry.deadline == .never ? nil : processTime(entry.deadline), trace: entry.trace,
+                attempt: part.failures + 1)
+            open.deaths = part.deaths
+            return open
+        }
     }
 
     func requests(_ session: SessionID, _ run: SequenceRun) -> RequestRun {

@@ -132,16 +132,18 @@ extension SessionEntry {
         case done, freed, split
     }
 
-    /// The sequences, the deadline, the time to live, attempts, kind and whether there is a trace.
+    /// The sequences, the deadline, the time to live, the numbers of deaths and failures, kind and whether there is a trace.
     fileprivate static let smallestSize = 48
 
     fileprivate var encodedBound: Int {
+        let head = 96 + 24 * (deaths.count + failures.count)
         switch body {
-        case .open(let items): 96 + items.encodedSize
-        case .done(let held): 96 + held.encodedBound
-        case .freed: 96
+        case .open(let items): return head + items.encodedSize
+        case .done(let held): return head + held.encodedBound
+        case .freed: return head
         case .split(let split):
-            split.pieces.reduce(120 + (split.items?.encodedSize ?? 0)) { $0 + 24 + ($1.held?.encodedBound ?? 0) }
+            let start = head + 24 + (split.items?.encodedSize ?? 0)
+            return split.pieces.reduce(start) { $0 + 24 + ($1.held?.encodedBound ?? 0) }
         }
     }
 
@@ -150,7 +152,8 @@ extension SessionEntry {
         sequences.write(to: &writer)
         writer.write(deadline.nanoseconds)
         writer.write(timeToLive)
-        writer.write(UInt64(attempts))
+        writer.write(UInt32(deaths.count))
+        writer.write(UInt32(failures.count))
         writer.write(UInt32(trace == nil ? 0 : 1))
         let kind: Kind =
             switch body {
@@ -161,6 +164,10 @@ extension SessionEntry {
             }
         writer.write(UInt32(kind.rawValue))
         trace?.write(to: &writer)
+        for tally in deaths + failures {
+            tally.sequences.write(to: &writer)
+            writer.write(UInt64(tally.count))
+        }
         switch body {
         case .open(let items): items.write(to: &writer)
         case .done(let held): held.write(sequences, to: &writer, limits: limits)
@@ -182,13 +189,17 @@ extension SessionEntry {
         let sequences = try SequenceRun(from: &reader, limits: limits)
         guard sequences.count > 0 else { throw .malformed("run of a session") }
         let (deadline, timeToLive): (UInt64, UInt64) = (try reader.read(), try reader.read())
-        let attempts: UInt64 = try reader.read()
-        guard attempts <= 1 << 20 else { throw .overLimit(.attempts, "attempts of a run") }
+        let (dead, failed): (UInt32, UInt32) = (try reader.read(), try reader.read())
         let (traced, raw): (UInt32, UInt32) = (try reader.read(), try reader.read())
         guard traced <= 1, let kind = UInt8(exactly: raw).flatMap(Kind.init) else {
             throw .malformed("run of a session: \(raw)")
         }
         let trace = traced == 0 ? nil : try TraceContext(from: &reader)
+        guard max(dead, failed) <= sequences.count, Int(dead) + Int(failed) <= reader.remaining / Tally.size else {
+            throw .malformed("tallies of a run: \(dead), \(failed)")
+        }
+        let deaths = try [Tally](Int(dead), of: sequences, from: &reader, limits: limits)
+        let failures = try [Tally](Int(failed), of: sequences, from: &reader, limits: limits)
         let body: Body
         switch kind {
         case .open:
@@ -201,7 +212,35 @@ extension SessionEntry {
         }
         self.init(
             sequences: sequences, deadline: Tick(nanoseconds: deadline), trace: trace, timeToLive: timeToLive,
-            attempts: Int(attempts), body: body)
+            deaths: deaths, failures: failures, body: body)
+    }
+}
+
+extension Tally {
+    fileprivate static let size = 24
+
+    fileprivate init(
+        of run: SequenceRun, from reader: inout ByteReader, limits: Limits
+    ) throws(WireError) {
+        let sequences = try SequenceRun(from: &reader, limits: limits)
+        let count: UInt64 = try reader.read()
+        guard sequences.count > 0, sequences.inside(run) == sequences else { throw .malformed("tally of a run") }
+        guard count <= 1 << 20 else { throw .overLimit(.attempts, "tally of a run") }
+        self.init(sequences, Int(count))
+    }
+}
+
+extension [Tally] {
+    /// Ascending and apart.
+    fileprivate init(
+        _ count: Int, of run: SequenceRun, from reader: inout ByteReader, limits: Limits
+    ) throws(WireError) {
+        self = []
+        for _ in 0..<count {
+            let tally = try Tally(of: run, from: &reader, limits: limits)
+            if let last, last.sequences.end > tally.sequences.first { throw .malformed("tallies of a run") }
+            append(tally)
+        }
     }
 }
 

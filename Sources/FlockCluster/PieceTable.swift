@@ -16,6 +16,10 @@ struct PieceTable: Sendable {
         var chargedBytes = 0
         /// Nobody waits for it; only the host's answer is outstanding.
         var isRevoked = false
+        /// Suspect, and its host has said that it begins with it.
+        var hasBegun = false
+        /// Suspect, and its host does not answer: what becomes of it will be known when the host does, or dies.
+        var isStranded = false
         /// Tells a queue's place whether the slot still holds what it meant.
         var serial: UInt64
     }
@@ -28,8 +32,9 @@ struct PieceTable: Sendable {
 
     var sessionCount: Int { lanes.count }
 
+    // Not `_read`: what a coroutine yields may be read after its end (decision 0014).
     subscript(slot: Int) -> Piece {
-        @inline(__always) _read { yield pieces[slot] }
+        @inline(__always) get { pieces[slot] }
         @inline(__always) _modify { yield &pieces[slot] }
     }
 
@@ -99,6 +104,8 @@ struct PieceTable: Sendable {
         pieces[slot].serial = serial
         pieces[slot].host = nil
         pieces[slot].chargedBytes = 0
+        pieces[slot].hasBegun = false
+        pieces[slot].isStranded = false
         return Dispatcher.Place(slot: slot, serial: serial)
     }
 
@@ -147,6 +154,25 @@ struct PieceTable: Sendable {
             }
         }
         return found
+    }
+
+    /// The parts of `run` that no piece holds.
+    func missing(of run: RequestRun) -> [SequenceRun] {
+        guard let lane = lanes[key(run)] else { return [run.sequences] }
+        var missing: [SequenceRun] = []
+        var next = run.sequences.first
+        var at = place(endingAfter: next, in: lane)
+        while at < lane.count, next < run.sequences.end {
+            let held = pieces[lane[at]].run.requests.sequences
+            let start = min(held.first, run.sequences.end)
+            if start > next { missing.append(SequenceRun(first: next, count: Int(start - next))) }
+            next = held.end
+            at += 1
+        }
+        if next < run.sequences.end {
+            missing.append(SequenceRun(first: next, count: Int(run.sequences.end - next)))
+        }
+        return missing
     }
 
     mutating func remove(_ slot: Int) {

@@ -17,7 +17,7 @@ public enum ReplicationMessage: Sendable {
     /// is known to be committed. Acknowledges nothing.
     case mismatch(epoch: UInt64, committed: UInt64, last: UInt64, lastEpoch: UInt64)
     /// A part of the state, for a replica whose log ends before the primary's begins.
-    case snapshot(SnapshotPart)
+    indirect case snapshot(SnapshotPart)
     /// The first `parts` parts of the snapshot at `index` arrived.
     case received(epoch: UInt64, index: UInt64, parts: Int)
     /// The sender of an append is in an epoch that ended: this is the one that the receiver has installed.

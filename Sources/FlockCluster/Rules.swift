@@ -59,6 +59,9 @@ package struct Rules: Sendable, Equatable {
     /// Seats are agreed on in views. Without: whoever cannot reach a primary takes its place, and two members commit in
     /// one epoch.
     package var agreesOnOwnership = true
+    /// A run that was on a process that died is executed in halves, apart from others. Without: a request that kills
+    /// its process takes those beside it along, as poison.
+    package var partsAfterDeath = true
     /// What a host has answered may be sent to it again. Without: a dispatcher runs dry.
     package var returnsCredits = true
 

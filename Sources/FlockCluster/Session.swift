@@ -230,12 +230,22 @@ struct Session: Sendable {
         budget.giveUnread(bytes)
     }
 
-    /// So many executions of `run` have begun.
-    mutating func attempted(_ run: SequenceRun, attempts: Int) {
+    /// So many processes died while they had `run`.
+    mutating func died(_ run: SequenceRun, _ count: Int) {
         guard let part = clip(run) else { return }
         var index = index(of: part.first)
         while index < entries.count && entries[index].sequences.first < part.end {
-            entries[index].attempts = max(entries[index].attempts, attempts)
+            entries[index].died(part, count)
+            index += 1
+        }
+    }
+
+    /// So many executions of `run` began and gave no outcome.
+    mutating func failed(_ run: SequenceRun, _ count: Int) {
+        guard let part = clip(run) else { return }
+        var index = index(of: part.first)
+        while index < entries.count && entries[index].sequences.first < part.end {
+            entries[index].failed(part, count)
             index += 1
         }
     }

@@ -5,6 +5,50 @@
 
 internal import FlockWire
 
+/// How often something befell these requests.
+struct Tally: Sendable, Hashable {
+    var sequences: SequenceRun
+    var count: Int
+
+    init(_ sequences: SequenceRun, _ count: Int) {
+        self.sequences = sequences
+        self.count = count
+    }
+}
+
+extension [Tally] {
+    /// It befell these so often, or more often before. Borders that were there stay. Ascending and apart as before.
+    mutating func raise(_ new: SequenceRun, to count: Int) {
+        var parts: [Tally] = []
+        var rest = [new]
+        for part in self {
+            guard let inside = part.sequences.inside(new) else {
+                parts.append(part)
+                continue
+            }
+            for outside in part.sequences.outside(new) { parts.append(Tally(outside, part.count)) }
+            parts.append(Tally(inside, Swift.max(part.count, count)))
+            rest = rest.flatMap { $0.outside(inside) }
+        }
+        parts += rest.map { Tally($0, count) }
+        self = parts.sorted { $0.sequences.first < $1.sequences.first }
+    }
+
+    /// A run in the parts that differ, or have borders, ascending; with what befell each.
+    func parts(of run: SequenceRun) -> [Tally] {
+        guard !isEmpty else { return [Tally(run, 0)] }
+        var parts: [Tally] = []
+        var rest = [run]
+        for part in self {
+            guard let inside = part.sequences.inside(run) else { continue }
+            parts.append(Tally(inside, part.count))
+            rest = rest.flatMap { $0.outside(inside) }
+        }
+        parts += rest.map { Tally($0, 0) }
+        return parts.sorted { $0.sequences.first < $1.sequences.first }
+    }
+}
+
 /// A run of a session: contiguous with the run before and the run after it.
 struct SessionEntry: Sendable {
     enum Body: Sendable {
@@ -34,9 +78,37 @@ struct SessionEntry: Sendable {
     let trace: TraceContext?
     /// How long its outcomes are kept, in nanoseconds.
     let timeToLive: UInt64
-    /// Executions begun before now, as far as the log knows.
-    var attempts = 0
+    /// Parts that were with processes that died, as far as the log knows: ascending, apart.
+    private(set) var deaths: [Tally] = []
+    /// Parts of which executions began and gave no outcome, while the process lived: ascending, apart.
+    private(set) var failures: [Tally] = []
     var body: Body
+
+    init(
+        sequences: SequenceRun, deadline: Tick, trace: TraceContext?, timeToLive: UInt64, deaths: [Tally] = [],
+        failures: [Tally] = [], body: Body
+    ) {
+        self.sequences = sequences
+        self.deadline = deadline
+        self.trace = trace
+        self.timeToLive = timeToLive
+        self.deaths = deaths
+        self.failures = failures
+        self.body = body
+    }
+
+    /// So many processes died with these. The borders say how far the run was parted.
+    mutating func died(_ run: SequenceRun, _ count: Int) { deaths.raise(sequences.clipped(to: run), to: count) }
+
+    /// So many executions of these began and gave no outcome.
+    mutating func failed(_ run: SequenceRun, _ count: Int) { failures.raise(sequences.clipped(to: run), to: count) }
+
+    /// An open run of this entry in the parts that died or failed apart, with what each has met.
+    func parted(_ run: SequenceRun) -> [(sequences: SequenceRun, deaths: Int, failures: Int)] {
+        deaths.parts(of: run).flatMap { part in
+            failures.parts(of: part.sequences).map { ($0.sequences, part.count, $0.count) }
+        }
+    }
 
     /// The first sequence that is open or not acknowledged; the end if there is none.
     var firstKept: UInt64 {

@@ -33,8 +33,9 @@ struct SessionTable: Sendable {
         return place < ids.count && ids[place] == id ? slots[place] : nil
     }
 
+    // Not `_read`: what a coroutine yields may be read after its end (decision 0014).
     subscript(slot: Int) -> Session {
-        @inline(__always) _read { yield storage[slot] }
+        @inline(__always) get { storage[slot] }
         @inline(__always) _modify { yield &storage[slot] }
     }
 

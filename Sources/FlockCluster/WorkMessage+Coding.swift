@@ -36,7 +36,9 @@ extension WorkFrame {
 extension WorkMessage {
     private enum Kind: UInt8 {
         case runs = 1
-        case revoke, done, recorded, failed, returned, holding, held
+        case revoke, done, recorded
+        case returned = 6
+        case holding, held
     }
 
     /// A bound on the bytes that `write` appends.
@@ -44,8 +46,9 @@ extension WorkMessage {
         switch self {
         case .runs(_, let runs): runs.reduce(24) { $0 + 96 + $1.run.items.encodedSize }
         case .revoke, .recorded, .holding: 48
-        case .done(_, _, _, _, let runs): runs.reduce(48) { $0 + $1.outcome.encodedBound }
-        case .failed(_, let runs), .returned(_, let runs): 24 + 24 * runs.count
+        case .done(_, _, _, _, let runs, let failed):
+            runs.reduce(56 + 16 * failed.sequences.count) { $0 + $1.outcome.encodedBound }
+        case .returned(_, let runs): 24 + 24 * runs.count
         case .held(_, _, let runs): 40 + 32 * runs.count
         }
     }
@@ -65,22 +68,23 @@ extension WorkMessage {
         case .revoke(let lane, let run):
             head(.revoke, lane)
             run.write(to: &writer)
-        case .done(let job, let lane, let partition, let session, let runs):
+        case .done(let job, let lane, let partition, let session, let runs, let failed):
             head(.done, lane)
             writer.write(job)
             writer.write(session.rawValue)
             writer.write(UInt32(partition.rawValue))
             writer.write(UInt32(runs.count))
+            writer.write(UInt32(clamping: failed.attempt))
+            writer.write(UInt32(failed.sequences.count))
+            for sequences in failed.sequences { sequences.write(to: &writer) }
             for run in runs { run.write(to: &writer, limits: limits) }
         case .recorded(let job):
             head(.recorded, 0)
             writer.write(job)
-        case .failed(let lane, let runs):
-            head(.failed, lane)
-            write(runs, to: &writer)
         case .returned(let lane, let runs):
             head(.returned, lane)
-            write(runs, to: &writer)
+            writer.write(UInt64(runs.count))
+            for run in runs { run.write(to: &writer) }
         case .holding(let partition, let epoch):
             head(.holding, UInt32(partition.rawValue))
             writer.write(epoch)
@@ -89,15 +93,11 @@ extension WorkMessage {
             writer.write(epoch)
             writer.write(UInt64(runs.count))
             for run in runs {
-                writer.write(UInt64(run.lane))
+                writer.write(run.lane)
+                writer.write(UInt32(clamping: run.attempt))
                 run.requests.write(to: &writer)
             }
         }
-    }
-
-    private func write(_ runs: [RequestRun], to writer: inout ByteWriter) {
-        writer.write(UInt64(runs.count))
-        for run in runs { run.write(to: &writer) }
     }
 
     init(from reader: inout ByteReader, limits: Limits, inPlace: Bool) throws(WireError) {
@@ -113,20 +113,8 @@ extension WorkMessage {
             for _ in 0..<count { runs.append(try AssignedRun(from: &reader, limits: limits, inPlace: inPlace)) }
             self = .runs(lane: number, runs)
         case .revoke: self = .revoke(lane: number, try RequestRun(from: &reader, limits: limits))
-        case .done:
-            let job: UInt64 = try reader.read()
-            let session = SessionID(rawValue: try reader.read())
-            let partition = try PartitionID(number: try reader.read())
-            let count = try reader.readLength(
-                of: "outcomes", limit: limits.itemsPerRun, named: .itemsPerRun, minimumSize: 13)
-            var runs: [OutcomeRun] = []
-            runs.reserveCapacity(count)
-            for _ in 0..<count {
-                runs.append(try OutcomeRun(from: &reader, limits: limits).kept(inPlace: inPlace))
-            }
-            self = .done(job: job, lane: number, partition, session, runs)
+        case .done: self = try Self.done(lane: number, from: &reader, limits: limits, inPlace: inPlace)
         case .recorded: self = .recorded(job: try reader.read())
-        case .failed: self = .failed(lane: number, try reader.readRuns(limits))
         case .returned: self = .returned(lane: number, try reader.readRuns(limits))
         case .holding: self = .holding(try PartitionID(number: number), epoch: try reader.read())
         case .held:
@@ -136,12 +124,38 @@ extension WorkMessage {
             var runs: [LaneRun] = []
             runs.reserveCapacity(count)
             for _ in 0..<count {
-                let lane: UInt64 = try reader.read()
-                guard let lane = UInt32(exactly: lane) else { throw .malformed("lane \(lane)") }
-                runs.append(LaneRun(lane: lane, requests: try RequestRun(from: &reader, limits: limits)))
+                let (lane, attempt) = (try reader.read(UInt32.self), try reader.readAttempt())
+                let requests = try RequestRun(from: &reader, limits: limits)
+                runs.append(LaneRun(lane: lane, requests: requests, attempt: attempt))
             }
             self = .held(partition, epoch: epoch, runs)
         }
+    }
+
+    private static func done(
+        lane: UInt32, from reader: inout ByteReader, limits: Limits, inPlace: Bool
+    ) throws(WireError) -> WorkMessage {
+        let job: UInt64 = try reader.read()
+        let session = SessionID(rawValue: try reader.read())
+        let partition = try PartitionID(number: try reader.read())
+        let count: UInt32 = try reader.read()
+        let attempt = try reader.readAttempt()
+        let parts = try reader.readLength(
+            of: "failed parts", limit: limits.itemsPerRun, named: .itemsPerRun, minimumSize: 16)
+        var failed = FailedRuns([], attempt: attempt)
+        for _ in 0..<parts {
+            let sequences = try SequenceRun(from: &reader, limits: limits)
+            guard sequences.count > 0 else { throw .malformed("failed part of a run") }
+            failed.sequences.append(sequences)
+        }
+        guard count <= limits.itemsPerRun else { throw .overLimit(.itemsPerRun, "outcomes: \(count)") }
+        guard Int(count) <= reader.remaining / 13 else { throw .truncated }
+        var runs: [OutcomeRun] = []
+        runs.reserveCapacity(Int(count))
+        for _ in 0..<count {
+            runs.append(try OutcomeRun(from: &reader, limits: limits).kept(inPlace: inPlace))
+        }
+        return .done(job: job, lane: lane, partition, session, runs, failed)
     }
 }
 
@@ -149,8 +163,8 @@ extension AssignedRun {
     /// Epoch, requests, pipeline and attempt, deadline, flags, head of the items.
     fileprivate static let smallestSize = 72
 
-    /// Appends epoch (u64), the requests, pipeline, attempt (u32 each), deadline (u64, 0 for none), priority (u32),
-    /// whether there is a trace (u32), the trace, the items.
+    /// Appends epoch (u64), the requests, pipeline, attempt (u32 each), deadline (u64, 0 for none), priority,
+    /// deaths (u16 each), whether there is a trace (u32), the trace, the items.
     fileprivate func write(to writer: inout ByteWriter) {
         writer.align(to: 8)
         writer.write(epoch)
@@ -158,7 +172,8 @@ extension AssignedRun {
         writer.write(run.pipeline)
         writer.write(UInt32(run.attempt))
         writer.write(run.deadline.map { max(1, $0.nanoseconds) } ?? 0)
-        writer.write(UInt32(run.priority.rawValue))
+        writer.write(UInt16(run.priority.rawValue))
+        writer.write(UInt16(clamping: run.deaths))
         writer.write(UInt32(run.trace == nil ? 0 : 1))
         run.trace?.write(to: &writer)
         run.items.write(to: &writer)
@@ -168,10 +183,10 @@ extension AssignedRun {
         try reader.align(to: 8)
         let epoch: UInt64 = try reader.read()
         let requests = try RequestRun(from: &reader, limits: limits)
-        let (pipeline, attempt): (UInt32, UInt32) = (try reader.read(), try reader.read())
-        guard attempt <= 1 << 20 else { throw .overLimit(.attempts, "attempts of a run") }
+        let (pipeline, attempt) = (try reader.read(UInt32.self), try reader.readAttempt())
         let deadline: UInt64 = try reader.read()
-        let (rank, traced): (UInt32, UInt32) = (try reader.read(), try reader.read())
+        let (rank, deaths): (UInt16, UInt16) = (try reader.read(), try reader.read())
+        let traced: UInt32 = try reader.read()
         guard let priority = UInt8(exactly: rank).flatMap(RequestPriority.init), traced <= 1 else {
             throw .malformed("assigned run")
         }
@@ -180,8 +195,9 @@ extension AssignedRun {
         guard items.count == requests.count, items.count > 0 else { throw .malformed("items of an assigned run") }
         var run = OpenRun(
             requests: requests, pipeline: pipeline, items: items,
-            deadline: deadline == 0 ? nil : Tick(nanoseconds: deadline), trace: trace, attempt: Int(attempt))
+            deadline: deadline == 0 ? nil : Tick(nanoseconds: deadline), trace: trace, attempt: attempt)
         run.priority = priority
+        run.deaths = Int(deaths)
         self.init(epoch: epoch, run: run)
     }
 }
@@ -224,6 +240,12 @@ extension ByteReader {
         // All of them are in this frame, which is bounded itself.
         guard count <= UInt64(remaining / minimumSize) else { throw .truncated }
         return Int(count)
+    }
+
+    fileprivate mutating func readAttempt() throws(WireError) -> Int {
+        let attempt: UInt32 = try read()
+        guard attempt <= 1 << 20 else { throw .overLimit(.attempts, "attempts of a run") }
+        return Int(attempt)
     }
 
     fileprivate mutating func readRuns(_ limits: Limits) throws(WireError) -> [RequestRun] {

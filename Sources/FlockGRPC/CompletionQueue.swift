@@ -3,6 +3,10 @@
 // A completion queue of gRPC's C core on a thread of its own, which is a Swift executor as well: calls, and actors that
 // live there, share the thread and need no lock. An event costs a look-up and a method call; nothing is allocated, and
 // nobody is woken who is awake.
+//
+// While the thread waits for gRPC the queue belongs to nobody, and a thread that brings a call may borrow it
+// (`execute`): it runs the call itself, up to the write to the socket, instead of waking the other one for that. gRPC
+// allows that, as long as one thread at a time deals with a call.
 
 internal import CFlockRuntime
 internal import CGRPC
@@ -23,11 +27,19 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
     private enum Work {
         case call(@Sendable () -> Void)
         case job(UnownedJob)
+        case taskJob(UnownedJob, QueueTaskExecutor)
     }
 
     private struct State {
         var work: [Work] = []
+        /// The thread waits for gRPC, or is about to.
         var isAsleep = false
+        /// A thread that brought work runs it, while the queue's own waits.
+        var isLent = false
+        /// The queue's own thread has an event, and waits until the queue is given back.
+        var isWantedBack = false
+        var taskExecutor: QueueTaskExecutor?
+        var isShutDown = false
         var isStopped = false
         /// After the end: a thread is running `work`.
         var isDraining = false
@@ -41,6 +53,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
     private let wakeCall: OpaquePointer
     private let wakeChannel: OpaquePointer
     private let wakeTag: Unmanaged<Operation>
+    private let givenBack: UnsafeMutablePointer<sem_t>
     private let state = Mutex(State())
     private let owner = Atomic<UInt>(0)
     private var running: [Work] = []
@@ -61,6 +74,8 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         guard let channel else { preconditionFailure("gRPC makes no channel") }
         wakeChannel = channel
         wakeTag = Unmanaged.passRetained(Operation())
+        givenBack = .allocate(capacity: 1)
+        sem_init(givenBack, 0, 0)
         var thread = pthread_t()
         let retained = Unmanaged.passRetained(self)
         let code = pthread_create(
@@ -84,10 +99,12 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         while flock_grpc_next(queue, false).type == GRPC_OP_COMPLETE {}
         grpc_completion_queue_destroy(queue)
         wakeTag.release()
+        sem_destroy(givenBack)
+        givenBack.deallocate()
         grpc_shutdown()
     }
 
-    /// The caller runs on the queue's thread.
+    /// The caller runs on the queue's thread, or borrows the queue.
     public var isCurrent: Bool { owner.load(ordering: .relaxed) == UInt(pthread_self()) }
 
     public func checkIsolated() { precondition(isCurrent, "not on completion queue \(name)") }
@@ -96,27 +113,73 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
 
     public func enqueue(_ job: consuming ExecutorJob) { submit(.job(UnownedJob(job))) }
 
-    /// Runs `work` on the queue's thread: at once if the caller is there. After the queue stopped it runs at once,
-    /// serially, on the caller's thread, so that no task hangs.
-    package func execute(_ work: @escaping @Sendable () -> Void) {
-        if isCurrent { work() } else { submit(.call(work)) }
+    /// Runs tasks (not actors) on the queue's thread. A separate object: as one executor for both, jobs are enqueued
+    /// twice.
+    package var taskExecutor: any TaskExecutor {
+        state.withLock { state in
+            if let existing = state.taskExecutor { return existing }
+            let made = QueueTaskExecutor(queue: self)
+            // The two hold each other until the queue stops.
+            if !state.isStopped { state.taskExecutor = made }
+            return made
+        }
     }
 
-    private func submit(_ work: Work) {
-        let drains = state.withLock { state in
+    fileprivate func enqueue(_ job: UnownedJob, of executor: QueueTaskExecutor) { submit(.taskJob(job, executor)) }
+
+    /// Runs short `work` on the queue: at once if the caller is there, or if the queue's thread waits for gRPC; then
+    /// the caller must hold no lock that anything on the queue could want. After the queue stopped it runs at once,
+    /// serially, on the caller's thread, so that no task hangs.
+    package func execute(_ work: @escaping @Sendable () -> Void) {
+        if isCurrent { work() } else { submit(.call(work), mayBorrow: true) }
+    }
+
+    private enum Duty { case nothing, borrow, drain }
+
+    private func submit(_ work: Work, mayBorrow: Bool = false) {
+        let duty = state.withLock { state -> Duty in
             state.work.append(work)
             if state.isStopped {
                 defer { state.isDraining = true }
-                return !state.isDraining
+                return state.isDraining ? .nothing : .drain
             }
-            wake(&state)
+            guard state.isAsleep else { return .nothing }
+            guard mayBorrow, !state.isShutDown else {
+                wake(&state)
+                return .nothing
+            }
+            state.isAsleep = false
+            state.isLent = true
+            return .borrow
+        }
+        switch duty {
+        case .nothing: break
+        case .borrow: borrow()
+        case .drain: drainAfterStop()
+        }
+    }
+
+    /// Runs what was brought on this thread, but for jobs of tasks: those may take their time.
+    private func borrow() {
+        owner.store(UInt(pthread_self()), ordering: .relaxed)
+        runWork(isBorrowed: true)
+        owner.store(0, ordering: .relaxed)
+        let isWantedBack = state.withLock { state in
+            state.isLent = false
+            if state.isWantedBack {
+                state.isWantedBack = false
+                return true
+            }
+            state.isAsleep = true
+            if !state.work.isEmpty { wake(&state) }
             return false
         }
-        if drains { drainAfterStop() }
+        if isWantedBack { sem_post(givenBack) }
     }
 
     private func wake(_ state: inout State) {
-        guard state.isAsleep else { return }
+        // One that is shut down takes no more operations; its thread wakes up by that.
+        guard state.isAsleep, !state.isShutDown else { return }
         state.isAsleep = false
         // Under the lock: starting batches on one call must not be done by two threads at once.
         let isTaken = flock_grpc_start_nothing(wakeCall, wakeTag.toOpaque())
@@ -150,7 +213,9 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         flock_name_thread(String(name.prefix(15)))
         while true {
             runWork()
-            let event = flock_grpc_next(queue, fallAsleep())
+            let sleeps = fallAsleep()
+            let event = flock_grpc_next(queue, sleeps)
+            if sleeps { takeBack() }
             switch event.type {
             case GRPC_OP_COMPLETE:
                 if event.tag != wakeTag.toOpaque() {
@@ -162,27 +227,51 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         }
     }
 
-    private func runWork() {
+    private func runWork(isBorrowed: Bool = false) {
         repeat {
             state.withLock { state in
                 state.isAsleep = false
                 swap(&state.work, &running)
             }
-            for work in running {
-                switch work {
+            for index in running.indices {
+                switch running[index] {
                 case .call(let body): body()
-                case .job(let job): job.runSynchronously(on: asUnownedSerialExecutor())
+                case .job(let job):
+                    if isBorrowed { return leave(from: index) }
+                    job.runSynchronously(on: asUnownedSerialExecutor())
+                case .taskJob(let job, let executor):
+                    if isBorrowed { return leave(from: index) }
+                    job.runSynchronously(on: executor.asUnownedTaskExecutor())
                 }
             }
             running.removeAll(keepingCapacity: true)
         } while state.withLock { !$0.work.isEmpty }
     }
 
+    /// The rest waits for the queue's own thread, ahead of what has come since.
+    private func leave(from index: Int) {
+        state.withLock { $0.work.insert(contentsOf: running[index...], at: 0) }
+        running.removeAll(keepingCapacity: true)
+    }
+
     private func fallAsleep() -> Bool {
         state.withLock { state in
             state.isAsleep = state.work.isEmpty
+            // Before another thread may borrow it.
+            if state.isAsleep { owner.store(0, ordering: .relaxed) }
             return state.isAsleep
         }
+    }
+
+    /// The queue's own thread goes on.
+    private func takeBack() {
+        let isLent = state.withLock { state in
+            state.isAsleep = false
+            state.isWantedBack = state.isLent
+            return state.isLent
+        }
+        while isLent && sem_wait(givenBack) != 0 {}
+        owner.store(UInt(pthread_self()), ordering: .relaxed)
     }
 
     /// Ends all calls and servers, then the thread. Returns when nothing of the queue is left; may be called twice.
@@ -212,6 +301,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
     private func shutDownWhenEmpty() {
         guard isStopping, residents.isEmpty, !isShutDown else { return }
         isShutDown = true
+        state.withLock { $0.isShutDown = true }
         grpc_completion_queue_shutdown(queue)
     }
 
@@ -222,6 +312,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
             let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>]? in
                 guard state.work.isEmpty else { return nil }
                 state.isStopped = true
+                state.taskExecutor = nil
                 defer { state.waiters = [] }
                 return state.waiters
             }
@@ -231,6 +322,15 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
             return
         }
     }
+}
+
+/// Runs tasks on a `CompletionQueue`.
+private final class QueueTaskExecutor: TaskExecutor {
+    private let queue: CompletionQueue
+
+    init(queue: CompletionQueue) { self.queue = queue }
+
+    func enqueue(_ job: consuming ExecutorJob) { queue.enqueue(UnownedJob(job), of: self) }
 }
 
 /// A call or server of a queue, which a stopping queue tells to end.

@@ -140,6 +140,20 @@ class GRPCCall: QueueResident, @unchecked Sendable {
         }
     }
 
+    /// Every message from here on; then `done`, with why there are no more.
+    func receiveAll(_ take: @escaping (Bytes) throws(FlockError) -> Void, then done: @escaping (Sent) -> Void) {
+        receive { [self] received in
+            do throws(FlockError) {
+                guard let message = try received.get() else { return done(.success(())) }
+                try take(message)
+                receiveAll(take, then: done)
+            } catch {
+                cancel()
+                done(.failure(error))
+            }
+        }
+    }
+
     private func received(_ isSuccess: Bool) {
         isReceiving = false
         guard isSuccess, slots.pointee.received != nil else {

@@ -30,6 +30,23 @@ public struct GRPCStream: Sendable {
         return try received.get()
     }
 
+    /// Has `take` called with each message, in order, on the queue's thread and without a change of task; returns after
+    /// the last one. What `take` throws ends the call.
+    /// - Throws: that; how the call ended, if it failed; `cancelled` when the task is.
+    package func receiveAll(
+        _ take: @escaping @Sendable (Bytes) throws(FlockError) -> Void
+    ) async throws(FlockError) {
+        let call = call
+        let ended = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                call.queue.execute { call.receiveAll(take) { continuation.resume(returning: $0) } }
+            }
+        } onCancel: {
+            cancel()
+        }
+        try ended.get()
+    }
+
     /// Ends the call; both sides see it as cancelled. From any thread, any number of times.
     public func cancel() { call.cancel() }
 }

@@ -3,6 +3,7 @@
 // Steps of a pipeline that a Python function takes. An instance is a worker process; it has `window` batches at once,
 // so that the next one is there when it has done one.
 
+internal import FlockGRPC
 public import FlockWire
 public import Flockwork
 
@@ -12,8 +13,9 @@ extension Pipeline where Output: Codable {
         call: @escaping @Sendable (PythonPool, Batch<Output>) async throws -> Batch<New>
     ) -> Pipeline<Input, New> {
         service(
-            model.name, batch: batch, instances: instances, window: model.options.window,
-            open: { context in try await PythonPool.open(model, form, for: context) }, call: call)
+            model.name, key: model.identity, batch: batch, instances: instances, window: model.options.window,
+            open: { context in try await PythonPool.open(model, form, for: context) },
+            executor: { $0.queue.taskExecutor }, call: call)
     }
 }
 

@@ -43,8 +43,15 @@ public struct PythonModel: Sendable {
     /// Where it runs, in this process.
     let running: RunningModels
 
-    /// What errors, metrics and the status call it.
-    public var name: String { "python \(folder):\(module == "handler" ? "" : module + ".")\(function)" }
+    /// What errors, metrics and the status call it: without where the folder lies on this machine, which is none of its
+    /// callers' business, and need not be the same on another node.
+    public var name: String {
+        let folder = URL(fileURLWithPath: folder).standardizedFileURL.lastPathComponent
+        return "python \(folder):\(module == "handler" ? "" : module + ".")\(function)"
+    }
+
+    /// The same for no other model.
+    var identity: String { "python \(folder):\(module):\(function)" }
 
     /// A function of a module in `folder`.
     /// - Parameters:

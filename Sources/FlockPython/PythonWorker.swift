@@ -28,7 +28,7 @@ struct PythonWorker: Sendable {
     typealias Events = @Sendable (ProcessEvent) -> Void
 
     let process: ChildProcess
-    private let stream: GRPCClientStream
+    let stream: GRPCClientStream
     // Keeps the connection.
     private let channel: GRPCChannel
     private let limits: Limits
@@ -70,7 +70,7 @@ struct PythonWorker: Sendable {
                 folder: program.folder, module: program.module, function: program.function, form: program.form,
                 resultLimit: Self.resultBytes(limits)))
         guard let first = try await stream.both.receive() else { throw Self.gone }
-        switch try message(first) {
+        switch try Self.message(first) {
         case .ready(let ready): return ready
         case .failed(let exception): throw exception
         case .result: throw FlockError(.pythonFailed, "the worker said something else than that it is ready")
@@ -83,13 +83,15 @@ struct PythonWorker: Sendable {
     /// queue's thread.
     func send(_ batch: Bytes) { stream.both.push(batch) }
 
-    /// The next answer; nil after the last one of a worker that ends well.
-    func receive() async throws(FlockError) -> WorkerAnswer? {
-        guard let bytes = try await stream.both.receive() else { return nil }
-        guard case .result(let answer) = try message(bytes) else {
-            throw FlockError(.pythonFailed, "the worker said that it is ready, again")
+    /// Has `take` called with each answer, on the queue's thread; returns after the last one of a worker that ends
+    /// well.
+    func receiveAll(_ take: @escaping @Sendable (WorkerAnswer) -> Void) async throws(FlockError) {
+        try await stream.both.receiveAll { (bytes) throws(FlockError) in
+            guard case .result(let answer) = try Self.message(bytes) else {
+                throw FlockError(.pythonFailed, "the worker said that it is ready, again")
+            }
+            take(answer)
         }
-        return answer
     }
 
     /// No more batches come; the process ends after those that it has.
@@ -98,7 +100,7 @@ struct PythonWorker: Sendable {
     /// Nothing is read from it any more.
     func cancel() { stream.both.cancel() }
 
-    private func message(_ bytes: Bytes) throws(FlockError) -> WorkerMessage {
+    static func message(_ bytes: Bytes) throws(FlockError) -> WorkerMessage {
         do throws(WireError) {
             return try WorkerMessage(bytes)
         } catch {

@@ -111,7 +111,7 @@ enum WorkerRequest {
         writer.writeField(2, number: UInt64(items.count))
         writer.writeHead(field, count: body)
         switch items {
-        case .strings(let strings): for string in strings { writer.writeField(1, text: string) }
+        case .strings(let strings): writer.writeTexts(strings, bytes: body)
         case .byteStrings(let strings): for string in strings { writer.writeField(1, bytes: string) }
         case .array(let tensor):
             writer.writeField(1, number: UInt64(tensor.dataType.rawValue))
@@ -145,6 +145,31 @@ extension ByteWriter {
     fileprivate mutating func writeField(_ field: Int, bytes: Bytes) {
         writeVarint(UInt64(field << 3 | 2))
         writeBlock(bytes)
+    }
+
+    /// Each as field 1, in `bytes` bytes: with one look at the room for all of them.
+    fileprivate mutating func writeTexts(_ texts: [String], bytes: Int) {
+        reserve(bytes) { target in
+            guard var at = target.baseAddress else { return 0 }
+            for var text in texts {
+                text.withUTF8 { utf8 in
+                    at.storeBytes(of: 1 << 3 | 2, as: UInt8.self)
+                    at += 1
+                    var rest = utf8.count
+                    while rest >= 0x80 {
+                        at.storeBytes(of: UInt8(truncatingIfNeeded: rest) | 0x80, as: UInt8.self)
+                        at += 1
+                        rest >>= 7
+                    }
+                    at.storeBytes(of: UInt8(rest), as: UInt8.self)
+                    at += 1
+                    guard let from = utf8.baseAddress, utf8.count > 0 else { return }
+                    at.copyMemory(from: from, byteCount: utf8.count)
+                    at += utf8.count
+                }
+            }
+            return bytes
+        }
     }
 
     fileprivate mutating func writeField(_ field: Int, text: String) {
@@ -200,11 +225,39 @@ extension PythonItems {
     /// The items of an answer. Elements of an array stay where they are; `count` is how many there must be.
     init(field: UInt64, _ bytes: Bytes, count: Int, limits: Limits) throws(WireError) {
         switch field {
-        case 3: self = .strings(try Self.list(bytes, count: count) { $0.text })
+        case 3: self = .strings(try Self.texts(bytes, count: count))
         case 4: self = .byteStrings(try Self.list(bytes, count: count) { $0 })
         default: self = .array(try Self.tensor(bytes, limits: limits))
         }
         guard self.count == count else { throw .malformed("\(self.count) results for \(count) items") }
+    }
+
+    /// The same for strings, without a reference to the storage for each.
+    private static func texts(_ bytes: Bytes, count: Int) throws(WireError) -> [String] {
+        var texts: [String] = []
+        texts.reserveCapacity(count)
+        try bytes.withUnsafeBytes { source throws(WireError) in
+            var at = 0
+            while at < source.count {
+                guard source[at] == 1 << 3 | 2, texts.count < count else { throw .malformed("a list of results") }
+                at += 1
+                var length = 0
+                var shift = 0
+                while true {
+                    // Nothing has 2^35 bytes.
+                    guard at < source.count, shift < 35 else { throw .malformed("a length") }
+                    let byte = source[at]
+                    at += 1
+                    length |= Int(byte & 0x7F) << shift
+                    if byte < 0x80 { break }
+                    shift += 7
+                }
+                guard length <= source.count - at else { throw .malformed("the length of a result") }
+                texts.append(String(decoding: source[at..<at + length], as: UTF8.self))
+                at += length
+            }
+        }
+        return texts
     }
 
     private static func list<Item>(

@@ -39,6 +39,16 @@ struct ServeCommand: AsyncParsableCommand {
     var children: Int?
     @Option(help: ArgumentHelp("The interpreter of the worker processes, CPython 3.11 or newer.", valueName: "path"))
     var python = "python3"
+    @Option(
+        help: ArgumentHelp(
+            "Wheels for folders with a requirements.txt and no wheels of their own; then no package index is asked.",
+            valueName: "folder"), completion: .directory)
+    var wheelhouse: String?
+    @Option(
+        help: ArgumentHelp(
+            "Where virtual environments are kept (default: FLOCKWORK_CACHE, else ~/.cache/flockwork).",
+            valueName: "folder"), completion: .directory)
+    var cache: String?
     @Option(help: ArgumentHelp("Time for one batch, after which its process is killed.", valueName: "seconds"))
     var batchTime = 30.0
     @Option(
@@ -69,6 +79,9 @@ struct ServeCommand: AsyncParsableCommand {
         if let children, !(1...1024).contains(children) {
             throw ValidationError("--children is 1 to 1024, not \(children).")
         }
+        if let wheelhouse, access(wheelhouse, R_OK | X_OK) != 0 {
+            throw ValidationError("there is no folder \(wheelhouse) for --wheelhouse, or it may not be read.")
+        }
         guard (16...1 << 20).contains(resultBytes) else {
             throw ValidationError("--result-bytes is 16 to 1048576, not \(resultBytes).")
         }
@@ -91,10 +104,18 @@ struct ServeCommand: AsyncParsableCommand {
         }
     }
 
-    private func serve(_ models: [ModelFolder]) async throws {
+    /// How the processes of all folders are run.
+    var options: PythonModel.Options {
         var options = PythonModel.Options()
         options.environment.interpreter = python
+        // Tools run in the folder of the model.
+        options.environment.wheelhouse = wheelhouse.map { URL(fileURLWithPath: $0).path }
+        options.environment.cacheFolder = cache.map { URL(fileURLWithPath: $0).path }
         options.batchTime = .milliseconds(Int64(batchTime * 1000))
+        return options
+    }
+
+    private func serve(_ models: [ModelFolder]) async throws {
         let pipelines = try models.map { try $0.pipeline(children: children, options: options) }
         let node = Node(pipelines: pipelines, configuration: try configuration())
         do {

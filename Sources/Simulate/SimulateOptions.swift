@@ -56,7 +56,8 @@ struct SimulateOptions: Sendable {
         case "calm": profile = .calm
         case "crashes": profile = .crashes
         case "operators": profile = .operators
-        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes or operators")
+        case "poison": profile = .poison
+        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes, operators or poison")
         }
     }
 }

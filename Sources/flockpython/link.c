@@ -1,5 +1,8 @@
 // One call of gRPC over an inherited socket, driven by the thread that runs Python: it polls without giving up the
 // interpreter's lock while there is something to do, and gives it up to wait.
+//
+// Each message is answered by one. An answer and the wish for the next message are one batch of gRPC's operations:
+// apart the wish would be a frame of its own (the window's update), for which the node would be woken first.
 #include "worker.h"
 
 #include <grpc/byte_buffer.h>
@@ -14,9 +17,7 @@
 
 #include "protobuf.h"
 
-enum { tag_arrival = 1, tag_answer, tag_close, tag_receive, tag_send, tag_finish, tag_shutdown };
-// Results that wait for the transport: no more than the node's window of batches, which it keeps far below this.
-enum { outbox_capacity = 256 };
+enum { tag_arrival = 1, tag_answer, tag_close, tag_receive, tag_finish };
 
 static grpc_completion_queue *queue;
 static grpc_server *server;
@@ -25,36 +26,28 @@ static grpc_byte_buffer *received, *sending;
 static grpc_metadata_array metadata;
 static grpc_call_details details;
 static int was_cancelled;
-static bool has_received, is_at_end, is_sending, is_closed, is_finished;
-static grpc_slice outbox[outbox_capacity];
-static size_t outbox_first, outbox_count;
+static bool has_received, is_at_end, is_closed, is_finished;
 static grpc_slice prepared;
 
-static bool start(grpc_op *op, intptr_t tag) {
-    return grpc_call_start_batch(call, op, 1, (void *)tag, NULL) == GRPC_CALL_OK;
+static bool start_all(const grpc_op *ops, size_t count, intptr_t tag) {
+    return grpc_call_start_batch(call, ops, count, (void *)tag, NULL) == GRPC_CALL_OK;
 }
 
-static void start_receive(void) {
-    grpc_op op;
-    memset(&op, 0, sizeof op);
-    op.op = GRPC_OP_RECV_MESSAGE;
-    op.data.recv_message.recv_message = &received;
-    if (!start(&op, tag_receive)) is_at_end = true;
-}
+static bool start(const grpc_op *op, intptr_t tag) { return start_all(op, 1, tag); }
 
-static void start_send(void) {
-    if (is_sending || outbox_count == 0) return;
-    grpc_slice slice = outbox[outbox_first];
-    outbox_first = (outbox_first + 1) % outbox_capacity;
-    outbox_count--;
-    sending = grpc_raw_byte_buffer_create(&slice, 1);
-    grpc_slice_unref(slice);
-    grpc_op op;
-    memset(&op, 0, sizeof op);
-    op.op = GRPC_OP_SEND_MESSAGE;
-    op.data.send_message.send_message = sending;
-    is_sending = start(&op, tag_send);
-    if (!is_sending) is_closed = true;
+// Sends `answer`, if there is one, and has the next message received.
+static void start_receive(grpc_slice *answer) {
+    grpc_op ops[2];
+    memset(ops, 0, sizeof ops);
+    size_t count = 0;
+    if (answer) {
+        sending = grpc_raw_byte_buffer_create(answer, 1);
+        ops[count].op = GRPC_OP_SEND_MESSAGE;
+        ops[count++].data.send_message.send_message = sending;
+    }
+    ops[count].op = GRPC_OP_RECV_MESSAGE;
+    ops[count++].data.recv_message.recv_message = &received;
+    if (!start_all(ops, count, tag_receive)) is_at_end = is_closed = true;
 }
 
 static void arrived(void) {
@@ -66,7 +59,7 @@ static void arrived(void) {
     memset(&op, 0, sizeof op);
     op.op = GRPC_OP_SEND_INITIAL_METADATA;
     start(&op, tag_answer);
-    start_receive();
+    start_receive(NULL);
 }
 
 // Handles one event; false when there was none.
@@ -86,15 +79,10 @@ static bool poll_once(bool wait) {
         break;
     case tag_close: is_closed = true; break;
     case tag_receive:
+        if (sending) grpc_byte_buffer_destroy(sending);
+        sending = NULL;
         if (event.success && received) has_received = true;
         else is_at_end = true;
-        break;
-    case tag_send:
-        grpc_byte_buffer_destroy(sending);
-        sending = NULL;
-        is_sending = false;
-        if (event.success) start_send();
-        else is_closed = true;
         break;
     case tag_finish: is_finished = true; break;
     default: break;
@@ -189,8 +177,6 @@ bool link_receive(message *into) {
     if (!has_received || is_closed) return false;
     has_received = false;
     take_received(into);
-    // Before the handler runs, so that the next batch comes in meanwhile.
-    start_receive();
     return true;
 }
 
@@ -204,19 +190,13 @@ uint8_t *link_prepare(size_t count) {
     return GRPC_SLICE_START_PTR(prepared);
 }
 
-void link_discard(void) { grpc_slice_unref(prepared); }
-
 void link_send(void) {
     // A small slice lies in the variable itself, so that it is copied only now that it is filled.
-    while (outbox_count == outbox_capacity && !is_closed) poll_once(true);
-    if (is_closed) return grpc_slice_unref(prepared);
-    outbox[(outbox_first + outbox_count++) % outbox_capacity] = prepared;
-    start_send();
-    while (poll_once(false)) {}
+    if (!is_closed) start_receive(&prepared);
+    grpc_slice_unref(prepared);
 }
 
 void link_finish(void) {
-    while ((is_sending || outbox_count > 0) && !is_closed) poll_once(true);
     if (call && !is_closed) {
         grpc_slice text = grpc_empty_slice();
         grpc_op op;

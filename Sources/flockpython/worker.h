@@ -24,10 +24,9 @@ bool link_start(int descriptor);
 // Blocks for the next message. False at the end of the stream.
 bool link_receive(message *into);
 void message_free(message *m);
-// `count` bytes to be filled and then sent by `link_send`. Never NULL.
+// `count` bytes to be filled and then sent by `link_send`, once for each message that was received. Never NULL.
 uint8_t *link_prepare(size_t count);
 void link_send(void);
-void link_discard(void);
 // Waits until everything is sent and closes the stream well.
 void link_finish(void);
 

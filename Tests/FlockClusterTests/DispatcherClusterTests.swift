@@ -47,12 +47,12 @@ struct DispatcherClusterTests {
         #expect(dispatcher.sentItems == 0 && dispatcher.queuedItems == 0 && dispatcher.hostCount == 1)
     }
 
-    @Test("what a silent host has goes to another at once, as the same attempt")
+    @Test("what a silent host has is handed back too, since it may have died of it")
     func away() {
         var dispatcher = Self.busy()
         let out = Self.step(&dispatcher, [.hostAway(Self.near), .tick])
-        guard case .send(Self.far, let runs) = out.first else { return #expect(Bool(false), "\(out)") }
-        #expect(runs.map(\.attempt) == [1] && dispatcher.sentItems == 10)
+        guard case .lost(let run) = out.first else { return #expect(Bool(false), "\(out)") }
+        #expect(run.requests.sequences == sequences(0, 10) && dispatcher.sentItems == 0)
     }
 
     @Test("a host that leaves finishes what it has and gets nothing new")

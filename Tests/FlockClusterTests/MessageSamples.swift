@@ -98,9 +98,14 @@ enum MessageSamples {
             body = .split(.init(items: nil, open: 0, pieces: [first, rest]))
         default: body = .open(items(run.count))
         }
-        return SessionEntry(
+        var entry = SessionEntry(
             sequences: run, deadline: kind == 2 ? .never : Tick(nanoseconds: random.next()), trace: trace(&random),
-            timeToLive: random.next(), attempts: kind, body: body)
+            timeToLive: random.next(), body: body)
+        // One part of the run, and another part twice.
+        if kind > 0 { entry.died(sequences(run.first, 1), 1) }
+        if kind > 2 { entry.died(sequences(run.end - 1, 1), 2) }
+        if kind > 1 { entry.failed(sequences(run.first, 1), 3) }
+        return entry
     }
 
     private static func held(_ count: Int, _ random: inout SeededRandom) -> Held {
@@ -146,6 +151,7 @@ enum MessageSamples {
                     deadline: place & 2 == 0 ? nil : Tick(nanoseconds: random.next() | 1), trace: trace(&random),
                     attempt: place)
                 run.priority = RequestPriority.allCases[place % 3]
+                run.deaths = place
                 assigned.append(AssignedRun(epoch: random.next(), run: run))
             }
             return .runs(lane: lane, assigned)
@@ -156,13 +162,15 @@ enum MessageSamples {
                 let part = outcome(count, &random)
                 outcomes.append(OutcomeRun(sequences: sequences(random.next() >> 8, count), outcome: part))
             }
-            return .done(job: random.next(), lane: lane, partition, SessionID(rawValue: random.next()), outcomes)
+            let failed = runs.map(\.sequences).filter { $0.count > 0 }
+            return .done(
+                job: random.next(), lane: lane, partition, SessionID(rawValue: random.next()), outcomes,
+                FailedRuns(failed, attempt: count))
         case 3: return .recorded(job: random.next())
-        case 4: return .failed(lane: lane, runs)
-        case 5: return .returned(lane: lane, runs)
-        case 6: return .holding(partition, epoch: random.next())
+        case 4: return .returned(lane: lane, runs)
+        case 5: return .holding(partition, epoch: random.next())
         default:
-            return .held(partition, epoch: random.next(), runs.map { LaneRun(lane: lane, requests: $0) })
+            return .held(partition, epoch: random.next(), runs.map { LaneRun(lane: lane, requests: $0, attempt: 2) })
         }
     }
 }

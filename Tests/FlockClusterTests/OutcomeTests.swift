@@ -241,14 +241,16 @@ struct OutcomeTests {
         #expect(partition.replica.nextDeadline == .never)
     }
 
-    @Test("attempts that the log knows of are in the runs that a new dispatcher gets")
+    @Test("attempts and deaths that the log knows of are in the runs that a new dispatcher gets")
     func attempts() {
         var partition = Partition()
         let session = partition.open()
         _ = partition.submit(session, 0, 4)
         _ = partition.step(.attempted(session: session, sequences: sequences(0, 4), attempts: 2))
         _ = partition.step(.attempted(session: session, sequences: sequences(0, 4), attempts: 1))
-        #expect(partition.replica.openRuns().map(\.attempt) == [3])
+        _ = partition.step(.failed(session: session, sequences: sequences(0, 4), attempts: 1))
+        #expect(partition.replica.openRuns().map(\.deaths) == [2])
+        #expect(partition.replica.openRuns().map(\.attempt) == [2])
     }
 
     @Test("time that goes back stands still")

@@ -199,7 +199,7 @@ struct ReplicationTests {
         #expect(group[1].counters.duplicates == 1)
     }
 
-    @Test("executions that have begun are in the log before a run may go out again, and a new primary knows of them")
+    @Test("deaths with a run are in the log before it may go out again, and a new primary knows of them")
     func attempts() {
         var group = group()
         let session = group.open(1)
@@ -212,6 +212,6 @@ struct ReplicationTests {
         #expect(group.deliver()[member(1)].map(texts) == ["attempted 0+1 2", "attempted 2+1 2"])
         group.seat(primary: 2, inSync: [1, 2, 3])
         group.deliver()
-        #expect(group[2].openRuns().map(\.attempt) == [3, 3])
+        #expect(group[2].openRuns().map(\.deaths) == [2, 2])
     }
 }

@@ -61,12 +61,15 @@ struct PythonFailureTests {
         _ code: String, _ expected: FlockError.Code, options: PythonModel.Options = HandlerFolder.options,
         logs: LogCapture = LogCapture(), _ body: (FlockError, Node) async throws -> Void = { _, _ in }
     ) async throws {
-        var folder: HandlerFolder?
-        let pipeline = try pipeline(code, in: &folder, options: options)
+        var made: HandlerFolder?
+        let pipeline = try pipeline(code, in: &made, options: options)
+        let folder = made
         try await withNode(pipeline, logs: logs) { node in
             let inbox = try await node.inbox(of: pipeline)
             let error = try await bad(among: inbox)
             #expect(error.code == expected, "\(error)")
+            // Where things lie on the node is none of a caller's business.
+            #expect(folder.map { !"\(error)".contains($0.path) } == true, "\(error)")
             try await body(error, node)
             #expect(try await inbox.ask("after") == "ok-after")
         }

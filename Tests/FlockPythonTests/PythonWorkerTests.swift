@@ -77,6 +77,15 @@ struct PythonWorkerTests {
     }
 }
 
+extension PythonWorker {
+    /// The next answer.
+    fileprivate func receive() async throws -> WorkerAnswer? {
+        guard let bytes = try await stream.both.receive() else { return nil }
+        guard case .result(let answer) = try Self.message(bytes) else { throw Self.gone }
+        return answer
+    }
+}
+
 extension WorkerAnswer {
     func items(_ count: Int) throws -> PythonItems? {
         guard case .items(let field, let bytes) = content else { return nil }

@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import ArgumentParser
 import FlockPython
 import Flockwork
 import Foundation
@@ -54,6 +55,19 @@ struct ModelFolderTests {
             #expect(form(path, FolderSettings(bytes: false)) == "text -> text")
             #expect(form(path, FolderSettings(rows: 2)) == "rows of 2 floats -> a number")
         }
+    }
+
+    @Test("serve hands its flags for environments on, as absolute paths")
+    func environments() throws {
+        let here = FileManager.default.currentDirectoryPath
+        let flags = ["models/churn", "--wheelhouse", ".", "--cache", "made/here", "--batch-time", "0.5"]
+        let options = try ServeCommand.parse(flags).options
+        #expect(options.environment.wheelhouse == here)
+        #expect(options.environment.cacheFolder == here + "/made/here")
+        #expect(options.batchTime == .milliseconds(500))
+        let plain = try ServeCommand.parse(["models/churn"]).options
+        #expect(plain.environment.wheelhouse == nil && plain.environment.cacheFolder == nil)
+        #expect(throws: (any Error).self) { try ServeCommand.parse(["models/churn", "--wheelhouse", "/no/such"]) }
     }
 
     @Test("what makes no sense is one clear line")

@@ -230,7 +230,7 @@ struct SharedLaneTests {
             refusals.sort()
             print("\(answered) answered, \(late) late, \(refusals.count) refused")
             #expect(answered + late + refusals.count == 5000)
-            #expect(answered > 500, "a tenth of each wave at least")
+            #expect(answered > 200, "it goes on working meanwhile: a batch of each wave is 60 when timers are on time")
             #expect(refusals.count > 1500)
             let median = try #require(refusals.dropFirst(refusals.count / 2).first)
             #expect(median < .milliseconds(100), "it does not wait for those before it")

@@ -38,15 +38,21 @@ struct SimulationTests {
         #expect(report.accepted > 1000, "seed \(seed)")
     }
 
-    // Fresh seeds run in release (`make sim`, two minutes of them in CI). A debug build goes another way on some seeds
-    // (878483177 is one), and on it accepted requests had no outcome at the end; why is not known yet.
-    #if DEBUG
-    @Test("a seed on which debug and release differ still breaks S1: this fails on the day that it no longer does")
-    func differing() {
-        let report = Simulation(seed: 878_483_177, profile: .all).run()
-        withKnownIssue("S1 in debug builds") { #expect(report.violations == []) }
+    @Test("requests kill the processes that execute them, and no other request is given up for it")
+    func poison() {
+        let report = Simulation(seed: 3, profile: .poison).run()
+        #expect(report.violations == [])
+        #expect(report.crashes > 3, "some requests should have been deadly")
+        #expect(report.completed == report.requests)
     }
-    #endif
+
+    // `make sim` compares with the same hash in release.
+    @Test("debug and release builds go the same way, on a seed on which they once parted")
+    func builds() {
+        let report = Simulation(seed: PinnedSeed.compared.seed, profile: .all).run()
+        #expect(report.violations == [])
+        #expect(report.hash.description == PinnedSeed.compared.hash)
+    }
 
     // The others take release builds: `make sim` runs them all.
     static let quick = Mutant.all.filter { ["awaitsInSync", "dedupsOutcomes", "checksEpoch"].contains($0.name) }

@@ -113,6 +113,14 @@ struct CodeTests {
             good: ["// Task.sleep is banned", "try await clock.sleep(until: x)", "let asleep = (1)"])
     }
 
+    @Test("nothing is yielded for reading: the compiler may read it after the coroutine's end")
+    func yieldedReads() {
+        hold(
+            Repository.swift, to: CodeRules.yieldedReads,
+            bad: ["    _read { yield x }", "@inline(__always) _read { yield x }", "yielding borrow { yield x }"],
+            good: ["// never _read", "    get { x }", "    _modify { yield &x }"])
+    }
+
     @Test("every test has a name that is a sentence")
     func testNames() {
         hold(
@@ -148,6 +156,11 @@ enum CodeRules {
         let found = find(names, in: file.swift.code, of: file, "a name that may come from a peer")
         guard file.path != "Sources/FlockActors/FlockSystemCalls.swift" else { return found }
         return found + find(#/\bexecuteDistributedTarget\b/#, in: file.swift.code, of: file, "names go there once only")
+    }
+
+    /// Decision 0014.
+    static func yieldedReads(_ file: TextFile) -> [Finding] {
+        find(#/\b_read\b|\byielding\s+borrow\b/#, in: file.swift.code, of: file, "use `get`")
     }
 
     static func silentTry(_ file: TextFile) -> [Finding] {

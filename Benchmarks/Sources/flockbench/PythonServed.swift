@@ -53,6 +53,40 @@ enum PythonServed {
         try await run.latency("python", "start-warm-logreg", limit: own, must: "500 ms + limit, the model's imports") {
             try await starts(single, request: Row(Array(rows.elements.prefix(16))), answer: expected[0], seconds: $0)
         }
+        try await cold(run, python, Row(Array(rows.elements.prefix(16))), answer: expected[0])
+    }
+
+    /// From the start of a node to its first answer, the virtual environment made on the way.
+    private static func cold(_ run: Run, _ python: BenchPython, _ request: Row, answer: Float) async throws {
+        guard let wheels = python.wheels, let requirements = python.requirements else {
+            return run.skip("row start-cold", "there are no wheels; make libs-python, without FLOCKWORK_BENCH_PYTHON")
+        }
+        let files = FileManager.default
+        let place = files.temporaryDirectory.appending(path: "flockbench-cold-\(getpid())")
+        // It may not be there any more.
+        defer { try? files.removeItem(at: place) }
+        let folder = place.appending(path: "model")
+        try files.createDirectory(
+            at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        try files.copyItem(
+            atPath: BenchPython.folder + "/logreg.py", toPath: folder.appending(path: "handler.py").path)
+        try files.copyItem(atPath: requirements, toPath: folder.appending(path: "requirements.txt").path)
+        var number = 0
+        try await run.latency("python", "start-cold", must: "4,000 ms (aim 1,500 ms)") { seconds in
+            let meter = try Meter()
+            let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
+            var times: [UInt64] = []
+            repeat {
+                number += 1
+                var options = python.model("handler:predict").options
+                options.environment.wheelhouse = wheels
+                options.environment.cacheFolder = place.appending(path: "cache-\(number)").path
+                let pipeline = Pipeline("cold", rowsOf: 16)
+                    .model(.python(folder.path, handler: "predict", options: options), instances: .perNode(1))
+                times.append(try await start(pipeline, request: request, answer: answer))
+            } while monotonicNanoseconds() < end
+            return try meter.stop(items: times.count, latency: .init(of: times))
+        }
     }
 
     // MARK: Long strings
@@ -161,15 +195,20 @@ enum PythonServed {
         let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
         var times: [UInt64] = []
         repeat {
-            let start = monotonicNanoseconds()
-            let time = try await withNode(pipeline) { node in
-                let inbox = try await node.inbox(of: pipeline)
-                guard try await inbox.ask(request) == answer else { throw BenchmarkError("a wrong answer") }
-                return monotonicNanoseconds() - start
-            }
-            times.append(time)
+            times.append(try await start(pipeline, request: request, answer: answer))
         } while monotonicNanoseconds() < end
         return try meter.stop(items: times.count, latency: .init(of: times))
+    }
+
+    private static func start<Input: Codable, Output: Codable & Equatable>(
+        _ pipeline: Pipeline<Input, Output>, request: Input, answer: Output
+    ) async throws -> UInt64 {
+        let start = monotonicNanoseconds()
+        return try await withNode(pipeline) { node in
+            let inbox = try await node.inbox(of: pipeline)
+            guard try await inbox.ask(request) == answer else { throw BenchmarkError("a wrong answer") }
+            return monotonicNanoseconds() - start
+        }
     }
 
     /// Longest times without an answer when the one worker is killed under load, five times.

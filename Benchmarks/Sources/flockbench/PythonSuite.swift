@@ -89,6 +89,20 @@ struct BenchPython: Sendable {
         return .python(Self.folder, handler: handler, options: options)
     }
 
+    /// What `make libs-python` has put beside its interpreter; nil for another one.
+    var wheels: String? {
+        let wheels = URL(filePath: interpreter).deletingLastPathComponent().deletingLastPathComponent()
+            .appending(path: "wheels").path
+        return FileManager.default.fileExists(atPath: wheels) ? wheels : nil
+    }
+
+    /// What the wheels are for.
+    var requirements: String? {
+        let file = URL(filePath: Self.folder).deletingLastPathComponent().deletingLastPathComponent()
+            .appending(path: "Samples/python/iris/requirements.txt").path
+        return FileManager.default.fileExists(atPath: file) ? file : nil
+    }
+
     private static let variables = [
         "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
     ]

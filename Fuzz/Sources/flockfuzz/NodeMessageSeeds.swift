@@ -61,10 +61,12 @@ enum NodeMessageSeeds {
         let open = OpenRun(requests: requests, pipeline: 1, items: items, deadline: Tick(nanoseconds: 9))
         return [
             .runs(lane: 1, [AssignedRun(epoch: 2, run: open)]), .revoke(lane: 1, requests),
-            .done(job: 7, lane: 1, PartitionID(5), session, [OutcomeRun(sequences: run, outcome: .filtered)]),
-            .recorded(job: 7), .failed(lane: 1, [requests]), .returned(lane: 1, [requests]),
+            .done(
+                job: 7, lane: 1, PartitionID(5), session, [OutcomeRun(sequences: run, outcome: .filtered)],
+                FailedRuns([SequenceRun(first: 90, count: 2)], attempt: 2)),
+            .recorded(job: 7), .returned(lane: 1, [requests]),
             .holding(PartitionID(5), epoch: 2),
-            .held(PartitionID(5), epoch: 2, [LaneRun(lane: 1, requests: requests)]),
+            .held(PartitionID(5), epoch: 2, [LaneRun(lane: 1, requests: requests, attempt: 1)]),
         ]
     }
 }

@@ -29,7 +29,7 @@ public enum ControlDirective: Sendable {
     /// Send it; it may be lost.
     case send(NodeID, ControlMessage)
     /// Write it to the disk, flush, then step `persisted(token)`. A later record replaces an earlier one.
-    case persist(VoterRecord, token: UInt64)
+    indirect case persist(VoterRecord, token: UInt64)
     /// A newer view: read it from the node. Named are the partitions whose seats are others than before; all of them if
     /// the number of copies is another that each needs in sync.
     case install(changed: [PartitionID])

@@ -19,7 +19,7 @@ public enum ControlMessage: Sendable, Equatable {
     /// A replica's report, by the member that has the replica.
     case report(PartitionReport, by: MemberNumber)
     /// An operator's command, from the member that `id` names. To all voters, repeated until a view has it.
-    case command(OperatorCommand, id: CommandID)
+    indirect case command(OperatorCommand, id: CommandID)
 
     /// A bootstrap voter that does not vote yet: my first record has that mark. Repeated until all have answered.
     case founding(mark: UInt64)

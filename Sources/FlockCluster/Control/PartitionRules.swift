@@ -93,12 +93,16 @@ struct PartitionRules {
         let epoch = seats.epoch
         let reporter = seats.primary
         inherit(&seats)
-        seats.learners.removeAll { number in
-            guard let member = state.member(number) else { return true }
-            return member.isSuspected || member.phase == .leaving
+        if !seats.learners.isEmpty {
+            seats.learners.removeAll { number in
+                guard let place = state.place(of: number) else { return true }
+                return state.members[place].isSuspected || state.members[place].phase == .leaving
+            }
         }
-        seats.inSync.removeAll { state.member($0) == nil }
-        seats.recovering.removeAll { state.member($0) == nil }
+        if !seats.inSync.allSatisfy({ state.place(of: $0) != nil }) {
+            seats.inSync.removeAll { state.place(of: $0) == nil }
+        }
+        if !seats.recovering.isEmpty { seats.recovering.removeAll { state.place(of: $0) == nil } }
         var leaving: [(member: MemberNumber, learns: Bool)] = []
         for entry in reasons.reports where Int(entry.report.partition.rawValue) == index {
             switch entry.report {
@@ -116,7 +120,9 @@ struct PartitionRules {
             default: continue
             }
         }
-        for number in seats.inSync where state.member(number)?.isSuspected == true { leaving.append((number, false)) }
+        for number in seats.inSync {
+            if let place = state.place(of: number), state.members[place].isSuspected { leaving.append((number, false)) }
+        }
         for (number, learns) in leaving where mayGo(number, seats, state) {
             seats.inSync.removeAll { $0 == number }
             seats.recovering.removeAll { $0 == number }
@@ -171,6 +177,7 @@ struct PartitionRules {
     /// entry goes on, once all that can be reached have said what they have: all had acknowledged what was committed,
     /// but a disk may have lost its last writes, and nobody may be asked to cut what another still has.
     private func recover(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) {
+        guard !seats.recovering.isEmpty else { return }
         let present = seats.inSync.filter { !isAway($0, state) }
         guard !present.isEmpty, present.allSatisfy({ seats.recovering.contains($0) }) else { return }
         var found: [(member: MemberNumber, epoch: UInt64, last: UInt64)] = []
@@ -186,7 +193,7 @@ struct PartitionRules {
     }
 
     private func isAway(_ number: MemberNumber, _ state: ControlState) -> Bool {
-        state.member(number)?.isSuspected ?? true
+        state.place(of: number).map { state.members[$0].isSuspected } ?? true
     }
 
     /// Rule R1: only who is in sync, and has said what is on its disk.

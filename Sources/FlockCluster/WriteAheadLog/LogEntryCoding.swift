@@ -8,7 +8,7 @@ public import FlockWire
 extension LogEntry {
     private enum Kind: UInt8 {
         case epoch = 1
-        case openSession, closeSession, accept, completed, failed, acked, expired
+        case openSession, closeSession, accept, completed, failed, acked, expired, tried
     }
 
     /// Appends: epoch, index, time (u64 each), kind (u8, padded to 8), then what the operation says.
@@ -41,6 +41,10 @@ extension LogEntry {
             run.write(to: &writer, limits: limits)
         case .failed(let id, let run, let attempts):
             head(.failed, id)
+            run.write(to: &writer)
+            writer.write(UInt64(attempts))
+        case .tried(let id, let run, let attempts):
+            head(.tried, id)
             run.write(to: &writer)
             writer.write(UInt64(attempts))
         case .acked(let id, let runs, let lowestOpen):
@@ -84,6 +88,10 @@ extension LogEntry {
         case .failed:
             let run = try SequenceRun(from: &reader, limits: limits)
             operation = .failed(
+                id, run, attempts: try reader.readNumber(of: "attempts", limit: 1 << 20, named: .attempts))
+        case .tried:
+            let run = try SequenceRun(from: &reader, limits: limits)
+            operation = .tried(
                 id, run, attempts: try reader.readNumber(of: "attempts", limit: 1 << 20, named: .attempts))
         case .acked:
             let lowestOpen: UInt64 = try reader.read()

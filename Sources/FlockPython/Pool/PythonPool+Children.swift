@@ -89,7 +89,8 @@ extension PythonPool {
             take(.ready(id))
             publish()
             if machine.wasFull { opening.take()?.resume(returning: .success(())) }
-            while let answer = try await worker.receive() { answered(id, answer) }
+            // An answer is passed on where it is read: a task would be resumed on a thread of Swift's pool for it.
+            try await worker.receiveAll { answer in self.assumeIsolated { $0.answered(id, answer) } }
         } catch let exception as PythonException {
             children[id]?.loadError = exception.loadError(of: name)
             if let version = children[id]?.version { loadErrors[version] = children[id]?.loadError }

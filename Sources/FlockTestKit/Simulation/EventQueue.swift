@@ -3,8 +3,14 @@
 // What is going to happen, by virtual time and then by the order in which it was decided: two events at one time have
 // an order, so a run can be repeated.
 
-/// Events in the order of (time, serial). A binary heap of small keys; events lie still in a slab.
+/// Events in the order of (time, serial). A heap of small keys, four children each; events lie still in a slab.
 package struct EventQueue<Event> {
+    /// An event and when it happens.
+    package struct Due {
+        package let time: UInt64
+        package let event: Event
+    }
+
     private struct Key {
         var time: UInt64
         var serial: UInt64
@@ -41,36 +47,44 @@ package struct EventQueue<Event> {
         let key = Key(time: time, serial: nextSerial, slot: slot)
         nextSerial += 1
         heap.append(key)
-        var child = heap.count - 1
-        while child > 0 {
-            let parent = (child - 1) / 2
-            guard key.isBefore(heap[parent]) else { break }
-            heap[child] = heap[parent]
-            child = parent
+        heap.withUnsafeMutableBufferPointer { heap in
+            var child = heap.count - 1
+            while child > 0 {
+                let parent = (child - 1) / 4
+                guard key.isBefore(heap[parent]) else { break }
+                heap[child] = heap[parent]
+                child = parent
+            }
+            heap[child] = key
         }
-        heap[child] = key
     }
 
-    /// The next event and when it happens.
-    package mutating func pop() -> (time: UInt64, event: Event)? {
+    /// The next event.
+    package mutating func pop() -> Due? {
         guard let first = heap.first, let last = heap.popLast() else { return nil }
-        if !heap.isEmpty {
-            var parent = 0
-            while true {
-                var child = 2 * parent + 1
-                guard child < heap.count else { break }
-                if child + 1 < heap.count && heap[child + 1].isBefore(heap[child]) { child += 1 }
-                guard heap[child].isBefore(last) else { break }
-                heap[parent] = heap[child]
-                parent = child
-            }
-            heap[parent] = last
-        }
-        // Moved out, not copied: events are large.
-        var taken: Event?
-        swap(&taken, &slab[first.slot])
-        guard let event = taken else { preconditionFailure("event \(first.serial) was taken twice") }
+        if !heap.isEmpty { heap.withUnsafeMutableBufferPointer { Self.replaceFirst(of: $0, by: last) } }
+        // Moved out, not copied.
+        guard let event = slab[first.slot].take() else { preconditionFailure("event \(first.serial) was taken twice") }
         free.append(first.slot)
-        return (first.time, event)
+        return Due(time: first.time, event: event)
+    }
+
+    @inline(__always)
+    private static func replaceFirst(of heap: UnsafeMutableBufferPointer<Key>, by last: Key) {
+        var parent = 0
+        while true {
+            let first = 4 * parent + 1
+            guard first < heap.count else { break }
+            var child = first
+            var other = first + 1
+            while other < min(first + 4, heap.count) {
+                if heap[other].isBefore(heap[child]) { child = other }
+                other += 1
+            }
+            guard heap[child].isBefore(last) else { break }
+            heap[parent] = heap[child]
+            parent = child
+        }
+        heap[parent] = last
     }
 }

@@ -66,6 +66,8 @@ package struct FaultProfile: Sendable {
     /// Requests that no stage survives, and requests with a deadline, per mille.
     package var poisonPerMille = 3
     package var deadlinePerMille = 100
+    /// Requests of the first two seconds with faults that kill the process which executes them, per mille.
+    package var deadlyPerMille = 0
     package var cancelPerMille = 20
     /// Nanoseconds for which an outcome is kept.
     package var timeToLive = 600 * Virtual.second
@@ -117,6 +119,23 @@ package struct FaultProfile: Sendable {
         profile.resetPerMille = 0
         return profile
     }()
+
+    /// Nothing goes wrong but that some requests kill the processes that execute them.
+    package static let poison: FaultProfile = {
+        var profile = FaultProfile.none
+        profile.deadlyPerMille = 4
+        profile.shortestDown = 20 * Virtual.millisecond
+        profile.longestDown = 1500 * Virtual.millisecond
+        profile.faultsEnd = 18 * Virtual.second
+        profile.end = 27 * Virtual.second
+        return profile
+    }()
+
+    /// No process dies but of a request.
+    var diesOfRequestsOnly: Bool {
+        deadlyPerMille > 0 && isConnected && crash + stageDeath + voterLoss + reset + leave == 0
+            && poisonPerMille == 0
+    }
 
     /// No fault is ever drawn.
     package static let none: FaultProfile = {

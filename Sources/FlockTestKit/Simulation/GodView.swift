@@ -13,6 +13,12 @@ struct GodView {
         var committed: UInt64 = 0
     }
 
+    /// A message of an epoch that ended where it arrives, and what was there before.
+    private struct Outdated {
+        let partition: PartitionID
+        let epoch, epochThere, last, committed: UInt64
+    }
+
     /// One partition's history.
     private struct Partition {
         /// Everything that was ever committed, by index; nil where a copy alone kept no entry.
@@ -35,7 +41,7 @@ struct GodView {
     private var versions: [(run: UInt32, version: UInt64)]
     /// Agreed states, by version.
     private var states: [UInt64: ControlState] = [:]
-    private var previous: (partition: PartitionID, epoch: UInt64, mark: ReplicaMark)?
+    private var previous: Outdated?
     private(set) var latestVersion: UInt64 = 0
     private(set) var latestAt: UInt64 = 0
     var violations: [Violation] = []
@@ -44,7 +50,6 @@ struct GodView {
     private(set) var acceptGaps: [UInt64] = []
     private(set) var doubleGaps: [UInt64] = []
     private(set) var serveGaps: [UInt64] = []
-    private(set) var accepts: [UInt64] = []
 
     private let comparesStates: Bool
     /// Says what changes, if somebody wants to read it.
@@ -69,10 +74,12 @@ struct GodView {
     /// A message is about to reach a node: if it is of an epoch that ended there, nothing may change.
     mutating func before(_ message: NodeMessage, at node: RunningNode?) {
         previous = nil
-        guard case .replication(_, _, let partition, let inner) = message, let mark = node?.mark(of: partition),
-            inner.epoch < mark.epoch
+        guard case .replication(_, _, let partition, let inner) = message,
+            let epoch = node?.epoch(of: partition), inner.epoch < epoch, let mark = node?.mark(of: partition)
         else { return }
-        previous = (partition, inner.epoch, mark)
+        previous = Outdated(
+            partition: partition, epoch: inner.epoch, epochThere: mark.epoch, last: mark.last,
+            committed: mark.committed)
     }
 
     // MARK: After each step
@@ -81,12 +88,11 @@ struct GodView {
         _ node: RunningNode, at place: Int, now: UInt64, processes: [SimulatedProcess], hash: inout EventHash
     ) {
         if let previous, let mark = node.mark(of: previous.partition),
-            mark.last != previous.mark.last
-                || mark.committed != previous.mark.committed
+            mark.last != previous.last || mark.committed != previous.committed
         {
             violated(
                 "E1", now,
-                "n\(place) \(previous.partition) took a message of epoch \(previous.epoch) in \(previous.mark.epoch)")
+                "n\(place) \(previous.partition) took a message of epoch \(previous.epoch) in \(previous.epochThere)")
         }
         previous = nil
         if node.viewVersion != versions[place].version || processes[place].run != versions[place].run {
@@ -160,24 +166,24 @@ struct GodView {
         for other in processes.indices {
             guard let node = processes[other].node, let member = node.member, seats.inSync.contains(member)
             else { continue }
-            checkHas(newest, number, node, processes[other].name, "of epoch \(seats.epoch)", now: now)
+            checkHas(newest, number, node, processes[other].name, epoch: seats.epoch, now: now)
         }
     }
 
     private mutating func checkHas(
-        _ entry: LogEntry, _ number: Int, _ node: RunningNode, _ name: NodeID, _ why: String, now: UInt64
+        _ entry: LogEntry, _ number: Int, _ node: RunningNode, _ name: NodeID, epoch: UInt64, now: UInt64
     ) {
         let partition = PartitionID(number)
         guard let mark = node.mark(of: partition), mark.last >= entry.index else {
             let last = node.mark(of: partition).map { "\($0.last)" } ?? "no copy"
-            violated("P2", now, "\(name) in sync \(why) has \(last), \(partition) committed \(entry.index)")
+            violated("P2", now, "\(name) in sync of epoch \(epoch) has \(last), \(partition) committed \(entry.index)")
             return
         }
         if let own = node.entry(entry.index, of: partition), own !== entry {
             violated(
                 "P2", now,
-                "\(name) in sync \(why) has another entry \(entry.index) of \(partition) than was committed: epoch "
-                    + "\(own.epoch), not \(entry.epoch)")
+                "\(name) in sync of epoch \(epoch) has another entry \(entry.index) of \(partition) than was "
+                    + "committed: epoch \(own.epoch), not \(entry.epoch)")
         }
     }
 
@@ -255,7 +261,7 @@ struct GodView {
         for place in processes.indices {
             guard let other = processes[place].node, let member = other.member, seats.inSync.contains(member)
             else { continue }
-            checkHas(entry, number, other, processes[place].name, "of epoch \(seats.epoch)", now: now)
+            checkHas(entry, number, other, processes[place].name, epoch: seats.epoch, now: now)
         }
     }
 
@@ -274,7 +280,6 @@ struct GodView {
     /// A node answers that something is accepted.
     mutating func accepted(_ partition: PartitionID, by node: RunningNode, now: UInt64) {
         let number = Int(partition.rawValue)
-        accepts.append(now)
         if let since = partitions[number].acceptsSince {
             if partitions[number].metAnother {
                 doubleGaps.append(now - since)

@@ -3,6 +3,8 @@
 // Ids are write-once registers, so that the checks are equalities: every accepted id has one outcome (S1), always the
 // same (S2), made from its own payload (S3), as long as it is not acknowledged (S4).
 
+internal import FlockWire
+
 /// Something that must never happen.
 package struct Violation: Sendable, Equatable, CustomStringConvertible {
     /// The invariant: `S1`, `P2`, …
@@ -53,6 +55,10 @@ package struct HistoryChecker: Sendable {
     package private(set) var accepted = 0
     package private(set) var completed = 0
 
+    /// L6: whether a payload kills whoever executes it. Set if no process dies of anything else: then no other request
+    /// may be taken for poison.
+    package var isDeadly: (@Sendable (UInt64) -> Bool)?
+
     package init() {}
 
     package mutating func check(_ line: HistoryLine) {
@@ -82,7 +88,7 @@ package struct HistoryChecker: Sendable {
         for session in places.keys.sorted() {
             guard let place = places[session], !isLost[place] else { continue }
             for (sequence, item) in items[place].enumerated() {
-                let name = "p\(session.partition)/s\(session.id)/\(sequence)"
+                var name: String { "p\(session.partition)/s\(session.id)/\(sequence)" }
                 if item.isAccepted && item.outcome == nil {
                     violations.append(Violation("S1", time: time, "\(name) was accepted and has no outcome"))
                 } else if item.payload != nil && item.outcome == nil {
@@ -133,13 +139,19 @@ package struct HistoryChecker: Sendable {
         eachItem(line, place) { item, index, checker in
             let outcome = HistoryLine.Outcome(
                 kind: line.words[3 * index], echo: line.words[3 * index + 1], hash: line.words[3 * index + 2])
-            let name = "p\(line.partition)/s\(line.session)/\(Int(line.first) + index)"
+            var name: String { "p\(line.partition)/s\(line.session)/\(Int(line.first) + index)" }
             if item.payload == nil && !item.isCancelled {
                 checker.violations.append(Violation("S3", time: line.time, "\(name) was never submitted"))
             }
             if outcome.kind == 0 && outcome.echo != item.payload {
                 checker.violations.append(
                     Violation("S3", time: line.time, "\(name) has the result of another payload"))
+            }
+            if let isDeadly = checker.isDeadly, outcome.kind == 2 + UInt64(FlockError.Code.poison.rawValue),
+                let payload = item.payload, !isDeadly(payload)
+            {
+                checker.violations.append(
+                    Violation("L6", time: line.time, "\(name) is called poison, and killed nobody"))
             }
             if let old = item.outcome, old != outcome {
                 checker.violations.append(

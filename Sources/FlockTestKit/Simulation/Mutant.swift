@@ -139,6 +139,11 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.times.suspectAfterMinimum = .milliseconds(150)
             $0.times.suspectAfterMaximum = .milliseconds(150)
         },
+        Mutant("partsAfterDeath", \.partsAfterDeath, budget: 20, breaks: ["L6"]) {
+            $0.deadlyPerMille = 4
+            $0.shortestDown = 20 * Virtual.millisecond
+            $0.longestDown = 200 * Virtual.millisecond
+        },
         Mutant("returnsCredits", \.returnsCredits, budget: 20, breaks: ["S1", "L2", "L3"]) {
             $0.burst = 1
         },

@@ -15,14 +15,14 @@ struct VoterDisk {
 
 /// A node's logic in a box, since copying it for each look at it would take longer than running it.
 final class RunningNode {
-    var core: ClusterNode
+    @exclusivity(unchecked) var core: ClusterNode
 
     init(_ core: ClusterNode) { self.core = core }
 
     // Kept beside it: a getter of the core would copy it.
-    private(set) var member: MemberNumber?
-    private(set) var viewVersion: UInt64 = 0
-    private(set) var nextDeadline = Tick.never
+    @exclusivity(unchecked) private(set) var member: MemberNumber?
+    @exclusivity(unchecked) private(set) var viewVersion: UInt64 = 0
+    @exclusivity(unchecked) private(set) var nextDeadline = Tick.never
 
     var view: ControlState? { core.view }
     var work: String { core.work }
@@ -35,6 +35,7 @@ final class RunningNode {
 
     func touched() -> [PartitionID] { core.lastTouched() }
     func mark(of partition: PartitionID) -> ReplicaMark? { core.mark(of: partition) }
+    func epoch(of partition: PartitionID) -> UInt64? { core.epoch(of: partition) }
     func digest(of partition: PartitionID) -> UInt64? { core.digest(of: partition) }
     func entry(_ index: UInt64, of partition: PartitionID) -> LogEntry? { core.entry(index, of: partition) }
 }

@@ -7,6 +7,8 @@ internal import FlockWire
 
 extension Simulation {
     static let callTime = 400 * Virtual.millisecond
+    /// Requests that a session keeps at most; with more it issues nothing.
+    static let mostHeld = 450
 
     func record(
         _ kind: HistoryLine.Kind, _ operation: HistoryLine.Operation, _ client: Int, _ session: Int, first: UInt64 = 0,
@@ -33,7 +35,11 @@ extension Simulation {
 
     func wakeClient(_ client: Int, _ session: Int) {
         let pause = clients[client].random.between(profile.thinkTime / 2, profile.thinkTime * 3 / 2)
+        let before = clients[client].sessions[session].phase
         act(client, session)
+        // One that ended itself wants nothing until it was opened again, which should have been done by its next turn.
+        let wants = before == .opening || before == .open && clients[client].sessions[session].phase == .open
+        if isThirdSecond && wants && clients[client].sessions[session].isDone.count < Self.mostHeld { wishes += 1 }
         queue.push(.client(client, session: session), at: now + pause)
     }
 
@@ -101,12 +107,12 @@ extension Simulation {
 
     private func issue(_ client: Int, _ session: Int) {
         let own = clients[client].sessions[session]
-        guard isLoaded, own.issueAt <= now, own.pending.count < 4, own.isDone.count < 450 else { return }
+        guard isLoaded, own.issueAt <= now, own.pending.count < 4, own.isDone.count < Self.mostHeld else { return }
         clients[client].sessions[session].issueAt = now + profile.thinkTime / 2
         let runs = faults.burstUntil > now ? 3 : 1
         for _ in 0..<runs {
             let count = 1 + clients[client].random.below(profile.itemsPerRun)
-            let payloads = (0..<count).map { _ in clients[client].random.next() }
+            let payloads = (0..<count).map { _ in payload(client) }
             let hasDeadline = clients[client].random.chance(profile.deadlinePerMille)
             let deadline: Duration? =
                 hasDeadline ? .milliseconds(Int64(clients[client].random.between(5, 2000))) : nil
@@ -126,6 +132,14 @@ extension Simulation {
                 submit(client, session, index)
             }
         }
+    }
+
+    private func payload(_ client: Int) -> UInt64 {
+        let word = clients[client].random.next()
+        guard profile.deadlyPerMille > 0 else { return word }
+        let isEarly = now >= profile.faultsBegin && now < profile.faultsBegin + 2 * Virtual.second
+        let isDeadly = isEarly && clients[client].random.chance(profile.deadlyPerMille)
+        return PayloadKind.marked(word, isDeadly: isDeadly)
     }
 
     private func attach(_ client: Int, _ session: Int) {
@@ -255,6 +269,12 @@ extension Simulation {
         guard let index = clients[client].sessions[session].pending.firstIndex(where: { $0.first == call.first })
         else { return }
         clients[client].sessions[session].pending.remove(at: index)
+        if isThirdSecond { answers += 1 }
+    }
+
+    /// L2 is about this time.
+    private var isThirdSecond: Bool {
+        isHealed && now > healedAt + 2 * Virtual.second && now <= healedAt + 3 * Virtual.second
     }
 
     /// The node says that there is no such session. While no more than f copies are lost, that must not be.

@@ -10,6 +10,13 @@ internal import FlockWire
 enum PayloadKind {
     case value, filtered, throwing, poison
 
+    /// The payload, made to kill whoever executes it or not to.
+    static func marked(_ payload: UInt64, isDeadly: Bool) -> UInt64 {
+        payload & (UInt64.max >> 16) | (isDeadly ? 0xDEAD << 48 : 0)
+    }
+
+    static func isDeadly(_ payload: UInt64) -> Bool { payload >> 48 == 0xDEAD }
+
     init(_ payload: UInt64, poisonPerMille: Int) {
         switch Int(payload % 1000) {
         case 0..<poisonPerMille: self = .poison
@@ -19,6 +26,9 @@ enum PayloadKind {
         }
     }
 }
+
+/// What becomes of a batch: it ends, or its stage dies in it, or it is handed back before it began.
+enum StageFate { case ends, dies, returns }
 
 extension Simulation {
     static func payloads(_ words: [UInt64]) -> ItemBuffer {
@@ -34,13 +44,34 @@ extension Simulation {
         items[index].withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
     }
 
-    func execute(_ place: Int, _ job: UInt64, _ open: OpenRun, dies: Bool) {
+    /// A batch begins with a part of a job, or all of it.
+    func begin(_ place: Int, _ job: UInt64, _ open: OpenRun) {
+        let each = 100 * Virtual.microsecond * UInt64(open.items.count)
+        let time = stageRandom.between(Virtual.millisecond, 15 * Virtual.millisecond) + each
+        let fate: StageFate =
+            faults.stagesDieUntil > now && stageRandom.chance(100) ? .dies : stageRandom.chance(5) ? .returns : .ends
+        queue.push(
+            .executed(place, run: processes[place].run, job: job, open, fate),
+            at: now + time + network.slowness[place])
+    }
+
+    func execute(_ place: Int, _ job: UInt64, _ open: OpenRun, _ fate: StageFate) {
         var outcomes: [OutcomeRun] = []
         var failed: [SequenceRun] = []
         let sequences = open.requests.sequences
-        if dies {
-            step(place, .executed(job: job, outcomes: [], failed: [sequences], returned: []))
-            return
+        switch fate {
+        case .dies: return step(place, .executed(job: job, outcomes: [], failed: [sequences], returned: []))
+        case .returns: return step(place, .executed(job: job, outcomes: [], failed: [], returned: [sequences]))
+        case .ends: break
+        }
+        if profile.deadlyPerMille > 0,
+            (0..<open.items.count).contains(where: { PayloadKind.isDeadly(Self.word(open.items, $0)) })
+        {
+            // It hangs for as long as nobody else may fail, and then takes its process with it.
+            crash(place)
+            guard processes[place].isUp else { return }
+            let again = now + 20 * Virtual.millisecond
+            return queue.push(.executed(place, run: processes[place].run, job: job, open, fate), at: again)
         }
         report.executed += open.items.count
         var start = 0

@@ -23,6 +23,8 @@ package struct SimulationReport: Sendable {
     package internal(set) var acceptGaps: [UInt64] = []
     /// The same of partitions that met another death meanwhile, or too few voters to act.
     package internal(set) var doubleGaps: [UInt64] = []
+    /// Of 1,000 runs that sessions wanted to issue in the third second after all was healed, so many were answered.
+    package internal(set) var acceptShare = 1000
     package internal(set) var serveGaps: [UInt64] = []
 
     package init(seed: UInt64) { self.seed = seed }

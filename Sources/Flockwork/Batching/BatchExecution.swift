@@ -16,6 +16,20 @@ struct BatchExecution: Sendable {
     /// Asked before each call but the first. False: nobody waits for the result any more.
     var mayCallAgain: @Sendable () -> Bool = { true }
 
+    /// On whose thread the caller is; nil: on one that may compute.
+    var executor: (any TaskExecutor)?
+
+    /// Larger batches are coded on Swift's pool: there the instances do it side by side.
+    private static let small = (items: 64, bytes: 64 << 10)
+
+    /// As `run`; from a thread that has others to serve, small batches only.
+    func runWherever(_ items: ItemBuffer) async -> BatchResult {
+        if executor == nil || (items.count <= Self.small.items && items.byteCount <= Self.small.bytes) {
+            return await run(items)
+        }
+        return await withTaskExecutorPreference(globalConcurrentExecutor) { await run(items) }
+    }
+
     func run(_ items: ItemBuffer) async -> BatchResult {
         do {
             return BatchResult(parts: [try await part(of: items, from: 0, count: items.count)])

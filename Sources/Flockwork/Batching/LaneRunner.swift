@@ -84,17 +84,20 @@ final class LaneRunner: Sendable {
     func start(_ made: LaneInstance, as instance: Int) throws(FlockError) {
         let thread = try made.threadName.map { (name) throws(FlockError) in try OwnThread(instance: instance, of: name)
         }
-        start(made.step, as: instance, on: thread)
+        start(made.step, as: instance, on: thread, near: thread == nil ? made.executor : nil)
     }
 
-    private func start(_ step: @escaping EncodedStep, as instance: Int, on thread: OwnThread?) {
+    private func start(
+        _ step: @escaping EncodedStep, as instance: Int, on thread: OwnThread?, near executor: (any TaskExecutor)?
+    ) {
         let goesOn: @Sendable () -> Bool = { [weak self] in
             self?.state.withLock { $0.instances.callAgain(instance, at: EventLoop.now) } ?? false
         }
-        let execution = BatchExecution(step: step, stage: name, limits: limits, mayCallAgain: goesOn)
+        var execution = BatchExecution(step: step, stage: name, limits: limits, mayCallAgain: goesOn)
+        execution.executor = executor
         state.withLock { state in
             state.threads[instance] = thread
-            state.tasks[instance] = Task(executorPreference: thread) {
+            state.tasks[instance] = Task(executorPreference: thread ?? executor) { [execution] in
                 await StepCall.$current.withValue(StepCall(goesOn: goesOn)) {
                     await self.drain(instance, with: execution, on: thread)
                 }
@@ -145,7 +148,7 @@ final class LaneRunner: Sendable {
             let items = due.count == 1 ? due[0].items : ItemBuffer.joined(due.map(\.items))
             var execution = execution
             execution.flow = taken.flow
-            let result = await observations[taken.flow].run(due) { [execution] in await execution.run(items) }
+            let result = await observations[taken.flow].run(due) { [execution] in await execution.runWherever(items) }
             let busy = EventLoop.now - began
             let ending = state.withLock { state in
                 let ending = state.instances.end(instance)
@@ -164,7 +167,7 @@ final class LaneRunner: Sendable {
                 guard goesOn else { return end(instance, on: thread, wasAlive: false) }
                 mailbox.accept()
                 // In a task of its own, for this one was cancelled.
-                return start(execution.step, as: instance, on: thread)
+                return start(execution.step, as: instance, on: thread, near: execution.executor)
             }
         }
         end(instance, on: thread, wasAlive: true)

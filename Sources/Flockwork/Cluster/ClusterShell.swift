@@ -16,10 +16,12 @@ final class ClusterShell {
         case submit(stream: UInt64, run: SequenceRun, notifies: Bool)
     }
 
-    /// A run that this node's stages have.
+    /// A run that this node's stages have, in whole or in part.
     struct Work {
         var requests: RequestRun
         var lane: Int
+        /// Items that have not ended.
+        var left: Int
     }
 
     var node: ClusterNode
@@ -85,40 +87,5 @@ final class ClusterShell {
         work = [:]
         life += 1
         followed = 0
-    }
-}
-
-/// What became of a job's requests, until all of them have ended. Of the loop.
-final class JobTally: Sendable {
-    private struct State {
-        var left: Int
-        var outcomes: [OutcomeRun] = []
-        var failed: [SequenceRun] = []
-        var returned: [SequenceRun] = []
-    }
-    let job: UInt64
-    /// See `ClusterShell.life`.
-    let life: Int
-    // Only touched by assignments, which are called on the loop.
-    private nonisolated(unsafe) var state: State
-
-    init(job: UInt64, life: Int, items: Int) {
-        self.job = job
-        self.life = life
-        state = State(left: items)
-    }
-
-    /// A part has ended. The event that tells the node, once that was the last.
-    func ended(_ run: RequestRun, _ ending: RunEnding) -> NodeEvent? {
-        switch ending {
-        case .done(let outcomes): state.outcomes += outcomes
-        case .lost: state.failed.append(run.sequences)
-        // Its outcome is in the partition already, so that nobody sends it again.
-        case .returned, .revoked: state.returned.append(run.sequences)
-        }
-        state.left -= run.count
-        precondition(state.left >= 0, "job \(job) ended \(-state.left) items too many")
-        guard state.left == 0 else { return nil }
-        return .executed(job: job, outcomes: state.outcomes, failed: state.failed, returned: state.returned)
     }
 }

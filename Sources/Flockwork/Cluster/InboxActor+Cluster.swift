@@ -205,9 +205,9 @@ extension InboxActor {
     // MARK: Stages
 
     private func execute(_ job: UInt64, _ run: OpenRun, _ cluster: ClusterShell) {
-        let tally = JobTally(job: job, life: cluster.life, items: run.items.count)
+        let life = cluster.life
         let assignment = Assignment { [weak self] run, ending in
-            self?.assumeIsolated { $0.jobEnded(tally, run, ending) }
+            self?.assumeIsolated { $0.ended(job, of: life, run, ending) }
         }
         guard let kind = SessionKind(number: run.pipeline), pipelines.indices.contains(kind.pipeline) else {
             let error = FlockError(.notFound, "no such pipeline", node: actorSystem.node)
@@ -216,16 +216,25 @@ extension InboxActor {
         }
         var run = run
         run.priority = kind.priority
-        cluster.work[job] = ClusterShell.Work(requests: run.requests, lane: kind.pipeline)
+        cluster.work[job] = ClusterShell.Work(
+            requests: run.requests, lane: kind.pipeline, left: run.requests.count)
         cluster.taken[kind.pipeline].append(WorkRun(run, arrived: EventLoop.now, assignment: assignment))
         turn?.arm()
     }
 
-    private func jobEnded(_ tally: JobTally, _ run: RequestRun, _ ending: RunEnding) {
+    /// The stages are through with a part of a job.
+    private func ended(_ job: UInt64, of life: Int, _ run: RequestRun, _ ending: RunEnding) {
         // Of an earlier life: it was another member's job.
-        guard let event = tally.ended(run, ending), let cluster, cluster.life == tally.life else { return }
-        cluster.work[tally.job] = nil
-        step(event)
+        guard let cluster, cluster.life == life, let left = cluster.work[job]?.left else { return }
+        precondition(run.count <= left, "job \(job) ended \(run.count - left) items too many")
+        if run.count == left { cluster.work[job] = nil } else { cluster.work[job]?.left = left - run.count }
+        switch ending {
+        case .done(let outcomes): step(.executed(job: job, outcomes: outcomes, failed: [], returned: []))
+        case .lost: step(.executed(job: job, outcomes: [], failed: [run.sequences], returned: []))
+        // Its outcome is in the partition already, so that nobody sends it again.
+        case .returned, .revoked:
+            step(.executed(job: job, outcomes: [], failed: [], returned: [run.sequences]))
+        }
     }
 
     private func revoke(_ job: UInt64, _ part: SequenceRun, _ cluster: ClusterShell) {

@@ -130,7 +130,9 @@ extension Pipeline {
 extension InstanceContext {
     /// Of a job's lanes, `window` share an instance.
     fileprivate func inJob(_ shape: LaneShape) -> InstanceContext {
-        InstanceContext(system: system, node: node, instances: (instances + shape.window - 1) / shape.window)
+        var context = self
+        context.instances = (instances + shape.window - 1) / shape.window
+        return context
     }
 }
 

@@ -66,7 +66,8 @@ struct LanePlan: Sendable {
                 guard case .encoded(_, let flow) = input else { preconditionFailure("a job in a shared lane") }
                 return try await steps[flow](input)
             }
-            return LaneInstance(step: step, threadName: context.threadName)
+            let executor = lanes.allSatisfy { $0.shape.steps == 1 } ? context.executor : nil
+            return LaneInstance(step: step, threadName: context.threadName, executor: executor)
         }
     }
 

@@ -36,7 +36,7 @@ struct InstanceContext: Sendable {
     @usableFromInline let system: FlockSystem
     let node: NodeContext
     /// Instances of the lane on this node, without their window.
-    let instances: Int
+    var instances: Int
     /// What it has in common with other pipelines; nil where the lane is not shared.
     var shared: SharedInstance?
     /// The name for a thread of the instance's own, once one of its steps has asked for it.
@@ -50,14 +50,22 @@ struct InstanceContext: Sendable {
 
     private final class Wish: Sendable {
         let name = Mutex<String?>(nil)
+        let executor = Mutex<(any TaskExecutor)?>(nil)
     }
 
     var threadName: String? { wish.name.withLock { $0 } }
+
+    /// Where small batches are best run, if one of the steps has said so.
+    var executor: (any TaskExecutor)? { wish.executor.withLock { $0 } }
 
     /// The instance is to run on a thread of its own. The first step that asks gives it its name.
     func needsThread(_ name: String) {
         wish.name.withLock { $0 = $0 ?? name }
     }
+
+    /// The step has next to nothing to do itself, and its answers come on the thread of `executor`: a lane of this step
+    /// alone does well to be there.
+    func prefers(_ executor: any TaskExecutor) { wish.executor.withLock { $0 = executor } }
 }
 
 /// An instance that was made and not started yet.
@@ -65,6 +73,8 @@ struct LaneInstance: Sendable {
     var step: EncodedStep
     /// Nil: it runs on Swift's pool.
     var threadName: String?
+    /// Small batches run there, where there is no thread of its own.
+    var executor: (any TaskExecutor)?
 }
 
 /// Where and how a lane runs, and how its instances are made.
@@ -77,13 +87,16 @@ struct LaneDefinition: Sendable {
     func makeInstance(system: FlockSystem, node: NodeContext, instances: Int) async throws -> LaneInstance {
         let context = InstanceContext(system: system, node: node, instances: instances)
         let step = try await makeStep(context)
-        return LaneInstance(step: step, threadName: context.threadName)
+        return LaneInstance(
+            step: step, threadName: context.threadName, executor: shape.steps == 1 ? context.executor : nil)
     }
 }
 
 /// The declared part of a lane.
 struct LaneShape: Sendable {
     var stages: [String] = []
+    /// With those that have no name.
+    var steps = 0
     var batch = BatchPolicy.drain
     var instances = Instances.perCore
     /// Where its stages said that they run; nil: as their models need.

@@ -15,11 +15,13 @@ package struct SharedContext: Sendable {
 }
 
 extension Pipeline where Output: Codable {
-    /// Hands batches, `window` at a time for each instance, to what `open` makes once a node. `call` is given no empty
-    /// batch, and returns as many results as the batch has items, in their places.
+    /// Hands batches, `window` at a time for each instance, to what `open` makes once a node and `key`. `call` is given
+    /// no empty batch, and returns as many results as the batch has items, in their places. Small batches are coded
+    /// where `executor` of the service says, if the lane has no other step.
     package func service<Service: Sendable, New: Sendable>(
-        _ name: String, batch: BatchPolicy?, instances: Instances?, window: Int,
+        _ name: String, key identity: String, batch: BatchPolicy?, instances: Instances?, window: Int,
         open: @escaping @Sendable (SharedContext) async throws -> Service,
+        executor: @escaping @Sendable (Service) -> (any TaskExecutor)?,
         call: @escaping @Sendable (Service, Batch<Output>) async throws -> Batch<New>
     ) -> Pipeline<Input, New> {
         var base = self
@@ -29,7 +31,7 @@ extension Pipeline where Output: Codable {
         } else {
             base = lane(batch: batch, instances: instances, thread: nil, window: window)
         }
-        let key = base.key(name)
+        let key = base.key(identity)
         return base.appending(name) { [makeStep = base.makeStep, pipeline = self.name] context in
             let previous = try await makeStep(context)
             let service = try await context.node.shared(key) {
@@ -37,6 +39,7 @@ extension Pipeline where Output: Codable {
                     SharedContext(
                         node: context.node, instances: context.instances, pipeline: pipeline, stage: name))
             }
+            if let executor = executor(service) { context.prefers(executor) }
             return { input in
                 let batch = try await previous(input)
                 guard batch.count > 0 else { return batch.replacing([New]()) }

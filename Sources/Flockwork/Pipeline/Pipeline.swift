@@ -48,6 +48,7 @@ public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
         _ name: String?, _ make: @escaping @Sendable (InstanceContext) async throws -> Step<New>
     ) -> Pipeline<Input, New> {
         var shape = shape
+        shape.steps += 1
         if let name { shape.stages.append(name) }
         return Pipeline<Input, New>(
             name: self.name, closed: closed, shape: shape,
