@@ -2,6 +2,7 @@
 
 import FlockTestKit
 import FlockWire
+import Glibc
 import Logging
 import Testing
 
@@ -54,6 +55,7 @@ struct PythonWorkerTests {
         _ code: String, events: WorkerEvents = WorkerEvents(), _ body: (PythonWorker) async throws -> Void
     ) async throws {
         let folder = try HandlerFolder(code)
+        try #require(mkdir(folder.path + "/some_thing-1.2.dist-info", 0o700) == 0)
         let queue = try CompletionQueue(name: "python")
         let model = PythonModel.python(folder.path, handler: "score", options: HandlerFolder.options)
         var program = try await ModelInstallation(model, .strings, log: Logger(label: "test")).program
@@ -63,6 +65,7 @@ struct PythonWorkerTests {
             do {
                 let ready = try await worker.open(program)
                 #expect(ready.pythonVersion.hasPrefix("3."))
+                #expect(ready.packages.split(separator: "\n").contains("some_thing 1.2"))
                 try await body(worker)
             } catch {
                 worker.kill()
