@@ -132,7 +132,7 @@ extension SessionEntry {
         case done, freed, split
     }
 
-    /// The sequences, the deadline, the time to live, the numbers of deaths and failures, kind and whether there is a trace.
+    /// The sequences, deadline, time to live, numbers of deaths and failures, kind and whether there is a trace.
     fileprivate static let smallestSize = 48
 
     fileprivate var encodedBound: Int {
