@@ -40,18 +40,6 @@ func processorSeconds(of process: Int32) throws -> Double {
     return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
 }
 
-/// CPU seconds of another process's living threads so far, to the nanosecond.
-func scheduledSeconds(of process: Int32) throws -> Double {
-    let folder = "/proc/\(process)/task"
-    var nanoseconds: UInt64 = 0
-    for thread in try FileManager.default.contentsOfDirectory(atPath: folder) {
-        // A thread that has ended meanwhile counts as nothing.
-        guard let text = try? String(contentsOfFile: "\(folder)/\(thread)/schedstat", encoding: .utf8) else { continue }
-        nanoseconds += text.split(separator: " ").first.flatMap { UInt64($0) } ?? 0
-    }
-    return Double(nanoseconds) / 1e9
-}
-
 /// The processes that this one started and that still are there.
 func childProcesses() -> [Int32] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
