@@ -45,7 +45,8 @@ final class ClusterOfProcesses {
         ])
     }
 
-    /// Returns once the first nodes are the only members, and each partition has so many copies in sync and no learner.
+    /// Returns once the first nodes are the only members, each leads partitions, and each partition has so many copies
+    /// in sync and no learner.
     func waitForCopies(_ count: Int) async throws {
         let client = try await Client.connect(to: addresses, configuration: InboxSuite.configuration)
         let end = monotonicNanoseconds() + 60_000_000_000
@@ -53,6 +54,7 @@ final class ClusterOfProcesses {
             let views = try await client.status().compactMap(\.cluster)
             let isSettled = views.allSatisfy { view in
                 view.members.count == nodes.count
+                    && Set(view.partitions.map(\.primary)).count == nodes.count
                     && view.partitions.allSatisfy {
                         $0.primary != nil && $0.inSync.count == count && $0.learners.isEmpty
                     }
