@@ -89,7 +89,7 @@ demo-python-deep: setup ## Runs the samples with PyTorch and Keras, every answer
 	swift build -c release --product flockpython
 	@Samples/python/demo --deep
 
-bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|models|python|all, JSON=file appends one JSON object a line.
+bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|cluster|models|python|all, JSON=file appends one JSON object a line.
 	swift build -c release --package-path Benchmarks --product flockbench
 	$(if $(filter python,$(SUITE)),swift build -c release --product flockpython)
 	@$(if $(filter python,$(SUITE)),export FLOCKWORK_PYTHON_EXTENSION="$$(swift build -c release \

@@ -142,6 +142,36 @@ struct LiveClusterTests {
         }
     }
 
+    @Test("posts past the window wait for room, though outcomes that were taken are not replicated at once")
+    func fullWindow() async throws {
+        try await withFlock(3) { flock, nodes in
+            try await settled(nodes[0], members: 3, copies: 3)
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            let count = 64 * 1500
+            async let posted: Void = {
+                for run in 0..<1500 {
+                    _ = try await inbox.post((0..<64).map { run * 64 + $0 }, until: .buffered)
+                }
+            }()
+            var failures: [String] = []
+            var sum = 0
+            var taken = 0
+            for await (ticket, outcome) in inbox.outbox() {
+                switch outcome {
+                case .value(let value): sum += value
+                case .filtered, .failure: failures.append("\(ticket): \(outcome)")
+                }
+                taken += 1
+                if taken == count { break }
+            }
+            try await posted
+            #expect(failures.isEmpty, "\(failures.count), first \(failures.first ?? "")")
+            #expect(sum == count * (count + 1) / 2)
+            await client.close()
+        }
+    }
+
     @Test("a node that is lost loses no request and no caller")
     func crash() async throws {
         try await withFlock(3) { flock, nodes in

@@ -7,16 +7,27 @@ final class ChildProcess {
     private let process = Process()
     private let input = Pipe()
     private let output = Pipe()
+    private let arguments: [String]
     private(set) var port = 0
     var id: Int32 { process.processIdentifier }
 
     /// Starts `flockbench ARGUMENTS…` and waits for its line `ready PORT`.
-    init(_ arguments: [String]) throws {
+    convenience init(_ arguments: [String]) throws {
+        try self.init(starting: arguments)
+        try waitUntilReady()
+    }
+
+    /// Starts it and does not wait, since several wait for each other.
+    init(starting arguments: [String]) throws {
+        self.arguments = arguments
         process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments = arguments
         process.standardInput = input
         process.standardOutput = output
         try process.run()
+    }
+
+    func waitUntilReady() throws {
         var line = Data()
         while true {
             // One byte at a time, since nothing else is ever said on this pipe.

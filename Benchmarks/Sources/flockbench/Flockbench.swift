@@ -3,7 +3,7 @@
 import ArgumentParser
 
 enum Suite: String, CaseIterable, ExpressibleByArgument {
-    case native, mailbox, calls, inbox, models, python, all
+    case native, mailbox, calls, inbox, cluster, models, python, all
 }
 
 @main
@@ -17,10 +17,14 @@ struct Flockbench: AsyncParsableCommand {
             """,
         subcommands: [
             ObjectiveRun.self, OverloadRun.self, Echo.self, CallsNode.self, InboxNode.self, LoadNode.self,
+            ClusterMember.self,
         ])
 
     @Option(
-        help: "Which rows: native, mailbox, calls, inbox, models, python (needs libflockpython.so), or all but python.")
+        help: """
+            Which rows: native, mailbox, calls, inbox, cluster, models, python (needs libflockpython.so), or all but \
+            python.
+            """)
     var suite = Suite.all
     @Option(
         parsing: .upToNextOption, help: "Only these rows of the suite, by name; a row without its limit has no ratio.")
@@ -44,6 +48,7 @@ struct Flockbench: AsyncParsableCommand {
         if wants(.mailbox) { try await MailboxSuite.measure(run) }
         if wants(.calls) { try await CallsSuite.measure(run) }
         if wants(.inbox) { try await InboxSuite.measure(run) }
+        if wants(.cluster) { try await ClusterSuite.measure(run) }
         if wants(.models) { try await ModelsSuite.measure(run) }
         if suite == .python { try await PythonSuite.measure(run) }
         if run.rows == 0 && run.skipped == 0 {
@@ -71,6 +76,22 @@ struct InboxNode: AsyncParsableCommand {
         commandName: "inbox-node", abstract: "For flockbench itself.", shouldDisplay: false)
     @Flag var busyPoll = false
     func run() async throws { try await Served.serve(busyPoll: busyPoll) }
+}
+
+/// A node of the cluster suite.
+struct ClusterMember: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cluster-node", abstract: "For flockbench itself.", shouldDisplay: false)
+    @Option var id: String
+    @Option var port: Int
+    @Option var bootstrap: Int?
+    @Option var addresses: String
+    @Option var stage = ClusterOfProcesses.Stage.joined
+    func run() async throws {
+        try await ClusterOfProcesses.serve(
+            id: id, port: port, bootstrap: bootstrap, addresses: addresses.split(separator: ",").map(String.init),
+            stage: stage)
+    }
 }
 
 /// The node of the objective and overload runs.

@@ -13,25 +13,25 @@ enum InboxSuite {
         let client = try await Client.connect(to: "127.0.0.1:\(node.port)", configuration: configuration)
         let rows = try await client.inbox(of: Served.rows)
         try await run.latency("inbox", "ask-1", limit: ping, must: "0.13 ms (aim 0.07 ms)") {
-            try await ask(rows, tasks: 1, seconds: $0, node: node)
+            try await ask(rows, tasks: 1, seconds: $0, nodes: [node.id])
         }
         try await run.latency("inbox", "ask-1-loop", limit: ping, must: "as above, the task on the client's loop") {
             seconds in
             try await withTaskExecutorPreference(client.executor) {
-                try await ask(rows, tasks: 1, seconds: seconds, node: node)
+                try await ask(rows, tasks: 1, seconds: seconds, nodes: [node.id])
             }
         }
         try await run.rate("inbox", "ask-1024", must: "700 k/s, p99 <= 5 ms (aim 2 M/s, 2 ms)") {
-            try await ask(rows, tasks: 1024, seconds: $0, node: node)
+            try await ask(rows, tasks: 1024, seconds: $0, nodes: [node.id])
         }
         try await run.rate("inbox", "post-runs", must: "8 M/s (aim 30 M/s)") {
-            try await postRows(client, seconds: $0, node: node)
+            try await postRows(client, seconds: $0, nodes: [node.id])
         }
         try await run.rate("inbox", "post-codable", must: "1.2 M/s (aim 4 M/s)") {
-            try await postStructs(client, seconds: $0, node: node)
+            try await postStructs(client, seconds: $0, nodes: [node.id])
         }
         try await run.rate("inbox", "post-plain", must: "no must: the struct as its own bytes") {
-            try await postRecords(client, seconds: $0, node: node)
+            try await postRecords(client, seconds: $0, nodes: [node.id])
         }
         await client.close()
         try await measureBusy(run, limit: ping)
@@ -48,13 +48,13 @@ enum InboxSuite {
         try await run.latency("inbox", "ask-1-busy", limit: ping, must: "aim 0.02 ms, the task on the client's loop") {
             seconds in
             try await withTaskExecutorPreference(client.executor) {
-                try await ask(rows, tasks: 1, seconds: seconds, node: node)
+                try await ask(rows, tasks: 1, seconds: seconds, nodes: [node.id])
             }
         }
         await client.close()
     }
 
-    private static var configuration: ClientConfiguration {
+    static var configuration: ClientConfiguration {
         var configuration = ClientConfiguration()
         configuration.clusterID = Served.clusterID
         configuration.logger = .quiet
@@ -63,12 +63,12 @@ enum InboxSuite {
     }
 
     /// Tasks that each ask, wait and check.
-    private static func ask(
-        _ inbox: Inbox<Row, Float>, tasks: Int, seconds: Double, node: ChildProcess
+    static func ask(
+        _ inbox: Inbox<Row, Float>, tasks: Int, seconds: Double, nodes: [Int32]
     ) async throws -> Measured {
         let questions = Served.questions
         let expected = Served.expected
-        return try await ClosedLoop.measure(tasks: tasks, seconds: seconds, children: [node.id]) { turn in
+        return try await ClosedLoop.measure(tasks: tasks, seconds: seconds, children: nodes) { turn in
             let index = turn % questions.count
             let answer = try await inbox.ask(questions[index])
             guard abs(answer - expected[index]) < Served.tolerance else {
@@ -78,29 +78,29 @@ enum InboxSuite {
         }
     }
 
-    private static func postRows(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
+    static func postRows(_ client: Client, seconds: Double, nodes: [Int32]) async throws -> Measured {
         let inbox = try await client.inbox(of: Served.rows)
         let posting = Posting(inbox: inbox, runs: Dataset.rowCount / run) { index in
             try await inbox.post(Dataset.rows.slice(from: index * run, count: run), until: .buffered)
         }
-        return try await posting.measure(seconds: seconds, children: [node.id])
+        return try await posting.measure(seconds: seconds, children: nodes)
     }
 
-    private static func postStructs(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
+    private static func postStructs(_ client: Client, seconds: Double, nodes: [Int32]) async throws -> Measured {
         let inbox = try await client.inbox(of: Served.structs)
         let items = Served.items
         let posting = Posting(inbox: inbox, runs: items.count / run) { index in
             try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
         }
-        return try await posting.measure(seconds: seconds, children: [node.id])
+        return try await posting.measure(seconds: seconds, children: nodes)
     }
 
-    private static func postRecords(_ client: Client, seconds: Double, node: ChildProcess) async throws -> Measured {
+    private static func postRecords(_ client: Client, seconds: Double, nodes: [Int32]) async throws -> Measured {
         let inbox = try await client.inbox(of: Served.records)
         let items = Served.plainItems
         let posting = Posting(inbox: inbox, runs: items.count / run) { index in
             try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
         }
-        return try await posting.measure(seconds: seconds, children: [node.id])
+        return try await posting.measure(seconds: seconds, children: nodes)
     }
 }

@@ -13,13 +13,40 @@ final class Posting<Item: Codable & Sendable>: Sendable {
     private let state = Mutex(State())
 
     private struct State {
-        /// The sequence of the first item of this measurement.
-        var first: UInt64?
+        /// What went to each session: with several nodes there is one for each.
+        var sessions: [Place: Sent] = [:]
         /// When each of the last runs was posted.
         var times = [UInt64](repeating: 0, count: 4096)
         var posted = 0
         /// No run comes after those that are counted in `posted`.
         var isLast = false
+    }
+
+    private struct Place: Hashable {
+        var partition: PartitionID
+        var session: SessionID
+    }
+
+    private struct Sent {
+        /// The sequence of the first item of this measurement.
+        var first: UInt64
+        /// The runs of 64 that went there, in order.
+        var runs: [Int] = []
+    }
+
+    /// Outcomes of a session that were taken.
+    private struct Taken {
+        var next: UInt64
+        /// What came before the gap in front of it was closed.
+        var early: [UInt64: Int] = [:]
+
+        mutating func add(_ sequence: UInt64, _ count: Int) throws {
+            // Batches may come out of order. One that came twice, or overlaps another, leaves a gap or an entry behind.
+            guard sequence >= next, early.updateValue(count, forKey: sequence) == nil else {
+                throw BenchmarkError("item \(sequence) has two outcomes")
+            }
+            while let length = early.removeValue(forKey: next) { next += UInt64(length) }
+        }
     }
 
     init(
@@ -35,8 +62,6 @@ final class Posting<Item: Codable & Sendable>: Sendable {
     func measure(seconds: Double, children: [Int32] = []) async throws -> Measured {
         let meter = try Meter(children: children)
         let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
-        // The first run alone, so that its ticket says which sequence is which row.
-        try await postNext()
         async let produced: Void = produce(until: end)
         let (taken, latency) = try await consume()
         try await produced
@@ -53,9 +78,12 @@ final class Posting<Item: Codable & Sendable>: Sendable {
             return state.posted
         }
         let tickets = try await post(index % runs)
-        guard index == 0 else { return }
-        guard tickets.runs.count == 1 else { throw BenchmarkError("the first run was split") }
-        state.withLock { $0.first = tickets.runs[0].sequences.first }
+        guard tickets.runs.count == 1 else { throw BenchmarkError("the run \(index) was split") }
+        let run = tickets.runs[0]
+        state.withLock { state in
+            let place = Place(partition: run.partition, session: run.session)
+            state.sessions[place, default: Sent(first: run.sequences.first)].runs.append(index)
+        }
     }
 
     private func produce(until end: UInt64) async throws {
@@ -66,41 +94,60 @@ final class Posting<Item: Codable & Sendable>: Sendable {
 
     /// Takes outcomes until all are there that were posted.
     private func consume() async throws -> (taken: Int, latency: Latency) {
-        let period = runs * InboxSuite.run
-        let first = state.withLock { $0.first } ?? 0
         var latency = Latency()
         var taken = 0
-        var next = first
-        var early: [UInt64: Int] = [:]
+        var sessions: [Place: Taken] = [:]
         for await batch in inbox.outbox().batches {
-            let sequence = batch.requests.sequences.first
             guard let values = try batch.values() else {
                 throw BenchmarkError("an outcome is no value: \(batch.outcomes()[0])")
             }
-            let start = Int(sequence - first)
-            let count = batch.count
-            let wrong = values.withScores { scores in
-                (0..<count).first { abs(scores[$0] - expected[(start + $0) % period]) >= Served.tolerance }
+            let place = Place(partition: batch.requests.partition, session: batch.requests.session)
+            let (sequence, count) = (batch.requests.sequences.first, batch.count)
+            var first: UInt64 = 0
+            var time: UInt64 = 0
+            var done = 0
+            while done < count {
+                guard let posted = run(of: sequence + UInt64(done), in: place) else {
+                    // The outcome was faster than the producer's note of what it had posted.
+                    await Task.yield()
+                    continue
+                }
+                if done == 0 { (first, time) = (posted.first, posted.time) }
+                let part = min(count - done, InboxSuite.run - posted.offset)
+                let row = posted.index % runs * InboxSuite.run + posted.offset
+                let wrong = values.withScores { scores in
+                    (0..<part).first { abs(scores[done + $0] - expected[row + $0]) >= Served.tolerance }
+                }
+                if let wrong { throw BenchmarkError("row \(row + wrong) has a wrong outcome") }
+                done += part
             }
-            if let wrong { throw BenchmarkError("item \(start + wrong) has a wrong outcome") }
-            // Batches may come out of order; what came early waits here until the gap before it is closed. One that
-            // came twice, or overlaps another, leaves a gap or an entry behind.
-            guard early.updateValue(count, forKey: sequence) == nil else {
-                throw BenchmarkError("item \(start) has two outcomes")
-            }
-            while let length = early.removeValue(forKey: next) { next += UInt64(length) }
+            try sessions[place, default: Taken(next: first)].add(sequence, count)
             taken += count
             let now = monotonicNanoseconds()
-            let (all, time) = state.withLock { state in
-                (
-                    state.isLast ? state.posted * InboxSuite.run : nil,
-                    state.times[start / InboxSuite.run % state.times.count]
-                )
-            }
             latency.record(now - min(time, now), count: count)
-            if taken == all { break }
+            if taken == state.withLock({ $0.isLast ? $0.posted * InboxSuite.run : nil }) { break }
         }
-        guard early.isEmpty, Int(next - first) == taken else { throw BenchmarkError("outcomes are missing") }
+        let isWhole = sessions.allSatisfy { $0.value.early.isEmpty }
+        guard isWhole, sessions.values.reduce(0, { $0 + Int($1.next) }) == taken + firsts() else {
+            throw BenchmarkError("outcomes are missing")
+        }
         return (taken, latency)
+    }
+
+    private func firsts() -> Int { state.withLock { $0.sessions.values.reduce(0) { $0 + Int($1.first) } } }
+
+    /// Which run an outcome belongs to, where in it, and when it was posted.
+    private func run(
+        of sequence: UInt64, in place: Place
+    ) -> (first: UInt64, index: Int, offset: Int, time: UInt64)? {
+        state.withLock { state in
+            guard let first = state.sessions[place]?.first, let count = state.sessions[place]?.runs.count else {
+                return nil
+            }
+            let distance = Int(sequence - first)
+            let order = distance / InboxSuite.run
+            guard order < count, let index = state.sessions[place]?.runs[order] else { return nil }
+            return (first, index, distance % InboxSuite.run, state.times[index % state.times.count])
+        }
     }
 }

@@ -6,7 +6,7 @@ import Foundation
 struct ResultRow {
     var suite: String
     var name: String
-    /// `items/s`, `items/CPU s` (more is better) or `ms` (less is better).
+    /// `items/s`, `items/CPU s` (more is better), `ms` or `% of a core` (less is better).
     var unit: String
     var value: Double
     /// The bare loop or bare protocol of the same run, in the same unit.
@@ -79,6 +79,7 @@ struct ResultRow {
         }
         func figure(_ value: Double?) -> String {
             guard let value, value.isFinite else { return "-" }
+            if unit == "% of a core" { return String(format: "%.3f %%", value) }
             if unit == "ms" { return String(format: "%.4f ms", value) }
             if value >= 1e6 { return String(format: "%.2f M/s", value / 1e6) }
             return String(format: "%.1f k/s", value / 1e3)

@@ -131,6 +131,20 @@ final class Run {
     /// Says that rows are not measured.
     func skip(_ rows: String, _ why: String) { print("SKIPPED: \(rows): \(why)") }
 
+    /// Whether any of these rows was asked for.
+    func wants(_ names: [String]) -> Bool { names.contains { only?.contains($0) ?? true } }
+
+    /// Measures and emits a row that is one number, of which the least counts.
+    func figure(
+        _ suite: String, _ name: String, unit: String, must: String,
+        _ measure: (_ seconds: Double) async throws -> Double
+    ) async throws {
+        guard wants([name]) else { return }
+        var least = Double.infinity
+        for _ in 0..<repeats { least = min(least, try await measure(seconds)) }
+        try emit(ResultRow(suite: suite, name: name, unit: unit, value: least, load: loadAverage(), must: must))
+    }
+
     /// Measures and emits a row about latency; nil if it was not asked for.
     @discardableResult
     func latency(

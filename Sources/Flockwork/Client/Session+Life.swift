@@ -32,8 +32,8 @@ extension Session {
         guard port.isRouted else { return false }
         switch error.code {
         case .moved, .unavailable: return true
-        // An earlier run of the session was refused so, and comes first; or the window has room here, and what was
-        // taken is not known to the copies yet.
+        // An earlier run of the session was refused so, and comes first; or what was taken is told and not replicated
+        // yet, since this end never has more open than the window.
         case .overloaded: return error.limit == nil || error.limit == .sessionWindow
         default: return false
         }

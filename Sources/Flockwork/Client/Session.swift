@@ -58,7 +58,9 @@ final class Session: Sendable {
         self.port = port
         self.outbox = outbox
         self.onEnd = onEnd
-        pending = AdaptiveMutex(PendingRequests(window: token.window, layout: layout))
+        // In a cluster room is made when the other copies know what was taken: half of the window is for that.
+        let window = port.isRouted ? max(1, token.window / 2) : token.window
+        pending = AdaptiveMutex(PendingRequests(window: window, layout: layout))
         loopState = LoopConfined(LoopState(), on: port.loop)
         mask = UInt64(token.window - 1)
         slots = .allocate(capacity: token.window)
