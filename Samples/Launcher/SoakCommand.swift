@@ -31,7 +31,7 @@ struct SoakCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Append the last line to this file.", valueName: "file"), completion: .file())
     var json: String?
 
-    private static let lanes = 128
+    private static let lanes = 1024
     private static let share = 0.4
     private static let fastest = 1_000_000
     /// A run without an outcome for so long is given up.
@@ -91,8 +91,8 @@ struct SoakCommand: AsyncParsableCommand {
     ) async throws -> SoakReport {
         let seed = seed ?? .random(in: 1...UInt64(UInt32.max))
         let data = try Dataset.bundled()
-        // Posts come every few milliseconds in each session, or gaps could not be seen.
-        let chunk = rate.map { min(64, max(1, $0 / 1000)) } ?? 64
+        // Small, and by many tasks: a session that waits must hold up no other, and each posts every few milliseconds.
+        let chunk = rate.map { min(128, max(1, $0 / 1000)) } ?? 128
         let run = DemoRun(
             total: (rate ?? Self.fastest) * (seconds + 300), chunk: chunk, data: data,
             reference: try Reference.bundled(for: settings.diagnosisModel()))

@@ -47,6 +47,7 @@ struct SoakReport: Sendable {
             ("wrong", "\(checker.wrong)"), ("failed", "\(checker.failureCount + checker.filtered)"),
             ("kills", "\(kills.count)"), ("detect_p99_ms", text(Self.high(kills.map(\.detected)), 1)),
             ("gap_p99_ms", text(Self.high(kills.compactMap(\.gap)), 1)),
+            ("removed_p99_ms", text(Self.high(kills.map(\.removed)), 1)),
             ("whole_p99_ms", text(Self.high(kills.map(\.whole)), 1)), ("worst_second", text(worstSecond, 3)),
             ("after_3s", text(afterThree, 3)), ("accepted", "\(checker.acceptedCount)"),
             ("offered_per_second", text(load?.rate, 0)), ("seed", "\(seed)"), ("ok", "\(isSuccess)"),

@@ -10,8 +10,10 @@ struct KillTimes: Sendable {
     var node: String
     /// When it was killed.
     var at: UInt64
-    /// To a view without the process.
+    /// To a view in which it leads nothing.
     var detected: UInt64
+    /// To a view in which it is no member.
+    var removed: UInt64
     /// The longest time without `accepted` in a session whose partition the victim led; nil if there was none.
     var gap: UInt64?
     /// To as many copies of everything as wanted, the node that was started again among their holders.
@@ -65,7 +67,8 @@ struct SoakRun: Sendable {
             let isRested = number == kills || number % 5 == 1
             let times = try await kill(nodes[Int.random(in: nodes.indices, using: &random)], isRested: isRested)
             terminal.line(
-                "  kill \(number)/\(kills) \(times.node) · out of the view after \(Text.time(nanoseconds: times.detected))"
+                "  kill \(number)/\(kills) \(times.node) · noticed after \(Text.time(nanoseconds: times.detected))"
+                    + " · no member after \(Text.time(nanoseconds: times.removed))"
                     + " · gap \(times.gap.map { Text.time(nanoseconds: $0) } ?? "-")"
                     + " · whole after \(Text.time(nanoseconds: times.whole))")
             onKill(times)
@@ -92,8 +95,12 @@ struct SoakRun: Sendable {
         let start = DemoRun.now()
         run.watchAcceptance(of: Set(led.map { PartitionID($0) }), from: start)
         flock.kill(victim)
-        _ = try await wait("\(victim.id) is out of the view") { !$0.members.contains { $0.number == process } }
+        _ = try await wait("the kill of \(victim.id) is noticed") {
+            !$0.partitions.contains { $0.primary?.rawValue == victim.id }
+        }
         let detected = DemoRun.now() - start
+        _ = try await wait("\(victim.id) is out of the view") { !$0.members.contains { $0.number == process } }
+        let removed = DemoRun.now() - start
         guard await first(within: Self.patience, { await victim.ended.value() }) != nil else {
             throw FlockError(.system, "\(victim.id) was killed and did not end")
         }
@@ -103,8 +110,7 @@ struct SoakRun: Sendable {
         let gap = run.openLoop?.longestGap(at: DemoRun.now())
         try await pause(until: start + (isRested ? Self.rest : Self.distance))
         return KillTimes(
-            node: victim.id, at: start, detected: detected, gap: gap, whole: whole,
-            // A slow return of the copies is part of what a kill does.
+            node: victim.id, at: start, detected: detected, removed: removed, gap: gap, whole: whole,
             isFollowedByRest: isRested)
     }
 

@@ -28,12 +28,13 @@ extension Session {
     }
 
     /// Whether a refusal says nothing about the request: another node, or this one in a moment, takes it.
-    func isPassing(_ error: FlockError) -> Bool {
+    func isPassing(_ error: FlockError, from first: UInt64) -> Bool {
         guard port.isRouted else { return false }
         switch error.code {
         case .moved, .unavailable: return true
         // An earlier run of the session was refused so, and comes first.
-        case .overloaded: return error.limit == nil
+        // Or the beginning of a post is accepted: its caller must not hear that it was not, so the rest waits.
+        case .overloaded: return error.limit == nil || loopState.with { $0.sent.isWithinPost(first) }
         default: return false
         }
     }
