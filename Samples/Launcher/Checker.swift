@@ -8,19 +8,24 @@ import Flockwork
 
 /// A set of numbers below a bound, one bit each.
 struct BitSet: Sendable {
-    private var words: [UInt64]
+    /// As many as were needed so far.
+    private var words: [UInt64] = []
     let bound: Int
 
     init(bound: Int) {
         self.bound = bound
-        words = Array(repeating: 0, count: (bound + 63) / 64)
     }
 
-    func contains(_ number: Int) -> Bool { words[number >> 6] >> UInt64(number & 63) & 1 == 1 }
+    func contains(_ number: Int) -> Bool { word(number >> 6) >> UInt64(number & 63) & 1 == 1 }
+
+    private func word(_ index: Int) -> UInt64 { index < words.count ? words[index] : 0 }
 
     /// True if the number was not there.
     mutating func insert(_ number: Int) -> Bool {
         precondition(number >= 0 && number < bound, "bit \(number) of \(bound)")
+        if number >> 6 >= words.count {
+            words += repeatElement(0, count: number >> 6 + 1 - words.count)
+        }
         let bit = UInt64(1) << UInt64(number & 63)
         let fresh = words[number >> 6] & bit == 0
         words[number >> 6] |= bit
@@ -32,12 +37,12 @@ struct BitSet: Sendable {
     /// How many are here and not there.
     func count(without other: BitSet) -> Int {
         precondition(bound == other.bound, "sets of \(bound) and \(other.bound)")
-        return zip(words, other.words).reduce(0) { $0 + ($1.0 & ~$1.1).nonzeroBitCount }
+        return words.indices.reduce(0) { $0 + (words[$1] & ~other.word($1)).nonzeroBitCount }
     }
 
     /// The lowest numbers that are here and not there.
     func first(_ limit: Int, without other: BitSet) -> [Int] {
-        Array((0..<bound).lazy.filter { contains($0) && !other.contains($0) }.prefix(limit))
+        Array((0..<min(bound, words.count * 64)).lazy.filter { contains($0) && !other.contains($0) }.prefix(limit))
     }
 }
 
@@ -52,7 +57,7 @@ struct Checker: Sendable {
 
     let reference: Reference
     let diagnoses: [Diagnosis]
-    let total: Int
+    private(set) var total: Int
     private var accepted: BitSet
     private var answered: BitSet
     private(set) var values = 0
@@ -78,6 +83,12 @@ struct Checker: Sendable {
         self.diagnoses = diagnoses
         accepted = BitSet(bound: total)
         answered = BitSet(bound: total)
+    }
+
+    /// No request from this number on was posted, and none will be.
+    mutating func end(at total: Int) {
+        precondition(total <= self.total, "an end at \(total) of \(self.total)")
+        self.total = total
     }
 
     mutating func accepted(_ requests: Range<Int>) {

@@ -11,6 +11,8 @@ import Synchronization
 final class ChildNode: Sendable {
     let id: String
     let port: Int
+    /// With which it was started.
+    let arguments: [String]
     /// Set when the process has ended.
     let ended = OneShot<Int32>()
     private let ready = OneShot<Result<String, FlockError>>()
@@ -24,6 +26,7 @@ final class ChildNode: Sendable {
     ) throws(FlockError) {
         self.id = id
         self.port = port
+        self.arguments = arguments
         process = Process()
         let output = Pipe()
         // The running file itself, also when it was found through PATH or was replaced meanwhile.

@@ -97,7 +97,7 @@ struct ClusterChanges: Sendable {
 
 extension ClusterStatus {
     /// These nodes are the members, each leads something, and all partitions have the copies that they should.
-    fileprivate func isWhole(members wanted: [String]) -> Bool {
+    func isWhole(members wanted: [String]) -> Bool {
         guard Set(members.map(\.node.rawValue)) == Set(wanted) else { return false }
         return partitions.allSatisfy {
             $0.primary != nil && $0.inSync.count == min(wanted.count, 3) && $0.learners.isEmpty

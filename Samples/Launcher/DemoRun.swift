@@ -13,16 +13,18 @@ final class DemoRun: Sendable {
     /// Rows of one post.
     static let chunk = 1024
 
-    private struct SessionKey: Hashable {
+    struct SessionKey: Hashable {
         let partition: PartitionID
         let session: SessionID
     }
 
-    private struct State {
+    struct State {
         var checker: Checker
         var ledgers: [SessionKey: Ledger] = [:]
         var latencies = LatencyHistogram()
         var nextRequest = 0
+        /// Requests that there will be; what is claimed at its end where nobody knows before.
+        var end: Int
         var done = 0
         /// Outcomes that came before their post returned with the tickets.
         var early: [(RequestRun, [Outcome<Verdict>], UInt64)] = []
@@ -34,22 +36,29 @@ final class DemoRun: Sendable {
         /// When each session had its newest outcome, since gaps are looked for.
         var heard: [SessionKey: UInt64]?
         var gap: UInt64 = 0
+        /// Requests come when they are due, whatever became of earlier ones.
+        var openLoop: OpenLoop?
     }
 
+    /// Requests that there can be.
     let total: Int
+    private let chunk: Int
     private let rows: Rows<Float>
     private let width: Int
-    private let state: Mutex<State>
+    let state: Mutex<State>
     /// Set when all are answered, or when the run cannot go on; the text says why.
     private let finished = OneShot<String?>()
 
-    init(total: Int, data: Dataset, reference: Reference) {
+    init(total: Int, chunk: Int = DemoRun.chunk, data: Dataset, reference: Reference) {
         self.total = total
+        self.chunk = chunk
         width = data.rows.count
         // The data set is repeated, so that any chunk is a view on it.
-        let rounds = (Self.chunk + width - 1) / width + 1
+        let rounds = (chunk + width - 1) / width + 1
         rows = Rows((0..<rounds).flatMap { _ in data.rows.elements }, width: Dataset.width)
-        state = Mutex(State(checker: Checker(total: total, reference: reference, diagnoses: data.diagnoses)))
+        state = Mutex(
+            State(
+                checker: Checker(total: total, reference: reference, diagnoses: data.diagnoses), end: total))
     }
 
     static func now() -> UInt64 { DispatchTime.now().uptimeNanoseconds }
@@ -130,6 +139,7 @@ final class DemoRun: Sendable {
     }
 
     private func claimInTurn() async -> Range<Int>? {
+        if state.withLock({ $0.openLoop != nil }) { return await claimWhenDue() }
         await waitForTurn()
         // The last requests are for the time after the changes.
         while state.withLock({ $0.pace != nil && $0.nextRequest >= total / 20 * 19 && $0.interruption == nil }) {
@@ -140,11 +150,19 @@ final class DemoRun: Sendable {
 
     private func claim() -> Range<Int>? {
         state.withLock { state in
-            guard state.nextRequest < total, state.interruption == nil else { return nil }
+            guard state.nextRequest < state.end, state.interruption == nil else { return nil }
             let first = state.nextRequest
-            state.nextRequest = min(total, first + Self.chunk)
+            state.nextRequest = min(state.end, first + chunk)
             return first..<state.nextRequest
         }
+    }
+
+    /// Claims before it waits: requests are late where nobody is there to post them, but none is left out.
+    private func claimWhenDue() async -> Range<Int>? {
+        guard let requests = claim() else { return nil }
+        let wait = state.withLock { $0.openLoop?.wait(for: requests.lowerBound, at: Self.now()) ?? 0 }
+        if wait > 0 { do { try await Task.sleep(for: .seconds(wait)) } catch { return nil } }
+        return requests
     }
 
     /// Waits until the next requests are due.
@@ -178,12 +196,14 @@ final class DemoRun: Sendable {
     }
 
     private func accepted(_ requests: Range<Int>, _ tickets: Tickets, at: UInt64) {
+        let now = Self.now()
         state.withLock { state in
             state.checker.accepted(requests)
             var first = requests.lowerBound
             for run in tickets.runs {
                 let key = SessionKey(partition: run.partition, session: run.session)
                 let sequences = run.sequences.first..<run.sequences.end
+                state.openLoop?.accepted(key, at: now)
                 if !state.ledgers[key, default: Ledger()].posted(sequences, firstRequest: first, at: at) {
                     state.checker.strays += run.count
                 }
@@ -229,9 +249,10 @@ final class DemoRun: Sendable {
             for offset in 0..<count { state.checker.answered(first + offset, answer(outcomes[index + offset])) }
             state.latencies.record(time - posting.at, times: count)
             state.done += count
+            state.openLoop?.completed(count, at: time)
             index += count
         }
-        if state.done >= total, state.finishedAt == nil { state.finishedAt = time }
+        if state.done >= state.end, state.finishedAt == nil { state.finishedAt = time }
     }
 
     private func answer(_ outcome: Outcome<Verdict>) -> Checker.Answer {
@@ -242,9 +263,9 @@ final class DemoRun: Sendable {
         }
     }
 
-    private func finishIfDone() {
+    func finishIfDone() {
         // `done` counts doubles too, so the checker is asked: a double must not end the run before the last outcome.
-        let isDone = state.withLock { $0.done >= total && $0.checker.answeredCount == total }
+        let isDone = state.withLock { $0.done >= $0.end && $0.checker.answeredCount == $0.end }
         if isDone { finished.set(nil) }
     }
 }

@@ -11,13 +11,15 @@ final class LocalFlock: Sendable {
     private let children = Mutex<[ChildNode]>([])
     /// Where a node that comes later finds the others.
     private let seeds = Mutex("")
+    /// Where each node keeps its votes, in a folder of its own name.
+    private let folder = Mutex<URL?>(nil)
 
     var nodes: [ChildNode] { children.withLock { $0 } }
     var addresses: [String] { nodes.map { "127.0.0.1:\($0.port)" } }
 
     /// Starts one node on each port and waits until all accept connections. Stops those that it started if one fails.
     func start(
-        ports: [Int], host: String, settings: Settings, readyWithin limit: Duration = .seconds(30),
+        ports: [Int], host: String, settings: Settings, folder: URL? = nil, readyWithin limit: Duration = .seconds(30),
         onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
     ) async throws {
         let ids = ports.indices.map { "node-\($0 + 1)" }
@@ -25,9 +27,10 @@ final class LocalFlock: Sendable {
         let join = ports.prefix(voters).map { "\(host):\($0)" }.joined(separator: ",")
         seeds.withLock { $0 = join }
         do {
+            self.folder.withLock { $0 = folder }
             for (index, (id, port)) in zip(ids, ports).enumerated() {
                 let cluster = index < voters ? ["--bootstrap", "\(voters)", "--join", join] : ["--join", join]
-                let arguments = Self.arguments(
+                let arguments = self.arguments(
                     id: id, port: port, host: host, cluster: ids.count == 1 ? [] : cluster, of: ids.count, settings)
                 let child = try ChildNode(id: id, port: port, arguments: arguments) { onLine(id, $0) }
                 children.withLock { $0.append(child) }
@@ -49,9 +52,20 @@ final class LocalFlock: Sendable {
     ) async throws {
         let count = nodes.count + 1
         let id = "node-\(count)"
-        let arguments = Self.arguments(
+        let arguments = self.arguments(
             id: id, port: port, host: host, cluster: ["--join", seeds.withLock { $0 }], of: count, settings)
         let child = try ChildNode(id: id, port: port, arguments: arguments) { onLine(id, $0) }
+        children.withLock { $0.append(child) }
+        try await child.waitUntilReady(within: limit)
+    }
+
+    /// The same command line again, for a node that has ended. Returns when it is a member.
+    func restart(
+        _ node: ChildNode, readyWithin limit: Duration = .seconds(30),
+        onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
+    ) async throws {
+        let id = node.id
+        let child = try ChildNode(id: id, port: node.port, arguments: node.arguments) { onLine(id, $0) }
         children.withLock { $0.append(child) }
         try await child.waitUntilReady(within: limit)
     }
@@ -69,7 +83,7 @@ final class LocalFlock: Sendable {
     }
 
     /// All values are given as flags, so that neither the environment nor a file can make a child start children.
-    private static func arguments(
+    private func arguments(
         id: String, port: Int, host: String, cluster: [String], of count: Int, _ settings: Settings
     ) -> [String] {
         let cores = settings.number(.cores) ?? max(1, ProcessInfo.processInfo.activeProcessorCount / count)
@@ -80,6 +94,7 @@ final class LocalFlock: Sendable {
             "--follow-parent",
         ]
         arguments += cluster
+        if let folder = folder.withLock({ $0 }) { arguments += ["--data-folder", folder.appending(path: id).path] }
         if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
         return arguments
     }
@@ -88,18 +103,18 @@ final class LocalFlock: Sendable {
     func firstEnd() async -> (id: String, status: Int32)? {
         // Those that go because they are told to are not waited for: they are taken out of the list before.
         while !Task.isCancelled {
-            guard let end = await nextEnd() else { return nil }
-            if nodes.contains(where: { $0.id == end.id }) { return end }
+            guard let (node, status) = await nextEnd() else { return nil }
+            if nodes.contains(where: { $0 === node }) { return (node.id, status) }
             do { try await Task.sleep(for: .milliseconds(100)) } catch { return nil }
         }
         return nil
     }
 
-    private func nextEnd() async -> (id: String, status: Int32)? {
+    private func nextEnd() async -> (node: ChildNode, status: Int32)? {
         let nodes = nodes
-        return await withTaskGroup(of: (String, Int32)?.self) { group in
+        return await withTaskGroup(of: (ChildNode, Int32)?.self) { group in
             for node in nodes {
-                group.addTask { await node.ended.value().map { (node.id, $0) } }
+                group.addTask { await node.ended.value().map { (node, $0) } }
             }
             defer { group.cancelAll() }
             return await group.next() ?? nil

@@ -93,6 +93,19 @@ private final class Run: Sendable {
         #expect(times != nil, "\(run.output)")
     }
 
+    @Test("a soak kills two nodes, starts them again, and says in its last line that nothing was lost or doubled")
+    func soak() async throws {
+        let run = try Run("soak", "--kills", "2", "--seed", "3", "--rate", "500", "--cores", "1")
+        try #require(await run.end() == 0, "\(run.output)")
+        #expect(run.output.contains("node-6 joined") && run.output.contains("node-6 left"), "\(run.output)")
+        let last = try #require(run.output.split(separator: "\n").last)
+        let figures = try #require(JSONSerialization.jsonObject(with: Data(last.utf8)) as? [String: Any])
+        for name in ["lost", "doubled", "wrong", "failed"] { #expect(figures[name] as? Int == 0, "\(last)") }
+        #expect(figures["kills"] as? Int == 2 && figures["seed"] as? Int == 3)
+        let detected = try #require(figures["detect_p99_ms"] as? Double)
+        #expect(detected > 0 && detected < 60_000)
+    }
+
     @Test("the demo shows the table of metrics, as plain lines when it is not on a terminal")
     func demoMetrics() async throws {
         let run = try Run("demo", "--metrics", "--requests", "5000", "--nodes", "2", "--cores", "1")

@@ -110,6 +110,16 @@ struct SentRequests {
         return waiting
     }
 
+    /// Whether a caller waits for the acceptance of requests on both sides of `sequence`: a post that went out in
+    /// several parts.
+    func isWithinPost(_ sequence: UInt64) -> Bool {
+        let index = index(of: sequence)
+        guard index < runs.count else { return false }
+        return runs[index].outgoing.acceptances.contains {
+            $0.requests.first < sequence && sequence < $0.requests.end
+        }
+    }
+
     /// The first run that ends after `sequence`.
     private func index(of sequence: UInt64) -> Int {
         var low = 0

@@ -28,13 +28,16 @@ extension Session {
     }
 
     /// Whether a refusal says nothing about the request: another node, or this one in a moment, takes it.
-    func isPassing(_ error: FlockError) -> Bool {
+    func isPassing(_ error: FlockError, from first: UInt64) -> Bool {
         guard port.isRouted else { return false }
         switch error.code {
         case .moved, .unavailable: return true
         // An earlier run of the session was refused so, and comes first; or what was taken is told and not replicated
-        // yet, since this end never has more open than the window.
-        case .overloaded: return error.limit == nil || error.limit == .sessionWindow
+        // yet, since this end never has more open than the window; or the beginning of a post is accepted, and its
+        // caller must not hear that it was not.
+        case .overloaded:
+            return error.limit == nil || error.limit == .sessionWindow
+                || loopState.with { $0.sent.isWithinPost(first) }
         default: return false
         }
     }
