@@ -104,6 +104,7 @@ final class ClientCall: GRPCCall, @unchecked Sendable {
     func finishSending() {
         isFinishing = true
         if isDrained { drained() }
+        listen()
     }
 
     override func drained() {
