@@ -135,9 +135,12 @@ class GRPCCall: QueueResident, @unchecked Sendable {
     func receive(expected: Bool = true, _ done: @escaping (Received) -> Void) {
         precondition(receiver == nil, "two receives of one call at a time")
         receiver = done
-        isIdle = !expected
-        if expected { startReceive() } else if isAtEnd || ending != nil { deliverEnd() }
+        isIdle = !expected && !isFinishing
+        if !isIdle { startReceive() } else if isAtEnd || ending != nil { deliverEnd() }
     }
+
+    /// Nothing more will be sent from here.
+    var isFinishing: Bool { false }
 
     /// From here on a message may come.
     func listen() {
