@@ -130,8 +130,8 @@ class GRPCCall: QueueResident, @unchecked Sendable {
 
     // MARK: In
 
-    /// The next message; nil after the last one of a call that ended well. One receive at a time. If none is `expected`,
-    /// gRPC is asked for it only when something has been sent.
+    /// The next message; nil after the last one of a call that ended well. One receive at a time. If none is
+    /// `expected`, gRPC is asked for it only when something has been sent.
     func receive(expected: Bool = true, _ done: @escaping (Received) -> Void) {
         precondition(receiver == nil, "two receives of one call at a time")
         receiver = done
@@ -161,8 +161,8 @@ class GRPCCall: QueueResident, @unchecked Sendable {
 
     /// Every message from here on; then `done`, with why there are no more. `take` says whether more are expected.
     ///
-    /// For a peer that speaks when spoken to: to ask gRPC for a message tells the peer that there is room for it, a frame
-    /// of its own that wakes it for nothing.
+    /// For a peer that speaks when spoken to: to ask gRPC for a message tells the peer that there is room for it, in a
+    /// frame of its own that wakes it for nothing.
     func receiveAll(
         expected: Bool = true, _ take: @escaping (Bytes) throws(FlockError) -> Bool,
         then done: @escaping (Sent) -> Void
