@@ -67,6 +67,8 @@ final class RoutedPort: SessionPort {
     private let routes: SessionRoutes
     /// Where the session was opened.
     private let first: NodeID
+    /// Where it is attached.
+    private let place: LoopConfined<NodeID?>
 
     private static let pause = Duration.milliseconds(10)
 
@@ -76,6 +78,7 @@ final class RoutedPort: SessionPort {
         self.routes = routes
         loop = first.loop
         limits = first.limits
+        place = LoopConfined(nil, on: first.loop)
     }
 
     var node: NodeID { routes.map.primary(of: partition) ?? first }
@@ -101,6 +104,7 @@ final class RoutedPort: SessionPort {
             onEnd(FlockError(.unavailable, "The node \(node) is not connected."))
             return {}
         }
+        place.with { $0 = port.node }
         return port.attach(token, onPart: onPart, onEnd: onEnd)
     }
 
@@ -120,4 +124,8 @@ final class RoutedPort: SessionPort {
     }
 
     func moved(to node: NodeID) { routes.map.learn(partition, at: node) }
+
+    var isElsewhere: Bool { place.with { $0 != nil && $0 != node } }
+
+    func lookAfter() { port?.lookAfter() }
 }

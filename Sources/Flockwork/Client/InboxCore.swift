@@ -131,6 +131,11 @@ final class InboxCore: Sendable {
         try await task.value
     }
 
+    /// A newer view is known: other nodes may lead the sessions' partitions.
+    func viewChanged() {
+        for session in state.withLock({ $0.sessions }) { session.port.loop.execute { session.follow() } }
+    }
+
     /// A session ended, or a node came (back): it is used again by what comes next.
     func refresh() {
         guard state.withLock({ !$0.isClosed && !$0.sessions.isEmpty }) else { return }
