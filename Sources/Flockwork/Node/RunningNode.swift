@@ -25,6 +25,10 @@ struct RunningNode: Sendable {
         try check(pipelines)
         try configuration.checkCluster()
         let loop = try EventLoop(name: "flock-\(configuration.id)", busyPoll: configuration.busyPoll)
+        if let seed = configuration.faultSeed {
+            // Nothing is on the loop yet.
+            loop.faults = LinkFaults(on: loop, seed: seed)
+        }
         do {
             return try await start(pipelines, configuration, loop)
         } catch {
