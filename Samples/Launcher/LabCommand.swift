@@ -34,6 +34,8 @@ struct LabCommand: AsyncParsableCommand {
     var json: String?
 
     private static let lanes = 256
+    /// So many that some are in partitions of each node.
+    private static let sessionsPerNode = 16
     private static let port = 7400
 
     func validate() throws {
@@ -106,7 +108,7 @@ struct LabCommand: AsyncParsableCommand {
             if !line.hasPrefix(ReadyLine.prefix) { terminal.line("  \(node) | \(line)") }
         }
         var configuration = try settings.clientConfiguration()
-        configuration.sessionsPerNode = 16
+        configuration.sessionsPerNode = Self.sessionsPerNode
         let client = try await Client.connect(
             to: places.map { "\($0.host):\($0.port)" }, configuration: configuration)
         do {
@@ -134,9 +136,12 @@ struct LabCommand: AsyncParsableCommand {
             }
         }
         run.offer(Double(rate))
+        let sessions = lab.flock.nodes.count * Self.sessionsPerNode
         let changes = Task { () -> [FaultTimes] in
             var times: [FaultTimes] = []
             do {
+                // Nodes that did not lead anything yet get their sessions a little later.
+                while inbox.tokens.count < sessions { try await Task.sleep(for: .milliseconds(20)) }
                 try await Task.sleep(for: .seconds(1))
                 try await lab.play(faults, rounds: rounds) { times.append($0) }
             } catch {

@@ -165,6 +165,7 @@ public final class Client: Sendable {
         _ = loop.schedule(after: Self.askingInterval) { [weak self] in
             guard let self, !watch.withLock({ $0.isClosed }) else { return }
             askForView()
+            for inbox in inboxes.withLock({ $0 }) { inbox.core?.complete() }
             keepAsking()
         }
     }

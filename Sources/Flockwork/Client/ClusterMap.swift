@@ -57,6 +57,8 @@ struct SessionRoutes: Sendable {
     let connectTime: Duration
     /// Asks a node for a newer view. From any thread, as often as one likes.
     let refresh: @Sendable () -> Void
+    /// This process is a node, and asks itself.
+    var isOwnView = false
 }
 
 /// Reaches the inbox of whichever node leads a partition. Of the loop, but for `open` and `close`.
@@ -127,5 +129,7 @@ final class RoutedPort: SessionPort {
 
     var isElsewhere: Bool { place.with { $0 != nil && $0 != node } }
 
-    func lookAfter() { port?.lookAfter() }
+    func lookAfter() {
+        if routes.isOwnView { routes.refresh() } else { port?.lookAfter() }
+    }
 }

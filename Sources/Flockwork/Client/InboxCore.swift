@@ -96,11 +96,13 @@ final class InboxCore: Sendable {
 
     private func openMissing() async throws {
         var failure = FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
-        for port in missingPorts() {
+        var refusing: Set<NodeID> = []
+        for port in missingPorts() where !refusing.contains(port.node) {
             do {
                 try await openSession(through: port)
             } catch let error as FlockError {
                 failure = error
+                refusing.insert(port.node)
             }
         }
         guard state.withLock({ !$0.sessions.isEmpty }) else { throw failure }
@@ -119,8 +121,10 @@ final class InboxCore: Sendable {
     private func reopen() async throws {
         let task = state.withLock { state in
             if let task = state.opening { return task }
-            state.sessions.removeAll { $0.hasEnded }
-            publish(&state)
+            if state.sessions.contains(where: \.hasEnded) {
+                state.sessions.removeAll { $0.hasEnded }
+                publish(&state)
+            }
             let task = Task {
                 defer { self.state.withLock { $0.opening = nil } }
                 try await self.open()
@@ -129,6 +133,11 @@ final class InboxCore: Sendable {
             return task
         }
         try await task.value
+    }
+
+    /// A node that led nothing when it came may lead something now, and gets its sessions.
+    func complete() {
+        if !missingPorts().isEmpty { refresh() }
     }
 
     /// A newer view is known: other nodes may lead the sessions' partitions.

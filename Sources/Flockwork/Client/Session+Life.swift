@@ -31,7 +31,7 @@ extension Session {
 
     private static let lookInterval = Duration.milliseconds(100)
 
-    /// While something is awaited the session looks whether its node is there.
+    /// While something is awaited the session looks whether its node is there, and still is the right one.
     func scheduleLook() {
         guard port.isRouted, loopState.with({ $0.lookTimer == nil && !$0.ended }) else { return }
         let timer = port.loop.schedule(after: Self.lookInterval) {
@@ -40,7 +40,10 @@ extension Session {
                 return !state.sent.runs.isEmpty
             }
             guard isAwaiting else { return }
-            if self.loopState.with({ $0.isAttached }) { self.port.lookAfter() }
+            if self.loopState.with({ $0.isAttached }) {
+                self.port.lookAfter()
+                self.follow()
+            }
             self.scheduleLook()
         }
         loopState.with { $0.lookTimer = timer }
