@@ -108,8 +108,8 @@ final class InboxCore: Sendable {
         guard state.withLock({ !$0.sessions.isEmpty }) else { throw failure }
     }
 
-    /// Ports to nodes that have no session yet, or fewer than there should be. A session goes with its partition, so one
-    /// node may come to have many and another one none; but there are never more than twice as many as wanted.
+    /// Ports to nodes that have no session yet, or fewer than there should be. A session goes with its partition, so
+    /// one node may come to have many and another one none; but there are never more than twice as many as wanted.
     private func missingPorts() -> [any SessionPort] {
         var missing = ports()
         let sessions = state.withLock { $0.sessions }.filter { !$0.hasEnded }
