@@ -26,7 +26,7 @@ struct SessionRouteTests {
         let map = ClusterMap()
         _ = map.learn(Self.view(1, primary: 0))
         let routes = SessionRoutes(
-            map: map, port: { $0 == Self.nodes[0] ? first : second }, connectTime: .zero, refresh: {})
+            map: map, port: { $0 == Self.nodes[0] ? first : second }, connectTime: .zero, refresh: { _ in })
         let token = ScriptedPort.token(window: 16)
         let session = Session(
             token: token, layout: .fixed(stride: 8),

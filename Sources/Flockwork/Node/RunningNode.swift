@@ -248,7 +248,7 @@ struct RunningNode: Sendable {
                 return PeerPort(node: node, system: system, limits: limits)
             },
             connectTime: limits.connectTime,
-            refresh: { system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } },
+            refresh: { _ in system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } },
             isOwnView: true)
     }
 
