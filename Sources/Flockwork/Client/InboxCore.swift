@@ -108,13 +108,16 @@ final class InboxCore: Sendable {
         guard state.withLock({ !$0.sessions.isEmpty }) else { throw failure }
     }
 
-    /// Ports to nodes that have no session yet, or fewer than there should be.
+    /// Ports to nodes that have no session yet, or fewer than there should be. A session goes with its partition, so one
+    /// node may come to have many and another one none; but there are never more than twice as many as wanted.
     private func missingPorts() -> [any SessionPort] {
         var missing = ports()
-        for session in state.withLock({ $0.sessions }) where !session.hasEnded {
-            if let index = missing.firstIndex(where: { $0.node == session.token.node }) { missing.remove(at: index) }
+        let sessions = state.withLock { $0.sessions }.filter { !$0.hasEnded }
+        let most = max(0, 2 * missing.count - sessions.count)
+        for session in sessions {
+            if let index = missing.firstIndex(where: { $0.node == session.port.node }) { missing.remove(at: index) }
         }
-        return missing
+        return Array(missing.prefix(most))
     }
 
     /// Opens what is missing; callers that come at the same time share one attempt.
