@@ -120,7 +120,7 @@ public final class Link: @unchecked Sendable {
                 metadata: ["peer": "\(target.host):\(target.port)", "error": "\(error)"])
         }
         notBefore = EventLoop.now + max(error.retryAfter ?? .zero, Self.shortestPause)
-        let pause = max(backoff.next(random: random.next()) - time, error.retryAfter ?? .zero, .zero)
+        let pause = max(backoff.next(random: random.next()) - time, error.retryAfter ?? .zero, Self.shortestPause)
         timer = loop.schedule(after: min(pause, target.limits.reconnectMaximum)) { [weak self] in self?.dial() }
     }
 }
