@@ -52,6 +52,17 @@ extension PartitionReplica {
     mutating func acknowledge(to primary: MemberNumber, out: inout [PartitionDirective]) {
         let through = isDurable && rules.syncsBeforeAck ? min(matched, synced) : matched
         out.append(.send(primary, .appended(epoch: seats.epoch, through: through, committed: log.committed)))
+        if !seats.recovering.isEmpty { reportRejoined(through, out: &out) }
+    }
+
+    /// Back from its disk, it has the entry with which the present primary began, and so all before it: it may become
+    /// primary again.
+    private mutating func reportRejoined(_ through: UInt64, out: inout [PartitionDirective]) {
+        guard isDurable, rejoinedEpoch != seats.epoch, seats.recovering.contains(member),
+            log.epoch(at: through) == seats.epoch
+        else { return }
+        rejoinedEpoch = seats.epoch
+        out.append(.report(.rejoined(partition, member, lastEpoch: seats.epoch, lastIndex: through)))
     }
 
     private var copies: Bool { role == .backup || role == .learner }

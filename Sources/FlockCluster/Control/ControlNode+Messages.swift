@@ -186,6 +186,10 @@ extension ControlNode {
 
     mutating func report(_ report: PartitionReport, _ now: Tick, _ out: inout [ControlDirective]) {
         guard let member, let view, report.isOpen(in: view), !outgoing.reports.contains(report) else { return }
+        if case .rejoined(let partition, _, _, _) = report {
+            // It has more now than what it said before.
+            outgoing.reports.removeAll { if case .rejoined(partition, _, _, _) = $0 { true } else { false } }
+        }
         if case .lagging = report {
             // Rule R4 may never allow it, so it is said once: the replica repeats it while it is true.
         } else {

@@ -92,7 +92,7 @@ struct PartitionRules {
     private func settle(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) {
         let epoch = seats.epoch
         let reporter = seats.primary
-        inherit(&seats)
+        if state.isDurable(index) { inherit(&seats) }
         if !seats.learners.isEmpty {
             seats.learners.removeAll { number in
                 guard let place = state.place(of: number) else { return true }
@@ -164,7 +164,7 @@ struct PartitionRules {
     private func loseOrGiveUp(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) {
         let owners = owners[index]
         guard !owners.isEmpty else { return }
-        let isDead = seats.inSync.isEmpty && !state.isDurable
+        let isDead = seats.inSync.isEmpty && !state.isDurable(index)
         let isGivenUp =
             givenUp.contains(PartitionID(index))
             && seats.inSync.allSatisfy { isAway($0, state) || seats.recovering.contains($0) }

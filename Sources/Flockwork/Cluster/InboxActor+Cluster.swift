@@ -30,6 +30,10 @@ extension InboxActor {
         switch directive {
         case .send(let node, let message): post(message, to: node, cluster)
         case .persist(let record, let token): persist(record, token, cluster)
+        case .keep(let partition, let first, let entries):
+            durableLog?.persist(partition, first: first, entries)
+        case .keepSnapshot(let partition, let snapshot): durableLog?.add(.snapshot(partition, snapshot))
+        case .dropCopy(let partition, let generation): durableLog?.add(.drop(partition, generation: generation))
         case .answer(_, let number, let answer): answered(number, answer, cluster)
         case .push(let stream, _, _, let runs): deliver(runs, to: stream)
         case .execute(let job, _, let run): execute(job, run, cluster)

@@ -29,6 +29,8 @@ distributed actor InboxActor {
     var cluster: ClusterShell?
     /// Where what a voter must not forget is; nil for a node without a data folder.
     var voterFile: VoterFile?
+    /// Under this node's copies of durable partitions.
+    var durableLog: DurableLog?
     /// Whoever waits for this process to be a member.
     var admission: [UnsafeContinuation<Void, any Error>] = []
 
