@@ -212,7 +212,11 @@ package final class Simulation {
             pushed(client, from: from, partition, session, runs)
         case .refused(let client, let number): refused(client, number)
         case .synced(let place, let run, let segment):
-            guard isThere(place, run), !postpone(event, place) else { return }
+            guard isThere(place, run) else { return }
+            if processes[place].pausedUntil > now {
+                // Nobody says it again: it must not be late for a pause that was cut short.
+                return queue.push(event, at: min(processes[place].pausedUntil, now + 10 * Virtual.millisecond))
+            }
             synced(place, segment)
         case .client(let client, let session): wakeClient(client, session)
         case .nudge(let client, let session): act(client, session)
