@@ -27,6 +27,9 @@ final class LocalFlock: Sendable {
         let join = ports.prefix(voters).map { "\(host):\($0)" }.joined(separator: ",")
         seeds.withLock { $0 = join }
         do {
+            if let folder {
+                try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            }
             self.folder.withLock { $0 = folder }
             for (index, (id, port)) in zip(ids, ports).enumerated() {
                 let cluster = index < voters ? ["--bootstrap", "\(voters)", "--join", join] : ["--join", join]
@@ -95,6 +98,7 @@ final class LocalFlock: Sendable {
         ]
         arguments += cluster
         if let folder = folder.withLock({ $0 }) { arguments += ["--data-folder", folder.appending(path: id).path] }
+        if settings.flag(.durable) { arguments.append("--durable") }
         if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
         return arguments
     }

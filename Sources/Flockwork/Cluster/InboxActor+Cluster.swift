@@ -84,6 +84,8 @@ extension InboxActor {
 
     private func beginAgain(_ cluster: ClusterShell) {
         cluster.waiting.removeAll()
+        // They count nowhere: the new process gets others.
+        durableLog?.dropAll()
         cluster.beginAgain(limits: limits, now: EventLoop.now)
         let error = FlockError(.unavailable, "The node begins again.", node: actorSystem.node)
         for number in cluster.calls.keys.sorted() { fail(number, error, cluster) }
@@ -97,7 +99,7 @@ extension InboxActor {
     func openInCluster(_ kind: SessionKind, secret: SessionSecret, window: Int) async throws -> (
         PartitionID, SessionID
     ) {
-        guard let cluster, let partition = nextServing(cluster) else {
+        guard let cluster, let partition = nextServing(cluster, isDurable: isDurable(kind)) else {
             throw FlockError(
                 .unavailable, "The node leads no partition yet.", node: actorSystem.node, retryAfter: limits.retryAfter)
         }
@@ -113,8 +115,8 @@ extension InboxActor {
         return (partition, session)
     }
 
-    private func nextServing(_ cluster: ClusterShell) -> PartitionID? {
-        let serving = cluster.node.serving()
+    private func nextServing(_ cluster: ClusterShell, isDurable: Bool) -> PartitionID? {
+        let serving = cluster.node.serving(isDurable: isDurable)
         guard !serving.isEmpty else { return nil }
         nextOwned += 1
         return serving[nextOwned % serving.count]

@@ -121,9 +121,9 @@ extension InboxActor {
     // MARK: Beginning and end
 
     /// This process takes part, as `configuration` says; `peers` are where it begins to look for others.
-    func join(_ configuration: ControlConfiguration, record: VoterRecord?, peers: [Greeting.Place]) {
+    func join(_ configuration: ControlConfiguration, disk: NodeDisk, peers: [Greeting.Place]) {
         let cluster = ClusterShell(
-            configuration, record: record, lanes: pipelines.count, limits: limits, now: EventLoop.now)
+            configuration, record: disk.record, copies: disk.copies, lanes: pipelines.count, limits: limits, now: EventLoop.now)
         self.cluster = cluster
         var wanted: [NodeID: ClusterShell.Address] = [:]
         for peer in peers where peer.node != actorSystem.node {
@@ -177,6 +177,7 @@ extension InboxActor {
         for number in cluster.calls.keys.sorted() { fail(number, Self.stopped, cluster) }
         letGo(cluster)
         voterFile = nil
+        durableLog = nil
         self.cluster = nil
     }
 
