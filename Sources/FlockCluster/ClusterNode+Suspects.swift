@@ -1,25 +1,36 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-// A request that kills the process which executes it must not take others along. What a dead process had is suspect:
-// the log says so before it is executed again, in halves, and one at a time. Only a death while it was alone counts
-// against a single request, so that its neighbours succeed.
+// A request that kills the process which executes it must not take others along. What a dead process had is executed
+// once more as before, for most deaths have another reason and what was there must not wait. What a second one had is
+// suspect: it goes on in halves, and one at a time. Only deaths while it was alone count against a single request, so
+// that its neighbours succeed. The log says all of it before anything is executed again.
 
 internal import FlockWire
+
+extension Limits {
+    /// Processes that died with a run before it is executed alone.
+    var deathsBeforeIsolation: Int { min(2, max(attempts - 1, 1)) }
+}
 
 extension ClusterNode {
     /// A process died with the run, or may have: the log says so before the run is executed again.
     mutating func lost(_ run: OpenRun, out: inout [NodeDirective]) {
-        let (requests, deaths) = (run.requests, max(run.deaths, 1))
-        if requests.count > 1 && rules.partsAfterDeath {
+        let requests = run.requests
+        let isolation = limits.deathsBeforeIsolation
+        let deaths = run.deaths + 1
+        if deaths < isolation {
+            died(requests, deaths, out: &out)
+        } else if requests.count > 1 && rules.partsAfterDeath {
+            let deaths = max(run.deaths, isolation)
             let half = requests.count / 2
             died(run.slice(from: 0, count: half).requests, deaths, out: &out)
             died(run.slice(from: half, count: requests.count - half).requests, deaths, out: &out)
-        } else if run.deaths + 1 >= limits.attempts {
+        } else if deaths >= limits.attempts + isolation - 1 {
             let error = FlockError(
-                .poison, "\(run.deaths + 1) processes died while they had the request", node: node, limit: .attempts)
+                .poison, "\(deaths) processes died while they had the request", node: node, limit: .attempts)
             giveUp(requests, error, out: &out)
         } else {
-            died(requests, run.deaths + 1, out: &out)
+            died(requests, deaths, out: &out)
         }
     }
 

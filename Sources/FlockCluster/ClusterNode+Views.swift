@@ -83,10 +83,27 @@ extension ClusterNode {
             links.insert(link, at: links.firstIndex { $0.peer > other.number } ?? links.count)
             hostUp(other.number, out: &out)
         }
+        followSuspicion(view, out: &out)
         for other in view.members where other.phase == .leaving { closeHost(other.number, out: &out) }
         if !isHostItself {
             isHostItself = true
             hostUp(member, out: &out)
+        }
+    }
+
+    /// Who is suspected is not waited for: by then a majority has not heard it for a while, or its connection was reset.
+    private mutating func followSuspicion(_ view: ControlState, out: inout [NodeDirective]) {
+        for place in links.indices {
+            let isSuspected = view.member(links[place].peer)?.isSuspected ?? false
+            guard isSuspected != links[place].isSuspected else { continue }
+            links[place].isSuspected = isSuspected
+            if isSuspected && !links[place].isStalled {
+                stall(place, out: &out)
+            } else if !isSuspected && links[place].isStalled && links[place].waitingSince == nil {
+                // Nothing is out whose arrival would show that the link moves.
+                links[place].isStalled = false
+                hostUp(links[place].peer, out: &out)
+            }
         }
     }
 

@@ -201,7 +201,7 @@ extension ClusterNode {
         }
         for part in rest {
             // A suspect run never is with its primary, so that it did not die of that one.
-            if inquiry.isIncomplete && part.deaths == 0 && rules.partsAfterDeath {
+            if inquiry.isIncomplete && part.deaths < limits.deathsBeforeIsolation && rules.partsAfterDeath {
                 lost(part, out: &out)
             } else {
                 enqueue(part, out: &out)
@@ -261,7 +261,7 @@ extension ClusterNode {
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
-            if run.deaths > 0 {
+            if run.deaths >= limits.deathsBeforeIsolation {
                 takeSuspect(run, lane: lane, from: peer, epoch: assigned.epoch)
                 continue
             }
@@ -343,10 +343,7 @@ extension ClusterNode {
         for place in links.indices {
             links[place].tick(now: now)
             if let since = links[place].waitingSince, since + Self.stallTime <= now, !links[place].isStalled {
-                links[place].isStalled = true
-                let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
-                for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
-                dispatcherIsDue = true
+                stall(place, out: &out)
             }
         }
         for place in inquiries.indices.reversed() {
@@ -360,6 +357,16 @@ extension ClusterNode {
             if jobs.parts[place].resendAt <= now { sendOutcomes(place) }
             workDeadline = min(workDeadline, jobs.parts[place].resendAt)
         }
+    }
+}
+
+extension ClusterNode {
+    /// The member at the other end does not answer: others get what it has.
+    mutating func stall(_ place: Int, out: inout [NodeDirective]) {
+        links[place].isStalled = true
+        let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
+        for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
+        dispatcherIsDue = true
     }
 }
 

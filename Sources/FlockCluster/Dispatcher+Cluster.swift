@@ -17,7 +17,7 @@ extension Dispatcher {
         for slot in pieces.slots(of: host).reversed() {
             let piece = pieces[slot]
             release(slot)
-            if !piece.isRevoked && piece.run.deaths > 0 && !piece.hasBegun {
+            if !piece.isRevoked && isSuspect(piece.run) && !piece.hasBegun {
                 requeue(slot)
                 continue
             }
@@ -48,7 +48,7 @@ extension Dispatcher {
         var keeps = false
         for slot in pieces.slots(of: host) {
             let piece = pieces[slot]
-            if piece.run.deaths > 0 && !piece.isRevoked {
+            if isSuspect(piece.run) && !piece.isRevoked {
                 keeps = true
                 if !piece.isStranded { suspectItems -= piece.run.items.count }
                 pieces[slot].isStranded = true
@@ -64,7 +64,7 @@ extension Dispatcher {
     /// A host begins with a suspect run.
     mutating func begun(_ id: HostID, _ run: RequestRun) {
         guard let host = hosts.slot(of: id) else { return }
-        for slot in cut(run, where: { $0.host == host && $0.run.deaths > 0 }) { pieces[slot].hasBegun = true }
+        for slot in cut(run, where: { [isolation] in $0.host == host && $0.run.deaths >= isolation }) { pieces[slot].hasBegun = true }
     }
 
     /// The next suspect run goes out if none is out: to another process than this one, whose log says what it did.
@@ -104,7 +104,7 @@ extension Dispatcher {
         pieces[place.slot].host = host
         pieces[place.slot].chargedBytes = hosts.charge(host, items: run.items.count, bytes: run.items.byteCount)
         sentItems += run.items.count
-        if run.deaths > 0 {
+        if isSuspect(run) {
             // Who holds a suspect run executes it.
             pieces[place.slot].hasBegun = true
             suspectItems += run.items.count

@@ -23,7 +23,7 @@ public struct Dispatcher: Sendable {
     var pieces = PieceTable()
     // A place whose piece was revoked meanwhile is skipped.
     var queue = WaitingPlaces()
-    // Runs that were on processes that died go out one at a time, each to a host that executes no other such run.
+    // Suspect runs go out one at a time, each to a host that executes no other such run.
     var suspects: Deque<Place> = []
     var suspectItems = 0
     /// A host had another such run: the next is tried then.
@@ -31,6 +31,8 @@ public struct Dispatcher: Sendable {
     // Items that are queued or sent, by priority.
     private var held = Array(repeating: 0, count: RequestPriority.allCases.count)
     private let attempts: Int
+    /// Deaths from which on a run is suspect.
+    let isolation: Int
     var random: UInt64
 
     /// Items that wait for a host.
@@ -42,6 +44,7 @@ public struct Dispatcher: Sendable {
     public init(seed: UInt64, limits: Limits) {
         random = seed
         attempts = limits.attempts
+        isolation = limits.deathsBeforeIsolation
     }
 
     /// Hosts that take work.
@@ -87,10 +90,13 @@ public struct Dispatcher: Sendable {
     mutating func enqueue(_ run: OpenRun) {
         guard run.items.count > 0 else { return }
         let place = pieces.insert(run)
-        if run.deaths > 0 { suspects.append(place) } else { queue.append(place, run.priority) }
+        if isSuspect(run) { suspects.append(place) } else { queue.append(place, run.priority) }
         queuedItems += run.items.count
         hold(run)
     }
+
+    /// It was with so many processes that died that it is executed alone.
+    func isSuspect(_ run: OpenRun) -> Bool { run.deaths >= isolation }
 
     /// Counts items that are queued or sent from here on.
     mutating func hold(_ run: OpenRun) { held[Int(run.priority.rawValue)] += run.items.count }
@@ -120,7 +126,7 @@ public struct Dispatcher: Sendable {
         guard let host = piece.host else { preconditionFailure("\(piece.run.requests) is with no host") }
         hosts.give(host, items: piece.run.items.count, bytes: piece.chargedBytes)
         sentItems -= piece.run.items.count
-        if piece.run.deaths > 0 && !piece.isStranded { suspectItems -= piece.run.items.count }
+        if isSuspect(piece.run) && !piece.isStranded { suspectItems -= piece.run.items.count }
         precondition(sentItems >= 0, "\(sentItems) items out after \(piece.run.requests)")
     }
 
@@ -137,7 +143,7 @@ public struct Dispatcher: Sendable {
 
     private mutating func prepend(_ place: Place) {
         let run = pieces[place.slot].run
-        if run.deaths > 0 { suspects.prepend(place) } else { queue.prepend(place, run.priority) }
+        if isSuspect(run) { suspects.prepend(place) } else { queue.prepend(place, run.priority) }
     }
 
     private mutating func hostDown(_ id: HostID, out: inout [DispatcherDirective]) {

@@ -24,8 +24,10 @@ struct WorkLink: Sendable {
     private var pause = Self.shortestPause
     /// Since when the other side has acknowledged nothing of what waits; nil if nothing waits.
     private(set) var waitingSince: Tick?
-    /// The link was found stalled and has not moved since.
+    /// The link was found stalled, or the other member suspected, and it has not moved since.
     var isStalled = false
+    /// The view says that the other member is suspected.
+    var isSuspected = false
 
     static let shortestPause = Duration.milliseconds(50)
     static let longestPause = Duration.milliseconds(400)
