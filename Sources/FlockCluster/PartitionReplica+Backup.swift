@@ -77,6 +77,7 @@ extension PartitionReplica {
         guard previous <= log.last, previous <= log.committed || log.epoch(at: previous) == append.previousEpoch
         else { return out.append(.send(primary, mismatch)) }
         var end = previous
+        let before = log.last
         for entry in append.entries {
             guard entry.index == end + 1 else { return }
             end = entry.index
@@ -88,7 +89,9 @@ extension PartitionReplica {
         let committed = min(append.commit, matched)
         if committed > log.committed { commit(through: committed, budget: &budget, out: &out) }
         log.trim(through: min(append.held, log.applied))
-        acknowledge(to: primary, out: &out)
+        // What is new is acknowledged when it is on the disk: that comes soon, and says this too.
+        let isOnTheWay = isDurable && rules.syncsBeforeAck && log.last > before && synced < matched
+        if !isOnTheWay { acknowledge(to: primary, out: &out) }
     }
 
     /// The primary has something else there. Only what was never committed may go (P2).
