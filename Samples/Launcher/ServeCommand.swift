@@ -63,10 +63,22 @@ struct ServeCommand: AsyncParsableCommand {
                 details: "cluster \(configuration.clusterID), \(cluster), pipeline \(pipeline.name), "
                     + "model \(settings.text(.model))"))
         let watch = metrics ? Task { await MetricsWatch(terminal) { await Self.status(of: node) }.run() } : nil
-        _ = await signals.first.value()
+        let exclusion = await Self.end(of: node, signals)
         watch?.cancel()
         await watch?.value
         await node.shutDown()
+        if let exclusion { throw exclusion }
+    }
+
+    /// Returns at the first signal, or with the reason when the cluster goes on without the node.
+    private static func end(of node: Node, _ signals: Signals) async -> FlockError? {
+        let end = OneShot<FlockError?>()
+        Task {
+            _ = await signals.first.value()
+            end.set(nil)
+        }
+        Task { if let error = await node.exclusion() { end.set(error) } }
+        return await end.value() ?? nil
     }
 
     /// Waits until the node is a member. False where a signal comes first.

@@ -47,6 +47,7 @@ extension InboxActor {
         case .left:
             cluster.hasLeft = true
             letGo(cluster)
+            if let diskError { excluded(diskError) }
         case .votesOn(let tolerated):
             log.notice(
                 "this node votes, and stays a voter while it is away", metadata: ["more may fail": "\(tolerated)"])

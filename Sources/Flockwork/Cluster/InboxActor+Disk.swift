@@ -54,7 +54,22 @@ extension InboxActor {
         log.critical(
             "the disk refuses: this node acknowledges nothing more, and leaves the cluster",
             metadata: ["error": "\(error)"])
+        diskError = error
         step(NodeEvent.diskFailed)
+    }
+
+    /// Returns why this process is out for good, once it is; nil when it stops.
+    func waitForExclusion() async -> FlockError? {
+        if let error = cluster?.refusal { return error }
+        if let diskError, cluster?.hasLeft == true { return diskError }
+        return await withUnsafeContinuation { exclusion.append($0) }
+    }
+
+    /// Tells those who wait.
+    func excluded(_ error: FlockError?) {
+        let waiting = exclusion
+        exclusion = []
+        for continuation in waiting { continuation.resume(returning: error) }
     }
 
     /// Whether a pipeline's sessions are in durable partitions.

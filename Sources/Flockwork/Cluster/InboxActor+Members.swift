@@ -123,7 +123,8 @@ extension InboxActor {
     /// This process takes part, as `configuration` says; `peers` are where it begins to look for others.
     func join(_ configuration: ControlConfiguration, disk: NodeDisk, peers: [Greeting.Place]) {
         let cluster = ClusterShell(
-            configuration, record: disk.record, copies: disk.copies, lanes: pipelines.count, limits: limits, now: EventLoop.now)
+            configuration, record: disk.record, copies: disk.copies, lanes: pipelines.count, limits: limits,
+            now: EventLoop.now)
         self.cluster = cluster
         var wanted: [NodeID: ClusterShell.Address] = [:]
         for peer in peers where peer.node != actorSystem.node {
@@ -166,6 +167,7 @@ extension InboxActor {
         admission = []
         for continuation in waiting { continuation.resume(throwing: error) }
         if let cluster { letGo(cluster) }
+        excluded(error)
     }
 
     /// Nothing comes any more.
@@ -173,6 +175,7 @@ extension InboxActor {
         let waiting = admission
         admission = []
         for continuation in waiting { continuation.resume(throwing: Self.stopped) }
+        excluded(nil)
         guard let cluster else { return }
         for number in cluster.calls.keys.sorted() { fail(number, Self.stopped, cluster) }
         letGo(cluster)
