@@ -72,9 +72,14 @@ extension InboxActor {
     /// The connection to a node is lost.
     func memberDown(_ node: NodeID) {
         step(.connectionReset(node))
-        guard let cluster, !cluster.leaving.isEmpty, let view = cluster.node.view else { return }
+        guard let cluster, !cluster.leaving.isEmpty || diskError != nil, let view = cluster.node.view else { return }
         let others = view.members.filter { $0.node != actorSystem.node }
-        if others.allSatisfy({ actorSystem.peers[$0.node]?.isOpen != true }) { letGo(cluster) }
+        guard others.allSatisfy({ actorSystem.peers[$0.node]?.isOpen != true }) else { return }
+        letGo(cluster)
+        guard let diskError else { return }
+        // Who lets a process go may end the connection before it has said so.
+        cluster.hasLeft = true
+        excluded(diskError)
     }
 
     private func moved(_ partition: PartitionID, _ view: ControlState) -> FlockError {
