@@ -129,7 +129,8 @@ struct ServeCommand: AsyncParsableCommand {
             throw ValidationError("\(count) nodes from port \(base) on go beyond port 65535.")
         }
         let ports = base == 0 ? try Ports.free(count) : (0..<count).map { base + $0 }
-        try await flock.start(ports: ports, host: settings.text(.host), settings: settings, folder: folder) { node, line in
+        try await flock.start(ports: ports, host: settings.text(.host), settings: settings, folder: folder) {
+            node, line in
             terminal.line(line.hasPrefix(ReadyLine.prefix) ? line : "\(node) | \(line)")
         }
         let watch = metrics ? Task { await Self.watch(flock, settings, terminal) } : nil

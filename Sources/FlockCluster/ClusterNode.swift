@@ -73,7 +73,8 @@ public struct ClusterNode: Sendable {
     /// A process that starts. `record` is what its disk holds if it is a voter, `copies` what it holds of partitions if
     /// it is the candidate's `disk`; `seed` decides its random choices.
     package init(
-        configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy] = [], lanes: Int, limits: Limits, seed: UInt64,
+        configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy] = [], lanes: Int,
+        limits: Limits, seed: UInt64,
         rules: Rules = .all, history: Int = 0, now: Tick
     ) {
         node = configuration.candidate.node

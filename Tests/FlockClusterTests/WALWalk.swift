@@ -86,7 +86,8 @@ struct WALWalk {
         models[place].snapshot = index
         models[place].entries.removeAll { $0.index <= index }
         let snapshot = WALSnapshot(
-            through: index, epoch: 1, generation: models[place].generation, state: Bytes("state \(index)"), tail: models[place].entries)
+            through: index, epoch: 1, generation: models[place].generation, state: Bytes("state \(index)"),
+            tail: models[place].entries)
         apply(.snapshot(PartitionID(place), snapshot))
     }
 

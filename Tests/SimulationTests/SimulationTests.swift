@@ -55,7 +55,9 @@ struct SimulationTests {
     }
 
     // The others take release builds: `make sim` runs them all.
-    static let quick = Mutant.all.filter { ["awaitsInSync", "dedupsOutcomes", "checksEpoch", "syncsBeforeAck"].contains($0.name) }
+    static let quick = Mutant.all.filter {
+        ["awaitsInSync", "dedupsOutcomes", "checksEpoch", "syncsBeforeAck"].contains($0.name)
+    }
 
     @Test("a rule that is left out is missed within its budget of seeds", arguments: quick)
     func mutant(mutant: Mutant) {
@@ -69,7 +71,9 @@ struct SimulationTests {
         #expect(Set(fields).subtracting(Mutant.all.map(\.name)) == [])
     }
 
-    @Test("all processes die at once, again and again, and what is on their disks is enough", arguments: 1...2 as ClosedRange<UInt64>)
+    @Test(
+        "all processes die at once, again and again, and what is on their disks is enough",
+        arguments: 1...2 as ClosedRange<UInt64>)
     func durable(seed: UInt64) {
         let report = Simulation(seed: seed, profile: .durable).run()
         #expect(report.violations == [], "seed \(seed)")

@@ -23,7 +23,8 @@ struct ControlRules: Sendable {
     mutating func first(_ configuration: ControlConfiguration, _ reasons: ControlReasons) -> ControlState? {
         let empty = ControlState(
             version: 0, clusterID: configuration.clusterID, minimumProtocol: 1, replicationFactor: 1,
-            minimumInSync: 1, durablePartitions: configuration.durablePartitions, voters: configuration.voters, nextVoters: nil,
+            minimumInSync: 1, durablePartitions: configuration.durablePartitions, voters: configuration.voters,
+            nextVoters: nil,
             exchange: nil, formerVoters: [], members: [], nextMember: 1, retired: [],
             partitions: Array(
                 repeating: PartitionSeats(epoch: 0, primary: nil, inSync: []), count: configuration.partitions),

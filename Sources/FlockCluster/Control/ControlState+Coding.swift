@@ -62,7 +62,8 @@ extension ControlState {
         guard rest.durablePartitions <= partitions.count else { throw .malformed("durable partitions") }
         self.init(
             version: version, clusterID: rest.clusterID, minimumProtocol: rest.minimumProtocol,
-            replicationFactor: rest.replicationFactor, minimumInSync: rest.minimumInSync, durablePartitions: rest.durablePartitions,
+            replicationFactor: rest.replicationFactor, minimumInSync: rest.minimumInSync,
+            durablePartitions: rest.durablePartitions,
             voters: rest.voters, nextVoters: rest.nextVoters, exchange: rest.exchange,
             formerVoters: rest.formerVoters, members: members,
             nextMember: nextMember, retired: retired, partitions: partitions,

@@ -170,7 +170,8 @@ extension Simulation {
         processes[place].node = RunningNode(
             ClusterNode(
                 configuration: configuration, record: processes[place].disk.record, copies: found?.copies ?? [],
-                lanes: 1, limits: limits, seed: random.next(), rules: rules, now: Tick(nanoseconds: processes[place].clock.local(now))))
+                lanes: 1, limits: limits, seed: random.next(), rules: rules,
+                now: Tick(nanoseconds: processes[place].clock.local(now))))
         if let found {
             processes[place].node?.log = NodeLog(
                 after: found.recovery, configuration: Self.segments, limits: limits, rules: rules)

@@ -173,7 +173,8 @@ struct RunningNode: Sendable {
             if configuration.isClustered {
                 let formation = Formation(
                     configuration: configuration, port: port, inbox: inbox,
-                    pipelines: pipelines.map { Greeting.Pipeline($0) }, durablePartitions: durablePartitions, disk: disk)
+                    pipelines: pipelines.map { Greeting.Pipeline($0) }, durablePartitions: durablePartitions, disk: disk
+                )
                 node.formation = Task { await formation.run() }
             }
             return node
