@@ -16,7 +16,8 @@ public enum WALEvent: Sendable {
     case turn
     /// Nothing was written for a while: the last flush gets a successor that says that it was synced.
     case idle
-    /// The flush that was under way is on the disk.
+    /// The flush that was under way is on the disk. What waits goes out at the end of the turn, together with what
+    /// comes of this.
     case flushed
     /// The disk refused it. Nothing after it may be believed, so that the log never writes again.
     case failed

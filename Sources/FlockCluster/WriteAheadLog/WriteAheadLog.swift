@@ -101,9 +101,7 @@ public struct WriteAheadLog: Sendable {
             waiting.append(.dropped(partition, generation: generation))
         case .turn: if !waiting.isEmpty { flush(out: &out) }
         case .idle: if waiting.isEmpty && isUnvouched { flush(out: &out) }
-        case .flushed:
-            flushed(out: &out)
-            if !waiting.isEmpty { flush(out: &out) }
+        case .flushed: flushed(out: &out)
         case .failed:
             isFailed = true
             waiting.removeAll()

@@ -67,6 +67,7 @@ extension Simulation {
         do throws(SimulatedDisk.Failure) {
             try processes[place].files.sync(segment)
             stepLog(place, .flushed)
+            turn(place)
         } catch {
             stepLog(place, .failed)
         }

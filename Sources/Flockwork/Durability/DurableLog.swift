@@ -143,6 +143,7 @@ final class DurableLog: Sendable {
     private func flushed(_ result: Result<Void, FlockError>) {
         switch result {
         case .success:
+            arm()
             step(.flushed)
             guard state.with({ !$0.log.isWaiting && $0.idleTimer == nil }) else { return }
             let timer = loop.schedule(after: Self.idleTime) { [weak self] in
