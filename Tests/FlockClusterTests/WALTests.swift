@@ -22,7 +22,8 @@ struct WALTests {
         }
     }
 
-    @Test("a copy that begins in the flush in which another one ended keeps its segment", arguments: [0, 2] as [UInt16])
+    @Test(
+        "a copy that begins in the flush in which another one ended keeps its segment", arguments: [0, 2] as [UInt16])
     func begunAnew(generation: UInt16) throws {
         var walk = WALWalk(seed: 1)
         walk.models = Array(repeating: WALWalk.Model(), count: 2)
