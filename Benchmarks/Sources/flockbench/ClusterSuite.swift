@@ -51,7 +51,7 @@ enum ClusterSuite {
         await client.close()
     }
 
-    /// The same calls of a cluster that has every request and outcome on the disks of all three nodes before it says so.
+    /// The same calls of a cluster that has requests and outcomes on the disks of all nodes before it says so.
     private static func measureDurable(_ run: Run) async throws {
         let cluster = try ClusterOfProcesses(3, isDurable: true)
         defer { cluster.stop() }

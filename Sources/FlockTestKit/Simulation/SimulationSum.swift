@@ -75,11 +75,12 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
         )
         let each = max(seeds, 1)
         let shares = acceptShares.sorted()
+        let disks = recovered > 0 ? ", \(outages) outages of all, \(recovered) copies found on disks" : ""
         return """
             per seed: \(events / each) events, \(requests / each) requests, \(executed / each) executed, \
             \(views / UInt64(each)) views
             in all: \(crashes) crashes, \(pauses) pauses, \(cuts) cuts, \(joins) joins, \(leaves) leaves, \
-            \(evictions) evictions\(outages > 0 ? ", \(outages) outages of all, \(recovered) copies found on disks" : ""); \
+            \(evictions) evictions\(disks); \
             \(accepted) accepted, \(completed) completed
             after the death of a primary, ms: next accepted p50 \(accept), p99 \(accept99) of \(acceptGaps.count); \
             with another death meanwhile or too few voters p50 \(Self.percentile(doubleGaps, perMille: 500)), \
