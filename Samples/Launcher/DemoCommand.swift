@@ -98,7 +98,9 @@ struct DemoCommand: AsyncParsableCommand {
             let base = settings.number(.port) ?? 0
             let ports = isGiven && base > 0 && attempt == 1 ? (0..<nodes).map { base + $0 } : try Ports.free(nodes)
             do {
-                try await flock.start(ports: ports, host: "127.0.0.1", settings: settings) { node, line in
+                try await flock.start(
+                    ports: ports, host: "127.0.0.1", settings: settings, folder: settings.durableFolder()
+                ) { node, line in
                     terminal.line(
                         line.hasPrefix(ReadyLine.prefix)
                             ? "  " + terminal.styled(line, .dim) : "  \(node) | \(line)")

@@ -46,9 +46,14 @@ struct NodeFlags: ParsableArguments {
     var join: String?
     @Option(
         help: ArgumentHelp(
-            "A folder of this node's own, where its votes survive a restart (default: none).", valueName: "path"),
+            "A folder of this node's own, where its votes survive a restart; of several nodes, one for each in it.",
+            valueName: "path"),
         completion: .directory)
     var dataFolder: String?
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Keep requests and outcomes on disk too: they survive a stop of all nodes. Needs --data-folder.")
+    var durable: Bool?
     @Option(
         help: ArgumentHelp("Nodes and clients of another cluster are refused (default: flockwork).", valueName: "name"))
     var clusterId: String?
@@ -77,6 +82,7 @@ struct NodeFlags: ParsableArguments {
         given[.bootstrap] = bootstrap.map { String($0) }
         given[.join] = join
         given[.dataFolder] = dataFolder
+        given[.durable] = durable.map { String($0) }
         given[.clusterID] = clusterId
         given[.tokenFile] = tokenFile
         given[.insecure] = insecure.map { String($0) }

@@ -48,6 +48,9 @@ final class LocalFlock: Sendable {
         let join = places.prefix(voters).map { "\($0.host):\($0.port)" }.joined(separator: ",")
         seeds.withLock { $0 = join }
         do {
+            if let folder {
+                try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            }
             self.folder.withLock { $0 = folder }
             for (index, (id, place)) in zip(ids, places).enumerated() {
                 let cluster = index < voters ? ["--bootstrap", "\(voters)", "--join", join] : ["--join", join]
@@ -121,6 +124,7 @@ final class LocalFlock: Sendable {
         ]
         arguments += cluster
         if let folder = folder.withLock({ $0 }) { arguments += ["--data-folder", folder.appending(path: id).path] }
+        if settings.flag(.durable) { arguments.append("--durable") }
         if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
         return arguments
     }

@@ -48,12 +48,13 @@ struct ServeCommand: AsyncParsableCommand {
         let signals = Signals()
         if followParent { signals.followParent() }
         let pipeline = diagnosisPipeline(model: try settings.diagnosisModel())
+            .kept(settings.flag(.durable) ? .durable : .replicated)
         let node = Node(pipelines: pipeline, configuration: configuration)
         try await node.start()
         guard try await Self.joins(node, signals) else { return await node.shutDown() }
         let cluster =
-            configuration.bootstrap != nil || !configuration.join.isEmpty
-            ? "a member"
+            configuration.isCluster
+            ? settings.flag(.durable) ? "a durable member" : "a member"
             : configuration.members.isEmpty
                 ? "alone (f = 0)" : "member of \(configuration.members.count) (f = 0)"
         terminal.line(
@@ -62,10 +63,22 @@ struct ServeCommand: AsyncParsableCommand {
                 details: "cluster \(configuration.clusterID), \(cluster), pipeline \(pipeline.name), "
                     + "model \(settings.text(.model))"))
         let watch = metrics ? Task { await MetricsWatch(terminal) { await Self.status(of: node) }.run() } : nil
-        _ = await signals.first.value()
+        let exclusion = await Self.end(of: node, signals)
         watch?.cancel()
         await watch?.value
         await node.shutDown()
+        if let exclusion { throw exclusion }
+    }
+
+    /// Returns at the first signal, or with the reason when the cluster goes on without the node.
+    private static func end(of node: Node, _ signals: Signals) async -> FlockError? {
+        let end = OneShot<FlockError?>()
+        Task {
+            _ = await signals.first.value()
+            end.set(nil)
+        }
+        Task { if let error = await node.exclusion() { end.set(error) } }
+        return await end.value() ?? nil
     }
 
     /// Waits until the node is a member. False where a signal comes first.
@@ -107,6 +120,7 @@ struct ServeCommand: AsyncParsableCommand {
             throw ValidationError(
                 "--nodes starts a cluster of its own, so it does not go with --members, --bootstrap or --join.")
         }
+        let folder = try settings.durableFolder()
         let terminal = Terminal()
         let flock = LocalFlock()
         let signals = Signals { flock.killNow() }
@@ -115,7 +129,8 @@ struct ServeCommand: AsyncParsableCommand {
             throw ValidationError("\(count) nodes from port \(base) on go beyond port 65535.")
         }
         let ports = base == 0 ? try Ports.free(count) : (0..<count).map { base + $0 }
-        try await flock.start(ports: ports, host: settings.text(.host), settings: settings) { node, line in
+        try await flock.start(ports: ports, host: settings.text(.host), settings: settings, folder: folder) {
+            node, line in
             terminal.line(line.hasPrefix(ReadyLine.prefix) ? line : "\(node) | \(line)")
         }
         let watch = metrics ? Task { await Self.watch(flock, settings, terminal) } : nil
@@ -158,7 +173,20 @@ extension Settings {
         configuration.bootstrap = number(.bootstrap)
         configuration.dataFolder = optional(.dataFolder)
         configuration.join = text(.join).split(separator: ",").map { String($0) }
+        // A cluster of one, so that there is a log.
+        if try durableFolder() != nil, flag(.durable), members.isEmpty, !configuration.isCluster {
+            configuration.bootstrap = 1
+        }
         return configuration
+    }
+
+    /// The data folder. Throws where there must be one and is none.
+    func durableFolder() throws(FlockError) -> URL? {
+        let folder = optional(.dataFolder).map { URL(filePath: $0, directoryHint: .isDirectory) }
+        if flag(.durable) && folder == nil {
+            throw FlockError(.invalidInput, "--durable keeps requests on disk: say where with --data-folder.")
+        }
+        return folder
     }
 
     /// The model of the pipeline.
@@ -193,4 +221,9 @@ extension Settings {
         logger.logLevel = level
         return logger
     }
+}
+
+extension NodeConfiguration {
+    /// Its members come and go.
+    fileprivate var isCluster: Bool { bootstrap != nil || !join.isEmpty }
 }

@@ -10,7 +10,8 @@ import Synchronization
 
 /// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
-    case id, host, port, nodes, members, bootstrap, join, dataFolder, clusterID, tokenFile, insecure, cores, logLevel
+    case id, host, port, nodes, members, bootstrap, join, dataFolder, durable, clusterID, tokenFile, insecure, cores,
+        logLevel
     case model, requests, window, lanes
 
     enum Kind { case text, number(ClosedRange<Int>), flag }
@@ -25,7 +26,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .requests: .number(1...2_000_000_000)
         case .window: .number(1...1_000_000)
         case .lanes: .number(1...64)
-        case .insecure: .flag
+        case .insecure, .durable: .flag
         }
     }
 
@@ -52,7 +53,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .nodes: "1"
         case .members, .join: ""
         case .clusterID: "flockwork"
-        case .insecure: "false"
+        case .insecure, .durable: "false"
         case .logLevel: "notice"
         case .model: "logistic"
         case .requests: "1000000"

@@ -40,7 +40,8 @@ extension ClusterNode {
             out.append(.send(node, .replication(from: member, to: peer, partition, message)))
         case .report(let report): stepControl(.report(report), out: &out)
         case .attempted(let run, _): attempted(run, out: &out)
-        case .persist, .persistSnapshot: preconditionFailure("\(partition) is not in a durable group")
+        case .persist(let first, let entries): out.append(.keep(partition, first: first, entries))
+        case .persistSnapshot(let parts): keep(parts, of: partition, out: &out)
         case .behind: return
         case .serving: serving(partition, out: &out)
         case .demoted: demoted(partition, out: &out)
@@ -68,7 +69,9 @@ extension ClusterNode {
     mutating func handle(_ call: ClientCall, connection: UInt64, number: UInt64, out: inout [NodeDirective]) {
         let partition = call.partition
         let place = Int(partition.rawValue)
-        guard place < replicas.count, seats[place]?.primary == member, member != nil, hasCopy(place) else {
+        guard place < replicas.count, seats[place]?.primary == member, member != nil, hasCopy(place),
+            !isDiskFailed || !isDurable(partition)
+        else {
             out.append(.answer(connection: connection, number: number, whereItIs(partition)))
             return
         }

@@ -16,9 +16,11 @@ extension ClusterNode {
         return replicas[place]?.pipeline(of: session, secret: secret)
     }
 
-    /// Partitions that this node leads and can answer for.
-    package mutating func serving() -> [PartitionID] {
-        replicas.indices.filter { replicas[$0]?.isServing == true }.map { PartitionID($0) }
+    /// Partitions of a group that this node leads and can answer for.
+    package mutating func serving(isDurable: Bool) -> [PartitionID] {
+        guard let view = control.view, !isDurable || !isDiskFailed else { return [] }
+        return replicas.indices.filter { replicas[$0]?.isServing == true && view.isDurable($0) == isDurable }
+            .map { PartitionID($0) }
     }
 
     /// Whether this node is the primary of a partition in its view.

@@ -26,8 +26,9 @@ extension ClusterNode {
 
     /// Seats of these partitions have changed, and members may have.
     mutating func install(_ changed: [PartitionID], out: inout [NodeDirective]) {
-        guard let view = control.view, let member else { return }
-        if view.isDurable { return refuse(Self.needsDisks(node), out: &out) }
+        guard let view = control.view else { return }
+        if view.isDurable && !hasDisk { return refuse(Self.needsDisks(node), out: &out) }
+        guard let member else { return }
         if replicas.isEmpty {
             // As many as the cluster has, whatever this process was configured with.
             replicas = Array(repeating: nil, count: view.partitions.count)
@@ -45,7 +46,9 @@ extension ClusterNode {
             let before = seats[number]
             seats[number] = new
             if let before, before.primary != new.primary { formers[number] = before.primary ?? formers[number] }
-            if new.holds(member) && replicas[number] == nil {
+            if view.isDurable(number) {
+                installDurable(partition, new, before: before, member, out: &out)
+            } else if new.holds(member) && replicas[number] == nil {
                 replicas[number] = PartitionReplica(
                     partition: partition, node: node, member: member, limits: limits, isDurable: false, rules: rules,
                     history: history)
@@ -56,6 +59,7 @@ extension ClusterNode {
             if !new.holds(member) { replicas[number] = nil }
             if before?.primary != new.primary { primaryChanged(partition) }
         }
+        if !recovered.isEmpty { dropRecovered(out: &out) }
     }
 
     private mutating func installMembers(_ view: ControlState, _ member: MemberNumber, out: inout [NodeDirective]) {

@@ -15,8 +15,14 @@ public struct ClusterNode: Sendable {
     let lanes: Int
     /// Entries whose hashes each copy remembers, for checkers.
     let history: Int
-    /// It would begin a cluster whose partitions are on disks.
-    let isConfiguredDurable: Bool
+    /// It would begin a cluster with partitions on disks, and has none.
+    let isMissingDisk: Bool
+    /// It has a disk for its copies of durable partitions.
+    let hasDisk: Bool
+    /// What that disk had when the process started and no view has asked for yet.
+    var recovered: [RecoveredCopy]
+    /// The disk does not take anything any more.
+    var isDiskFailed = false
     var control: ControlNode
     /// This node's copies, by partition; nil where it has no seat.
     var replicas: [PartitionReplica?]
@@ -64,9 +70,11 @@ public struct ClusterNode: Sendable {
     /// Partitions whose replica was given an event in this step, for whoever checks it.
     package var touched: [PartitionID] = []
 
-    /// A process that starts. `record` is what its disk holds if it is a voter; `seed` decides its random choices.
+    /// A process that starts. `record` is what its disk holds if it is a voter, `copies` what it holds of partitions if
+    /// it is the candidate's `disk`; `seed` decides its random choices.
     package init(
-        configuration: ControlConfiguration, record: VoterRecord?, lanes: Int, limits: Limits, seed: UInt64,
+        configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy] = [], lanes: Int,
+        limits: Limits, seed: UInt64,
         rules: Rules = .all, history: Int = 0, now: Tick
     ) {
         node = configuration.candidate.node
@@ -78,7 +86,9 @@ public struct ClusterNode: Sendable {
         control = ControlNode(configuration: configuration, record: record, seed: seed, rules: rules, now: now)
         replicas = []
         seats = []
-        isConfiguredDurable = configuration.isDurable && configuration.isBootstrap
+        hasDisk = configuration.candidate.disk != 0
+        isMissingDisk = configuration.isBootstrap && configuration.durablePartitions > 0 && !hasDisk
+        recovered = copies
         budget = ByteBudget(limits: limits)
         dispatchers = (0..<lanes).map { Dispatcher(seed: seed &+ UInt64($0), limits: limits) }
         nextDeadline = now
@@ -91,7 +101,7 @@ public struct ClusterNode: Sendable {
     public mutating func step(_ event: NodeEvent, now: Tick, out: inout [NodeDirective]) {
         self.now = max(self.now, now)
         touched.removeAll(keepingCapacity: true)
-        if isConfiguredDurable { refuse(Self.needsDisks(node), out: &out) }
+        if isMissingDisk { refuse(Self.needsDisks(node), out: &out) }
         guard refusal == nil else {
             nextDeadline = .never
             return
@@ -100,6 +110,12 @@ public struct ClusterNode: Sendable {
         case .message(let from, let message): receive(message, from: from, out: &out)
         case .persisted(let token): stepControl(.persisted(token), out: &out)
         case .persistFailed: stepControl(.persistFailed, out: &out)
+        case .kept(let kept):
+            for one in kept {
+                stepReplica(one.partition, .persisted(through: one.through, epoch: one.epoch), out: &out)
+            }
+        case .snapshotWanted(let partition): keepSnapshot(of: partition, out: &out)
+        case .diskFailed: diskFailed(out: &out)
         case .connectionReset(let node):
             if !rules.agreesOnOwnership, let peer = control.view?.member(on: node) {
                 seize(from: peer.number, out: &out)

@@ -10,6 +10,12 @@ public enum NodeEvent: Sendable {
     case persisted(UInt64)
     /// A voter's record could not be written.
     case persistFailed
+    /// Entries of durable partitions are on the disk, all that one flush wrote.
+    case kept([KeptEntries])
+    /// The log on the disk is to forget old records: it needs all that the partition has.
+    case snapshotWanted(PartitionID)
+    /// The disk failed: nothing was kept after the last `kept`, and nothing will be.
+    case diskFailed
     /// The connection to a process of that node was reset or refused: it may be gone.
     case connectionReset(NodeID)
     /// A client called. `number` comes back with the answer.
@@ -34,6 +40,13 @@ public enum NodeDirective: Sendable {
     case send(NodeID, NodeMessage)
     /// Write the voter's record, sync it, and say `persisted(token)`.
     indirect case persist(VoterRecord, token: UInt64)
+    /// Durable: write these entries of a partition, the first of which is at `first`, over whatever was written there
+    /// and after it. Answer: `kept`, for as many as are on the disk together.
+    case keep(PartitionID, first: UInt64, [LogEntry])
+    /// Durable: nothing that was written of the partition is needed any more. Answer: `kept`, with its last entry.
+    indirect case keepSnapshot(PartitionID, WALSnapshot)
+    /// Durable: the copy is given up; one that comes after it is of that generation.
+    case dropCopy(PartitionID, generation: UInt16)
     /// To a client. A connection that is gone gets nothing.
     case answer(connection: UInt64, number: UInt64, ClientAnswer)
     /// Outcomes for a session that the client attached.

@@ -52,6 +52,17 @@ extension PartitionReplica {
     mutating func acknowledge(to primary: MemberNumber, out: inout [PartitionDirective]) {
         let through = isDurable && rules.syncsBeforeAck ? min(matched, synced) : matched
         out.append(.send(primary, .appended(epoch: seats.epoch, through: through, committed: log.committed)))
+        if !seats.recovering.isEmpty { reportRejoined(through, out: &out) }
+    }
+
+    /// Back from its disk, it has the entry with which the present primary began, and so all before it: it may become
+    /// primary again.
+    private mutating func reportRejoined(_ through: UInt64, out: inout [PartitionDirective]) {
+        guard isDurable, rejoinedEpoch != seats.epoch, seats.recovering.contains(member),
+            log.epoch(at: through) == seats.epoch
+        else { return }
+        rejoinedEpoch = seats.epoch
+        out.append(.report(.rejoined(partition, member, lastEpoch: seats.epoch, lastIndex: through)))
     }
 
     private var copies: Bool { role == .backup || role == .learner }
@@ -66,6 +77,7 @@ extension PartitionReplica {
         guard previous <= log.last, previous <= log.committed || log.epoch(at: previous) == append.previousEpoch
         else { return out.append(.send(primary, mismatch)) }
         var end = previous
+        let before = log.last
         for entry in append.entries {
             guard entry.index == end + 1 else { return }
             end = entry.index
@@ -77,7 +89,9 @@ extension PartitionReplica {
         let committed = min(append.commit, matched)
         if committed > log.committed { commit(through: committed, budget: &budget, out: &out) }
         log.trim(through: min(append.held, log.applied))
-        acknowledge(to: primary, out: &out)
+        // What is new is acknowledged when it is on the disk: that comes soon, and says this too.
+        let isOnTheWay = isDurable && rules.syncsBeforeAck && log.last > before && synced < matched
+        if !isOnTheWay { acknowledge(to: primary, out: &out) }
     }
 
     /// The primary has something else there. Only what was never committed may go (P2).

@@ -188,18 +188,25 @@ extension PartitionReplica {
     // MARK: Snapshots
 
     private mutating func beginTransfer(_ place: Int) {
+        peers[place].transfer = SnapshotTransfer(index: log.applied, parts: snapshotParts())
+    }
+
+    /// The state after the last entry that was applied.
+    private func snapshotParts() -> [SnapshotPart] {
         guard let entryEpoch = log.epoch(at: log.applied) else {
             preconditionFailure("\(partition): no entry \(log.applied)")
         }
         let parts = sessions.parts(of: limits.replicationMessageBytes)
-        peers[place].transfer = SnapshotTransfer(
-            index: log.applied,
-            parts: parts.enumerated().map { number, sessions in
-                SnapshotPart(
-                    epoch: seats.epoch, index: log.applied, entryEpoch: entryEpoch, time: log.lastTime,
-                    hash: history.hash, nextSession: nextSession, number: number, count: parts.count,
-                    sessions: sessions)
-            })
+        return parts.enumerated().map { number, sessions in
+            SnapshotPart(
+                epoch: seats.epoch, index: log.applied, entryEpoch: entryEpoch, time: log.lastTime, hash: history.hash,
+                nextSession: nextSession, number: number, count: parts.count, sessions: sessions)
+        }
+    }
+
+    /// All that this copy has: the state after what was applied, and the log beyond that.
+    func snapshot() -> (parts: [SnapshotPart], tail: [LogEntry]) {
+        (snapshotParts(), log.applied < log.last ? log.entries(after: log.applied, bytes: .max / 2) : [])
     }
 
     private mutating func feedTransfer(_ place: Int, out: inout [PartitionDirective]) {

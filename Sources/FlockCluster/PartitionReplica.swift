@@ -105,6 +105,8 @@ public struct PartitionReplica: Sendable {
     // Durable: up to where entries were handed to the disk, and are on it.
     var handed: UInt64 = 0
     var synced: UInt64 = 0
+    /// The epoch of which it said, after a restart, that it has what its primary began with.
+    var rejoinedEpoch: UInt64 = 0
 
     // Outcomes of one session that its subscriber has not got yet.
     var delivering: [OutcomeRun] = []

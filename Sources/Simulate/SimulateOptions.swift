@@ -57,7 +57,8 @@ struct SimulateOptions: Sendable {
         case "crashes": profile = .crashes
         case "operators": profile = .operators
         case "poison": profile = .poison
-        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes, operators or poison")
+        case "durable": profile = .durable
+        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes, operators, poison or durable")
         }
     }
 }

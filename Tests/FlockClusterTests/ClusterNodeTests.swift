@@ -86,12 +86,12 @@ struct ClusterNodeTests {
     @Test("copies in memory have no place in a durable cluster: the node says so and stops")
     func durable() {
         var configuration = Self.configuration()
-        configuration.isDurable = true
+        configuration.durablePartitions = configuration.partitions
         var founder = Self.node(configuration)
         #expect(Self.refusals(Self.run(&founder)).count == 1 && founder.view == nil)
         var joiner = Self.node(Self.configuration(isBootstrap: false))
         var state = ControlState.sample(members: 3, voters: 3, partitions: 4)
-        state.isDurable = true
+        state.durablePartitions = state.partitions.count
         state.members.append(Candidate(node: "a", incarnation: 9).admitted(as: MemberNumber(rawValue: 4)))
         state.nextMember = 5
         var out: [NodeDirective] = []

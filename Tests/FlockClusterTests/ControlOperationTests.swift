@@ -134,7 +134,7 @@ struct ControlOperationTests {
     @Test("a durable seat is a disk's: its node restarts, reads, and may be primary again")
     func durable() {
         var world = ControlTests.settled(nodes: 3, voters: 3) { index, configuration in
-            configuration.isDurable = true
+            configuration.durablePartitions = configuration.partitions
             configuration.candidate.disk = UInt64(index + 1)
         }
         for index in 0..<3 { world.crash(index) }
@@ -163,7 +163,7 @@ struct ControlOperationTests {
         let owners = [1, 2, 3].map { MemberNumber(rawValue: $0) }
         func settle(_ reports: [PartitionReport]) -> PartitionSeats {
             var state = ControlState.sample(members: 3, voters: 3, partitions: 1)
-            state.isDurable = true
+            state.durablePartitions = state.partitions.count
             state.partitions = [PartitionSeats(epoch: 7, primary: nil, inSync: owners, recovering: owners)]
             var reasons = ControlReasons()
             for report in reports {

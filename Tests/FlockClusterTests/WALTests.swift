@@ -22,6 +22,38 @@ struct WALTests {
         }
     }
 
+    @Test(
+        "a copy that begins in the flush in which another one ended keeps its segment", arguments: [0, 2] as [UInt16])
+    func begunAnew(generation: UInt16) throws {
+        var walk = WALWalk(seed: 1)
+        walk.models = Array(repeating: WALWalk.Model(), count: 2)
+        func write(_ place: Int, _ index: UInt64) {
+            let entry = LogEntry(epoch: 1, index: index, time: Tick(nanoseconds: index), operation: .epoch(1))
+            walk.models[place].entries.append(entry)
+            walk.apply(.append(PartitionID(place), [entry]))
+        }
+        func flush() {
+            walk.apply(.turn)
+            walk.land()
+        }
+        write(0, 1)
+        flush()
+        walk.models[0] = WALWalk.Model()
+        walk.models[0].generation = generation
+        walk.apply(.drop(PartitionID(0), generation: generation))
+        write(0, 1)
+        flush()
+        // Of the other partition so much that the first segments could go.
+        for index in 1...400 as ClosedRange<UInt64> {
+            write(1, index)
+            flush()
+        }
+        #expect(walk.models[0].snapshot == 1, "it should have been asked for a snapshot")
+        var random = SeededRandom(seed: 1)
+        walk.disk.losePower(&random)
+        #expect(walk.missing(in: walk.recover()) == nil)
+    }
+
     @Test("acknowledging before the sync is caught by the same walk")
     func mutant() {
         var rules = Rules.all
@@ -74,7 +106,9 @@ struct WALTests {
         walk.apply(.idle)
         #expect(walk.flying == nil, "one more flush was enough")
         let size = try #require(walk.disk.read(last.segment)).count
-        walk.disk.flipBit(last.segment, in: last.offset..<min(size, walk.flushed.offset), &walk.random)
+        // The flush that vouches may be the first of a new segment.
+        let end = walk.flushed.segment == last.segment ? walk.flushed.offset : size
+        walk.disk.flipBit(last.segment, in: last.offset..<end, &walk.random)
         #expect(walk.recover().verdict.isDamaged)
     }
 

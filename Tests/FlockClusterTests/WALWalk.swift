@@ -15,6 +15,7 @@ struct WALWalk {
         var snapshot: UInt64 = 0
         /// Entries through here were called persisted.
         var persisted: UInt64 = 0
+        var generation: UInt16 = 0
         var last: UInt64 { entries.last?.index ?? snapshot }
     }
 
@@ -85,13 +86,17 @@ struct WALWalk {
         models[place].snapshot = index
         models[place].entries.removeAll { $0.index <= index }
         let snapshot = WALSnapshot(
-            through: index, epoch: 1, state: Bytes("state \(index)"), tail: models[place].entries)
+            through: index, epoch: 1, generation: models[place].generation, state: Bytes("state \(index)"),
+            tail: models[place].entries)
         apply(.snapshot(PartitionID(place), snapshot))
     }
 
     private mutating func drop(_ place: Int) {
         models[place] = Model()
-        apply(.drop(PartitionID(place)))
+        models[place].generation = UInt16.random(in: 0..<3, using: &random)
+        apply(.drop(PartitionID(place), generation: models[place].generation))
+        // What is written next may go out together with it, or after it.
+        guard Bool.random(using: &random) else { return }
         while log.isWaiting || flying != nil {
             apply(.turn)
             land()
@@ -155,6 +160,7 @@ struct WALWalk {
             model.snapshot = found.snapshot?.through ?? 0
             model.entries = found.entries
             model.persisted = model.last
+            model.generation = found.generation
             return model
         }
     }
@@ -167,6 +173,9 @@ struct WALWalk {
             }
             guard found.lastIndex >= model.persisted else {
                 return "partition \(place) ends at \(found.lastIndex) and persisted \(model.persisted)"
+            }
+            guard found.generation == model.generation else {
+                return "partition \(place) is of generation \(found.generation), not \(model.generation)"
             }
             for entry in model.entries
             where entry.index <= model.persisted && entry.index > found.snapshot?.through ?? 0 {

@@ -144,7 +144,8 @@ struct DurableLogTests {
     ) throws -> DurableLog {
         let found = try DurableLog.recover(from: folder, fresh: 99, limits: Limits())
         let listener = DurableLog.Listener(
-            persisted: { told.add(.persisted($0, $1, epoch: $2)) }, wantSnapshot: { told.add(.wantSnapshot($0)) },
+            kept: { for one in $0 { told.add(.persisted(one.partition, one.through, epoch: one.epoch)) } },
+            wantSnapshot: { told.add(.wantSnapshot($0)) },
             failed: { told.add(.failed($0.message)) })
         return DurableLog(
             in: folder, after: found.recovery, on: disk.loop, limits: Limits(), configuration: configuration,
@@ -217,7 +218,8 @@ struct DurableLogTests {
                 number: number, count: 2, sessions: [])
         }
         await disk.run {
-            log.persist(Self.one, parts)
+            let state = SnapshotPart.encoded(parts, limits: Limits())
+            log.add(.snapshot(Self.one, WALSnapshot(through: 24, epoch: 1, generation: 0, state: state)))
             log.persist(Self.one, first: 25, Self.entries(25...25, epoch: 3))
         }
         try await told.until { $0.contains(.persisted(Self.one, 25, epoch: 3)) }

@@ -10,23 +10,29 @@ final class ClusterOfProcesses {
     let nodes: [ChildProcess]
     let addresses: [String]
     private var joined = 0
+    /// Where nodes of a durable cluster have their folders.
+    private let folder: URL?
 
-    init(_ count: Int) throws {
+    init(_ count: Int, isDurable: Bool = false) throws {
         let ports = try freePorts(count)
         let addresses = ports.map { "127.0.0.1:\($0)" }
         self.addresses = addresses
+        let folder = isDurable ? try Self.makeFolder() : nil
+        self.folder = folder
         var nodes: [ChildProcess] = []
         do {
             for (place, port) in ports.enumerated() {
                 nodes.append(
-                    try ChildProcess(starting: [
-                        "cluster-node", "--id", "node-\(place)", "--port", "\(port)", "--bootstrap", "\(count)",
-                        "--addresses", addresses.joined(separator: ","),
-                    ]))
+                    try ChildProcess(
+                        starting: [
+                            "cluster-node", "--id", "node-\(place)", "--port", "\(port)", "--bootstrap", "\(count)",
+                            "--addresses", addresses.joined(separator: ","),
+                        ] + (folder.map { ["--folder", $0.appending(path: "node-\(place)").path] } ?? [])))
             }
             for node in nodes { try node.waitUntilReady() }
         } catch {
             for node in nodes { node.stop() }
+            Self.remove(folder)
             throw error
         }
         self.nodes = nodes
@@ -34,6 +40,19 @@ final class ClusterOfProcesses {
 
     func stop() {
         for node in nodes { node.stop() }
+        Self.remove(folder)
+    }
+
+    /// In TMPDIR: what a durable cluster does depends on the disk under it.
+    private static func makeFolder() throws -> URL {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "flockbench-\(UUID())")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        return folder
+    }
+
+    private static func remove(_ folder: URL?) {
+        guard let folder else { return }
+        do { try FileManager.default.removeItem(at: folder) } catch { print("\(folder.path) stays: \(error)") }
     }
 
     /// A further process that joins; returns when it has come as far as `stage` says.
@@ -67,7 +86,10 @@ final class ClusterOfProcesses {
     }
 
     /// What a node process of the cluster does. `stage` is when it says that it is ready.
-    static func serve(id: String, port: Int, bootstrap: Int?, addresses: [String], stage: Stage) async throws {
+    /// With a `folder` its pipelines are durable.
+    static func serve(
+        id: String, port: Int, bootstrap: Int?, addresses: [String], stage: Stage, folder: String?
+    ) async throws {
         var configuration = NodeConfiguration()
         configuration.id = NodeID(id)
         configuration.port = port
@@ -75,7 +97,11 @@ final class ClusterOfProcesses {
         configuration.join = addresses
         configuration.clusterID = Served.clusterID
         configuration.logger = .quiet
-        let node = Node(pipelines: Served.rows, Served.structs, Served.records, configuration: configuration)
+        configuration.dataFolder = folder
+        let group = folder == nil ? PartitionGroup.replicated : .durable
+        let node = Node(
+            pipelines: Served.rows.kept(group), Served.structs.kept(group), Served.records.kept(group),
+            configuration: configuration)
         try await node.start()
         try await node.joined()
         while stage == .leads {

@@ -21,6 +21,7 @@ enum ClusterSuite {
                 try await join(cluster, stage: .leads)
             }
         }
+        if run.wants(["durable-1", "durable-1024"]) { try await measureDurable(run) }
         try await run.figure("cluster", "form", unit: "ms", must: "no must: three begin, until all copies are made") {
             _ in
             let start = monotonicNanoseconds()
@@ -46,6 +47,24 @@ enum ClusterSuite {
         }
         try await run.rate("cluster", "replicated-post", must: "3 M/s (aim 12 M/s)") {
             try await InboxSuite.postRows(client, seconds: $0, nodes: nodes)
+        }
+        await client.close()
+    }
+
+    /// The same calls of a cluster that has requests and outcomes on the disks of all nodes before it says so.
+    private static func measureDurable(_ run: Run) async throws {
+        let cluster = try ClusterOfProcesses(3, isDurable: true)
+        defer { cluster.stop() }
+        try await cluster.waitForCopies(3)
+        let client = try await Client.connect(to: cluster.addresses, configuration: InboxSuite.configuration)
+        while try await client.status().count < cluster.nodes.count { try await Task.sleep(for: .milliseconds(5)) }
+        let rows = try await client.inbox(of: Served.rows)
+        let nodes = cluster.nodes.map(\.id)
+        try await run.latency("cluster", "durable-1", limit: nil, must: "no must: an fsync of each node, twice") {
+            try await InboxSuite.ask(rows, tasks: 1, seconds: $0, nodes: nodes)
+        }
+        try await run.rate("cluster", "durable-1024", must: "150 k/s (aim 500 k/s)") {
+            try await InboxSuite.ask(rows, tasks: 1024, seconds: $0, nodes: nodes)
         }
         await client.close()
     }

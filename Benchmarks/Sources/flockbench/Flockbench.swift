@@ -87,10 +87,11 @@ struct ClusterMember: AsyncParsableCommand {
     @Option var bootstrap: Int?
     @Option var addresses: String
     @Option var stage = ClusterOfProcesses.Stage.joined
+    @Option var folder: String?
     func run() async throws {
         try await ClusterOfProcesses.serve(
             id: id, port: port, bootstrap: bootstrap, addresses: addresses.split(separator: ",").map(String.init),
-            stage: stage)
+            stage: stage, folder: folder)
     }
 }
 

@@ -15,8 +15,8 @@ public struct ControlConfiguration: Sendable {
     public var clusterID: UInt64
     /// Partitions of a new cluster.
     public var partitions: Int
-    /// Whether the partitions of a new cluster are on disks.
-    public var isDurable = false
+    /// So many of them, the last ones, are on disks as well as in memory.
+    public var durablePartitions = 0
     /// The detector's, the register's and the moves' bounds.
     public var times = ControlTimes()
 

@@ -61,7 +61,8 @@ extension ControlDelta.Rest {
         writer.writeVarint(UInt64(minimumProtocol))
         writer.write(UInt8(replicationFactor))
         writer.write(UInt8(minimumInSync))
-        writer.write(UInt8((isDurable ? 1 : 0) | (isReplicationSet ? 2 : 0) | (nextVoters == nil ? 0 : 4)))
+        writer.write(UInt8((durablePartitions > 0 ? 1 : 0) | (isReplicationSet ? 2 : 0) | (nextVoters == nil ? 0 : 4)))
+        if durablePartitions > 0 { writer.writeVarint(UInt64(durablePartitions)) }
         writer.writeNodes(voters)
         if let nextVoters { writer.writeNodes(nextVoters) }
         writer.writeNodes(formerVoters)
@@ -82,7 +83,8 @@ extension ControlDelta.Rest {
         replicationFactor = Int(try reader.read(UInt8.self))
         minimumInSync = Int(try reader.read(UInt8.self))
         let flags: UInt8 = try reader.read()
-        isDurable = flags & 1 != 0
+        durablePartitions =
+            flags & 1 != 0 ? try reader.readSmall(of: "durable partitions", limit: ControlLimits.partitions) : 0
         isReplicationSet = flags & 2 != 0
         voters = try reader.readNodes()
         nextVoters = flags & 4 != 0 ? try reader.readNodes() : nil

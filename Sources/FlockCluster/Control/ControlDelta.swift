@@ -37,7 +37,7 @@ public struct ControlDelta: Sendable, Equatable {
         var minimumProtocol: UInt16
         var replicationFactor: Int
         var minimumInSync: Int
-        var isDurable: Bool
+        var durablePartitions: Int
         var voters: [NodeID]
         var nextVoters: [NodeID]?
         var exchange: VoterExchange?
@@ -51,7 +51,7 @@ public struct ControlDelta: Sendable, Equatable {
             minimumProtocol = state.minimumProtocol
             replicationFactor = state.replicationFactor
             minimumInSync = state.minimumInSync
-            isDurable = state.isDurable
+            durablePartitions = state.durablePartitions
             voters = state.voters
             nextVoters = state.nextVoters
             exchange = state.exchange
@@ -140,7 +140,7 @@ public struct ControlDelta: Sendable, Equatable {
             state.minimumProtocol = rest.minimumProtocol
             state.replicationFactor = rest.replicationFactor
             state.minimumInSync = rest.minimumInSync
-            state.isDurable = rest.isDurable
+            state.durablePartitions = min(rest.durablePartitions, state.partitions.count)
             state.voters = rest.voters
             state.nextVoters = rest.nextVoters
             state.exchange = rest.exchange

@@ -52,7 +52,9 @@ extension ControlNode {
         case .report(let report, let number):
             guard isVoter, view?.member(number)?.node == node else { return }
             if let view, !report.isOpen(in: view) { return }
-            if pending.report(.init(report: report, by: number), now: now) { arm(now) }
+            guard pending.report(.init(report: report, by: number), now: now) else { return }
+            // After a restart of all there is one of each copy of each partition: they are looked at together.
+            if case .rejoined = report { arm(now, after: .milliseconds(5)) } else { arm(now) }
         case .command(let command, let id):
             guard isVoter, let view, view.member(id.issuer)?.node == node, id.isOpen(in: view) else { return }
             if pending.command(.init(command: command, id: id), now: now) { arm(now) }
@@ -199,6 +201,10 @@ extension ControlNode {
 
     mutating func report(_ report: PartitionReport, _ now: Tick, _ out: inout [ControlDirective]) {
         guard let member, let view, report.isOpen(in: view), !outgoing.reports.contains(report) else { return }
+        if case .rejoined(let partition, _, _, _) = report {
+            // It has more now than what it said before.
+            outgoing.reports.removeAll { if case .rejoined(partition, _, _, _) = $0 { true } else { false } }
+        }
         if case .lagging = report {
             // Rule R4 may never allow it, so it is said once: the replica repeats it while it is true.
         } else {

@@ -6,11 +6,11 @@ extension ControlNode {
     // MARK: Turns
 
     /// There may be something to propose: now, if this process comes first, else after those before it had their time.
-    mutating func arm(_ now: Tick) {
+    mutating func arm(_ now: Tick, after pause: Duration = .zero) {
         guard isVoter, !isForcedOut else { return }
         let place = self.placeInOrder
         let delay = place == 0 ? .zero : times.proposerDelay * place + random(upTo: times.proposerDelay / 2)
-        proposeAt = min(proposeAt, now + delay)
+        proposeAt = min(proposeAt, now + pause + delay)
     }
 
     /// A voter that left, or was evicted, still votes until its process ends; it proposes nothing.

@@ -42,10 +42,10 @@ extension ControlNode {
     mutating func receiveView(_ state: ControlState, from node: NodeID, _ now: Tick, _ out: inout [ControlDirective]) {
         guard isOurs(state.clusterID), state.version > view?.version ?? 0 else { return }
         if let view, view.partitions.count != state.partitions.count { return }
-        if view == nil, !isOut, configuration.isBootstrap, state.partitions.count != configuration.partitions {
+        if view == nil, !isOut, configuration.isBootstrap, let error = partitionMismatch(state) {
             isOut = true
             detector.stop()
-            return out.append(.refused(partitionMismatch(state)))
+            return out.append(.refused(error))
         }
         if state.voters.contains(node) { lead = node }
         install(state, deltas: view.map { [ControlDelta(from: $0, to: state)] } ?? [], now, &out)
@@ -71,11 +71,20 @@ extension ControlNode {
     }
 
     /// Whoever names the voters of a cluster also names its partitions. A process that only joins takes what there is.
-    private func partitionMismatch(_ state: ControlState) -> FlockError {
-        FlockError(
-            .unavailable,
-            "the cluster has \(state.partitions.count) partitions, this voter is configured with "
-                + "\(configuration.partitions)", node: own)
+    private func partitionMismatch(_ state: ControlState) -> FlockError? {
+        guard state.partitions.count == configuration.partitions else {
+            return FlockError(
+                .unavailable,
+                "the cluster has \(state.partitions.count) partitions, this voter is configured with "
+                    + "\(configuration.partitions)", node: own)
+        }
+        guard state.durablePartitions == configuration.durablePartitions else {
+            return FlockError(
+                .unavailable,
+                "of the cluster's partitions \(state.durablePartitions) are durable, this voter is configured with "
+                    + "\(configuration.durablePartitions)", node: own)
+        }
+        return nil
     }
 
     private func isOurs(_ cluster: UInt64) -> Bool {

@@ -59,7 +59,9 @@ struct PendingReasons: Sendable {
     private var joins: [Kept<ControlReasons.Join>] = []
     private var leaves: [Kept<(member: MemberNumber, isDrained: Bool)>] = []
     private var enrolled: [Kept<MemberNumber>] = []
-    private var reports: [Kept<ControlReasons.Report>] = []
+    /// By partition.
+    private var reports: [PartitionID: [Kept<ControlReasons.Report>]] = [:]
+    private var reportCount = 0
     private var commands: [Kept<ControlReasons.Command>] = []
     private let life: Duration
     /// Reasons of one kind; more are refused, and come again if they matter.
@@ -67,7 +69,7 @@ struct PendingReasons: Sendable {
 
     init(life: Duration) { self.life = life }
 
-    var isEmpty: Bool { joins.isEmpty && leaves.isEmpty && enrolled.isEmpty && reports.isEmpty && commands.isEmpty }
+    var isEmpty: Bool { joins.isEmpty && leaves.isEmpty && enrolled.isEmpty && reportCount == 0 && commands.isEmpty }
 
     /// Keeps a reason. False if it was known.
     mutating func join(_ join: ControlReasons.Join, now: Tick) -> Bool {
@@ -83,7 +85,17 @@ struct PendingReasons: Sendable {
     }
 
     mutating func report(_ report: ControlReasons.Report, now: Tick) -> Bool {
-        keep(report, in: \.reports, now) { $0 == $1 }
+        let (partition, until) = (report.report.partition, now + life)
+        if let place = reports[partition]?.firstIndex(where: { $0.value == report }),
+            let wasVoid = reports[partition].map({ $0[place].until < now })
+        {
+            reports[partition]?[place].until = until
+            return wasVoid
+        }
+        guard reportCount < Self.limit else { return false }
+        reports[partition, default: []].append(Kept(value: report, until: until))
+        reportCount += 1
+        return true
     }
 
     mutating func command(_ command: ControlReasons.Command, now: Tick) -> Bool {
@@ -111,7 +123,7 @@ struct PendingReasons: Sendable {
         joins.removeAll { $0.until < now }
         leaves.removeAll { $0.until < now }
         enrolled.removeAll { $0.until < now }
-        reports.removeAll { $0.until < now }
+        pruneReports { $0.until < now }
         commands.removeAll { $0.until < now }
         guard let view else { return }
         joins.removeAll { kept in
@@ -122,8 +134,17 @@ struct PendingReasons: Sendable {
             return member.phase == .leaving && !kept.value.isDrained
         }
         enrolled.removeAll { $0.value != view.exchange?.member || view.nextVoters != nil }
-        reports.removeAll { !$0.value.report.isOpen(in: view) }
+        pruneReports { !$0.value.report.isOpen(in: view) }
         commands.removeAll { !$0.value.id.isOpen(in: view) }
+    }
+
+    private mutating func pruneReports(_ isOver: (Kept<ControlReasons.Report>) -> Bool) {
+        guard reportCount > 0 else { return }
+        for partition in reports.keys {
+            reports[partition]?.removeAll(where: isOver)
+            if reports[partition]?.isEmpty == true { reports[partition] = nil }
+        }
+        reportCount = reports.values.reduce(0) { $0 + $1.count }
     }
 
     func fill(_ reasons: inout ControlReasons) {
@@ -133,7 +154,7 @@ struct PendingReasons: Sendable {
             if kept.value.isDrained { reasons.drained.append(kept.value.member) }
         }
         reasons.enrolled = enrolled.map(\.value)
-        reasons.reports = reports.map(\.value)
+        for partition in reports.keys.sorted() { reasons.reports += reports[partition]?.map(\.value) ?? [] }
         reasons.commands = commands.map(\.value)
         reasons.commands.sort { ($0.id.issuer, $0.id.number) < ($1.id.issuer, $1.id.number) }
     }

@@ -23,7 +23,8 @@ struct ControlRules: Sendable {
     mutating func first(_ configuration: ControlConfiguration, _ reasons: ControlReasons) -> ControlState? {
         let empty = ControlState(
             version: 0, clusterID: configuration.clusterID, minimumProtocol: 1, replicationFactor: 1,
-            minimumInSync: 1, isDurable: configuration.isDurable, voters: configuration.voters, nextVoters: nil,
+            minimumInSync: 1, durablePartitions: configuration.durablePartitions, voters: configuration.voters,
+            nextVoters: nil,
             exchange: nil, formerVoters: [], members: [], nextMember: 1, retired: [],
             partitions: Array(
                 repeating: PartitionSeats(epoch: 0, primary: nil, inSync: []), count: configuration.partitions),
@@ -86,6 +87,8 @@ struct ControlRules: Sendable {
             let candidate = join.candidate
             let old = state.member(on: candidate.node)
             if candidate.protocolVersion < state.minimumProtocol { continue }
+            // It says so itself, and goes.
+            if state.isDurable && candidate.disk == 0 { continue }
             if admitted.contains(where: { $0.0.node == candidate.node }) { continue }
             admitted.append((candidate, old))
             if let old { gone.append(old.number) }

@@ -59,9 +59,11 @@ extension ControlState {
         {
             partitions.append(try PartitionSeats(from: &reader))
         }
+        guard rest.durablePartitions <= partitions.count else { throw .malformed("durable partitions") }
         self.init(
             version: version, clusterID: rest.clusterID, minimumProtocol: rest.minimumProtocol,
-            replicationFactor: rest.replicationFactor, minimumInSync: rest.minimumInSync, isDurable: rest.isDurable,
+            replicationFactor: rest.replicationFactor, minimumInSync: rest.minimumInSync,
+            durablePartitions: rest.durablePartitions,
             voters: rest.voters, nextVoters: rest.nextVoters, exchange: rest.exchange,
             formerVoters: rest.formerVoters, members: members,
             nextMember: nextMember, retired: retired, partitions: partitions,

@@ -17,8 +17,9 @@ public struct ControlState: Sendable, Equatable {
     public internal(set) var replicationFactor: Int
     /// In-sync copies below which a partition accepts nothing. Grows to 2; lowered only by an operator.
     public internal(set) var minimumInSync: Int
-    /// Whether the partitions are on disks: then a seat is a disk's and survives a restart of its node.
-    public internal(set) var isDurable: Bool
+    /// So many partitions, the last ones, are the durable group: their copies are on disks, so that a seat is a disk's
+    /// and survives a restart of its node.
+    public internal(set) var durablePartitions: Int
     /// The nodes whose majority decides, ascending. A seat is a node's and outlives its processes.
     public internal(set) var voters: [NodeID]
     /// In the second half of an exchange: the coming voters, whose majority must agree as well.
@@ -53,6 +54,14 @@ public struct ControlState: Sendable, Equatable {
 
     /// The member that runs on that node.
     public func member(on node: NodeID) -> Member? { members.first { $0.node == node } }
+
+    /// Whether there is a durable group: then every member needs a disk.
+    public var isDurable: Bool { durablePartitions > 0 }
+
+    /// Whether the copies of a partition are on disks.
+    public func isDurable(_ partition: PartitionID) -> Bool { isDurable(Int(partition.rawValue)) }
+
+    func isDurable(_ index: Int) -> Bool { index >= partitions.count - durablePartitions }
 
     /// The seats of a partition, which must exist.
     public func seats(_ partition: PartitionID) -> PartitionSeats { partitions[Int(partition.rawValue)] }

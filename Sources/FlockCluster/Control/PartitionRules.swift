@@ -13,6 +13,8 @@ struct PartitionRules {
     /// Who should hold each partition, the primary first.
     let owners: [[MemberNumber]]
     let reasons: ControlReasons
+    /// What replicas say, by partition: after a restart of all of them each has said something.
+    private let reports: [PartitionID: [ControlReasons.Report]]
     /// Members that restarted with the disk of an earlier one.
     let successors: [(old: MemberNumber, new: MemberNumber)]
     /// Partitions that an operator gave up.
@@ -32,6 +34,7 @@ struct PartitionRules {
         self.rules = rules
         self.owners = owners
         self.reasons = reasons
+        reports = Dictionary(grouping: reasons.reports) { $0.report.partition }
         self.successors = successors
         self.givenUp = givenUp
         self.learnersPerMember = learnersPerMember
@@ -92,7 +95,7 @@ struct PartitionRules {
     private func settle(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) {
         let epoch = seats.epoch
         let reporter = seats.primary
-        inherit(&seats)
+        if state.isDurable(index) { inherit(&seats) }
         if !seats.learners.isEmpty {
             seats.learners.removeAll { number in
                 guard let place = state.place(of: number) else { return true }
@@ -104,7 +107,7 @@ struct PartitionRules {
         }
         if !seats.recovering.isEmpty { seats.recovering.removeAll { state.place(of: $0) == nil } }
         var leaving: [(member: MemberNumber, learns: Bool)] = []
-        for entry in reasons.reports where Int(entry.report.partition.rawValue) == index {
+        for entry in said(index) {
             switch entry.report {
             case .caughtUp(_, epoch, let learner) where entry.by == reporter:
                 guard let place = seats.learners.firstIndex(of: learner) else { continue }
@@ -133,6 +136,10 @@ struct PartitionRules {
         recover(&seats, index, state)
         loseOrGiveUp(&seats, index, state)
         choosePrimary(&seats, owners[index], state)
+    }
+
+    private func said(_ index: Int) -> [ControlReasons.Report] {
+        reports.isEmpty ? [] : reports[PartitionID(index)] ?? []
     }
 
     /// Rule R4: who is only suspected, or slow, stays in sync as long as too few would be left. It may have the only
@@ -164,7 +171,7 @@ struct PartitionRules {
     private func loseOrGiveUp(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) {
         let owners = owners[index]
         guard !owners.isEmpty else { return }
-        let isDead = seats.inSync.isEmpty && !state.isDurable
+        let isDead = seats.inSync.isEmpty && !state.isDurable(index)
         let isGivenUp =
             givenUp.contains(PartitionID(index))
             && seats.inSync.allSatisfy { isAway($0, state) || seats.recovering.contains($0) }
@@ -181,7 +188,7 @@ struct PartitionRules {
         let present = seats.inSync.filter { !isAway($0, state) }
         guard !present.isEmpty, present.allSatisfy({ seats.recovering.contains($0) }) else { return }
         var found: [(member: MemberNumber, epoch: UInt64, last: UInt64)] = []
-        for entry in reasons.reports where Int(entry.report.partition.rawValue) == index {
+        for entry in said(index) {
             guard case .rejoined(_, let member, let epoch, let last) = entry.report, entry.by == member,
                 present.contains(member)
             else { continue }

@@ -10,13 +10,14 @@ public enum WALEvent: Sendable {
     case truncate(PartitionID, after: UInt64)
     /// All that the partition has, asked for or not: records before it are no longer needed.
     case snapshot(PartitionID, WALSnapshot)
-    /// The node has no copy of the partition any more.
-    case drop(PartitionID)
+    /// The node has no copy of the partition any more. One that comes after it is of that generation.
+    case drop(PartitionID, generation: UInt16)
     /// The end of a turn: what is waiting may be written.
     case turn
     /// Nothing was written for a while: the last flush gets a successor that says that it was synced.
     case idle
-    /// The flush that was under way is on the disk.
+    /// The flush that was under way is on the disk. What waits goes out at the end of the turn, together with what
+    /// comes of this.
     case flushed
     /// The disk refused it. Nothing after it may be believed, so that the log never writes again.
     case failed

@@ -14,8 +14,8 @@ public enum WALRecord: Sendable {
     case truncated(PartitionID, after: UInt64)
     /// All that the partition has; earlier records of the partition are not needed.
     case snapshot(PartitionID, WALSnapshot)
-    /// The node has no copy of the partition any more.
-    case dropped(PartitionID)
+    /// The node has no copy of the partition any more. What follows is of a copy of that generation.
+    case dropped(PartitionID, generation: UInt16)
     /// A flush begins; everything below `synced` was on the disk before it.
     case flush(synced: UInt64)
 }
@@ -26,15 +26,18 @@ public struct WALSnapshot: Sendable {
     public var through: UInt64
     /// The epoch of that entry.
     public var epoch: UInt64
+    /// How often the partition lost everything before.
+    public var generation: UInt16
     /// The derived state, encoded.
     public var state: Bytes
     /// The entries after `through`, without gaps.
     public var tail: [LogEntry]
 
     /// A snapshot at an entry.
-    public init(through: UInt64, epoch: UInt64, state: Bytes, tail: [LogEntry] = []) {
+    public init(through: UInt64, epoch: UInt64, generation: UInt16, state: Bytes, tail: [LogEntry] = []) {
         self.through = through
         self.epoch = epoch
+        self.generation = generation
         self.state = state
         self.tail = tail
     }
@@ -61,7 +64,7 @@ extension WALRecord {
     var partition: PartitionID {
         switch self {
         case .entry(let partition, _), .truncated(let partition, _), .snapshot(let partition, _),
-            .dropped(let partition):
+            .dropped(let partition, _):
             partition
         case .flush: PartitionID(0)
         }
@@ -84,11 +87,12 @@ extension WALRecord {
         case .snapshot(_, let snapshot):
             writer.write(snapshot.through)
             writer.write(snapshot.epoch)
+            writer.write(UInt64(snapshot.generation))
             writer.write(UInt64(snapshot.state.count))
             writer.write(UInt64(snapshot.tail.count))
             writer.write(snapshot.state)
             for entry in snapshot.tail { entry.write(to: &writer, limits: limits) }
-        case .dropped: break
+        case .dropped(_, let generation): writer.write(UInt64(generation))
         case .flush(let synced): writer.write(synced)
         }
         writer.align(to: 8)
@@ -131,7 +135,7 @@ extension WALRecord {
         case 1: return .entry(partition, try LogEntry(from: &body, limits: limits))
         case 2: return .truncated(partition, after: try body.read())
         case 3: return .snapshot(partition, try snapshot(&body, limits: limits))
-        case 4: return .dropped(partition)
+        case 4: return .dropped(partition, generation: UInt16(truncatingIfNeeded: try body.read(UInt64.self)))
         case 5: return .flush(synced: try body.read())
         default: throw .malformed("kind of a record")
         }
@@ -140,10 +144,12 @@ extension WALRecord {
     private static func snapshot(_ body: inout ByteReader, limits: Limits) throws(WireError) -> WALSnapshot {
         let through: UInt64 = try body.read()
         let epoch: UInt64 = try body.read()
+        let generation = UInt16(truncatingIfNeeded: try body.read(UInt64.self))
         let bytes: UInt64 = try body.read()
         let entries: UInt64 = try body.read()
         guard bytes <= UInt64(body.remaining), entries <= UInt64(body.remaining) else { throw .truncated }
-        var snapshot = WALSnapshot(through: through, epoch: epoch, state: try body.readBytes(Int(bytes)))
+        var snapshot = WALSnapshot(
+            through: through, epoch: epoch, generation: generation, state: try body.readBytes(Int(bytes)))
         for index in 0..<entries {
             let entry = try LogEntry(from: &body, limits: limits)
             guard entry.index == through + 1 + index else { throw .malformed("tail of a snapshot") }

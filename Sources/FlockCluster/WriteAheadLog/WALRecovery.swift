@@ -10,6 +10,8 @@ public import FlockWire
 public struct RecoveredPartition: Sendable {
     /// Which one.
     public let partition: PartitionID
+    /// How often the partition lost everything before this copy began.
+    public internal(set) var generation: UInt16 = 0
     /// The newest snapshot, if there is one.
     public internal(set) var snapshot: (through: UInt64, epoch: UInt64, bytes: Bytes)?
     /// The entries after the snapshot (after none, from index 1), without gaps.
@@ -151,11 +153,13 @@ public struct WALRecovery: Sendable {
         case .snapshot(let partition, let snapshot):
             let place = place(of: partition)
             partitions[place].snapshot = (snapshot.through, snapshot.epoch, snapshot.state.unpinned())
+            partitions[place].generation = snapshot.generation
             partitions[place].entries = snapshot.tail
             bases[partition] = end
-        case .dropped(let partition):
+        case .dropped(let partition, let generation):
             partitions.removeAll { $0.partition == partition }
-            bases[partition] = nil
+            bases[partition] = generation > 0 ? end : nil
+            if generation > 0 { partitions[place(of: partition)].generation = generation }
         }
         return true
     }

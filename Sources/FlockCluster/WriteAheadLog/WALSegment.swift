@@ -8,7 +8,7 @@ public struct WALSegment: Sendable, Equatable {
     /// Bytes of the head.
     public static let headerBytes = 32
     static let magic: UInt64 = 0x4C41_574B_434F_4C46  // "FLOCKWAL", read as a little-endian number
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
 
     /// Whose log it is: drawn when the log was made. A replica on it is known by node and this number.
     public let log: UInt64

@@ -68,7 +68,7 @@ public struct WriteAheadLog: Sendable {
         self.init(after: recovery, configuration: configuration, limits: limits, rules: .all)
     }
 
-    init(after recovery: WALRecovery, configuration: Configuration, limits: Limits, rules: Rules) {
+    package init(after recovery: WALRecovery, configuration: Configuration, limits: Limits, rules: Rules) {
         precondition(!recovery.verdict.isDamaged, "a log goes on after \(recovery.verdict)")
         log = recovery.log
         run = recovery.run + 1
@@ -94,16 +94,14 @@ public struct WriteAheadLog: Sendable {
             forget(partition, after: index)
             waiting.append(.truncated(partition, after: index))
         case .snapshot(let partition, let snapshot): waiting.append(.snapshot(partition, snapshot))
-        case .drop(let partition):
+        case .drop(let partition, let generation):
             // What is under way was of the old copy; a new one begins again at index 1.
             flying?.persisted.removeAll { $0.partition == partition }
             waiting.removeAll { $0.partition == partition }
-            waiting.append(.dropped(partition))
+            waiting.append(.dropped(partition, generation: generation))
         case .turn: if !waiting.isEmpty { flush(out: &out) }
         case .idle: if waiting.isEmpty && isUnvouched { flush(out: &out) }
-        case .flushed:
-            flushed(out: &out)
-            if !waiting.isEmpty { flush(out: &out) }
+        case .flushed: flushed(out: &out)
         case .failed:
             isFailed = true
             waiting.removeAll()
@@ -162,16 +160,18 @@ public struct WriteAheadLog: Sendable {
         switch record {
         case .entry(let partition, let entry):
             flush.raise(partition, to: entry.index)
-            if bases[partition] == nil && !flush.bases.contains(where: { $0.partition == partition }) {
+            let noted = flush.bases.last { $0.partition == partition }
+            if noted.map({ $0.position == nil }) ?? (bases[partition] == nil) {
                 flush.bases.append((partition, position))
             }
         case .truncated(let partition, let index): flush.lower(partition, to: index)
         case .snapshot(let partition, let snapshot):
             flush.raise(partition, to: snapshot.last)
             flush.bases.append((partition, position))
-        case .dropped(let partition):
+        case .dropped(let partition, let generation):
             flush.persisted.removeAll { $0.partition == partition }
-            flush.bases.append((partition, nil))
+            // That a copy is of a later generation must stay known as long as there is one.
+            flush.bases.append((partition, generation > 0 ? position : nil))
         case .flush: break
         }
     }

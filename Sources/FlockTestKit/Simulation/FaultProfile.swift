@@ -43,6 +43,14 @@ package struct FaultProfile: Sendable {
     /// An operator exchanges a voter, or sets the copies and the minimum.
     package var replaceVoter = 0
     package var replication = 0
+    /// All processes are killed at once; a process is killed and its disk lost; a disk takes nothing any more.
+    package var outage = 0
+    package var diskLoss = 0
+    package var diskFailure = 0
+    /// So many partitions, the last ones, are on disks.
+    package var durablePartitions = 0
+    /// The longest time that a disk takes to sync.
+    package var longestSync = 2 * Virtual.millisecond
 
     /// The longest pause of a process.
     package var longestPause = 2500 * Virtual.millisecond
@@ -90,6 +98,21 @@ package struct FaultProfile: Sendable {
     package static let all: FaultProfile = {
         var profile = FaultProfile()
         profile.join = 1
+        return profile
+    }()
+
+    /// Whether there are disks under the partitions, or one of them.
+    package var isDurable: Bool { durablePartitions > 0 }
+    package func isDurable(_ partition: Int) -> Bool { partition >= partitions - durablePartitions }
+
+    /// Copies are on disks: all processes may die at once, with torn ends of their logs, and nothing is lost.
+    package static let durable: FaultProfile = {
+        var profile = FaultProfile.all
+        profile.durablePartitions = profile.partitions
+        profile.outage = 2
+        profile.diskLoss = 1
+        profile.diskFailure = 1
+        profile.longestSync = 20 * Virtual.millisecond
         return profile
     }()
 
@@ -150,6 +173,8 @@ package struct FaultProfile: Sendable {
 package enum FaultKind: CaseIterable, Sendable {
     case crash, pause, cut, oneWayCut, isolation, clientCut, badWeather, slow, join, leave, burst, stageDeath
     case voterLoss, reset, replaceVoter, replication
+    // New ones come last: a weight of 0 then leaves the draws of others as they are.
+    case outage, diskLoss, diskFailure
 
     package var weight: WritableKeyPath<FaultProfile, Int> {
         switch self {
@@ -169,6 +194,9 @@ package enum FaultKind: CaseIterable, Sendable {
         case .reset: \.reset
         case .replaceVoter: \.replaceVoter
         case .replication: \.replication
+        case .outage: \.outage
+        case .diskLoss: \.diskLoss
+        case .diskFailure: \.diskFailure
         }
     }
 }

@@ -26,12 +26,26 @@ struct FaultScheduler {
     /// voter has accepted since, which may be agreed although nobody has installed it.
     func exposed(_ member: MemberNumber, _ god: GodView, _ disks: [VoterDisk]) -> [Int] {
         guard let latest = god.latest else { return [] }
-        let newer =
-            disks.compactMap { $0.underWay?.state }.filter { $0.version > latest.version }
-            + disks.compactMap { $0.record?.state }.filter { $0.version > latest.version }
+        let newer = newer(than: latest, disks)
         return destroyed.indices.filter { number in
             latest.partitions[number].holds(member) || newer.contains { $0.partitions[number].holds(member) }
         }
+    }
+
+    /// The same of a disk, whatever number the process on it has by now, or is about to get.
+    func exposed(on node: NodeID, _ god: GodView, _ disks: [VoterDisk]) -> [Int] {
+        guard let latest = god.latest else { return [] }
+        let states = [latest] + newer(than: latest, disks)
+        return destroyed.indices.filter { number in
+            states.contains { state in
+                state.member(on: node).map { state.partitions[number].holds($0.number) } ?? false
+            }
+        }
+    }
+
+    private func newer(than latest: ControlState, _ disks: [VoterDisk]) -> [ControlState] {
+        disks.compactMap { $0.underWay?.state }.filter { $0.version > latest.version }
+            + disks.compactMap { $0.record?.state }.filter { $0.version > latest.version }
     }
 
     /// Notes which partitions have all of their copies again.

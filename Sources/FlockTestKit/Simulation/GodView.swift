@@ -52,11 +52,14 @@ struct GodView {
     private(set) var serveGaps: [UInt64] = []
 
     private let comparesStates: Bool
+    /// Of the partitions so many, the last ones, are on disks: copies read their entries, and do not share them.
+    private let durable: Int
     /// Says what changes, if somebody wants to read it.
     var trace: ((String) -> Void)?
 
-    init(nodes: Int, partitions count: Int, comparesStates: Bool) {
+    init(nodes: Int, partitions count: Int, comparesStates: Bool, durable: Int) {
         self.comparesStates = comparesStates
+        self.durable = durable
         partitions = Array(repeating: Partition(), count: count)
         copies = Array(repeating: Array(repeating: Copy(), count: count), count: nodes)
         versions = Array(repeating: (0, 0), count: nodes)
@@ -179,12 +182,26 @@ struct GodView {
             violated("P2", now, "\(name) in sync of epoch \(epoch) has \(last), \(partition) committed \(entry.index)")
             return
         }
-        if let own = node.entry(entry.index, of: partition), own !== entry {
+        if let own = node.entry(entry.index, of: partition), !isSame(own, entry, number) {
             violated(
                 "P2", now,
                 "\(name) in sync of epoch \(epoch) has another entry \(entry.index) of \(partition) than was "
                     + "committed: epoch \(own.epoch), not \(entry.epoch)")
         }
+    }
+
+    private func isSame(_ left: LogEntry, _ right: LogEntry, _ number: Int) -> Bool {
+        if left === right { return true }
+        guard number >= partitions.count - durable, left.epoch == right.epoch, left.index == right.index else {
+            return false
+        }
+        let limits = Limits()
+        let bytes = [left, right].map { entry in
+            var writer = ByteWriter()
+            entry.write(to: &writer, limits: limits)
+            return writer.finish()
+        }
+        return bytes[0] == bytes[1]
     }
 
     private mutating func check(
@@ -245,7 +262,9 @@ struct GodView {
         let entry = node.entry(index, of: partition)
         let known = UInt64(partitions[number].entries.count)
         if index <= known {
-            if let entry, let other = partitions[number].entries[Int(index - 1)], entry !== other {
+            if let entry, let other = partitions[number].entries[Int(index - 1)],
+                !isSame(entry, other, number)
+            {
                 violated(
                     "P3", now,
                     "n\(place) committed another entry \(index) of \(partition), epochs \(entry.epoch), \(other.epoch)")

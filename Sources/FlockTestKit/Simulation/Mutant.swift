@@ -36,6 +36,13 @@ package struct Mutant: Sendable, CustomStringConvertible {
 
     /// All of them.
     package static let all: [Mutant] = [
+        // A log that says that entries are on its disk when they are only written, and copies that do not wait for it.
+        Mutant("syncsBeforeAck", \.syncsBeforeAck, budget: 20, breaks: ["P2", "P3", "S1", "S2"]) {
+            $0.durablePartitions = $0.partitions
+            $0.outage = 1
+            $0.crash = 1
+            $0.longestSync = 20 * Virtual.millisecond
+        },
         Mutant("awaitsInSync", \.awaitsInSync, budget: 20, breaks: ["P2", "P3", "S1", "S2"]) {
             $0.crash = 3
             $0.isolation = 1

@@ -27,6 +27,9 @@ final class RunningNode {
     var view: ControlState? { core.view }
     var work: String { core.work }
 
+    /// Under the copies of durable partitions.
+    var log: NodeLog?
+
     func step(_ event: NodeEvent, now: Tick, out: inout [NodeDirective]) {
         core.step(event, now: now, out: &out)
         let state = core.state()
@@ -45,6 +48,8 @@ struct SimulatedProcess {
     let name: NodeID
     var node: RunningNode?
     var disk = VoterDisk()
+    /// What its log is written to.
+    var files = SimulatedDisk()
     var clock: SimulatedClock
     /// Counts starts, so that what was meant for an earlier process is told apart.
     var run: UInt32 = 0

@@ -74,6 +74,11 @@ extension Simulation {
         case .stageDeath: faults.stagesDieUntil = now + duration
         case .reset:
             for peer in nodes where peer != node { reset(peer, of: node) }
+        case .outage:
+            report.outages += 1
+            for place in nodes { crash(place) }
+        case .diskLoss: crash(node, isWiped: true)
+        case .diskFailure: failDisk(node)
         case .replaceVoter:
             guard let voters = processes[node].node?.view?.voters, !voters.isEmpty else { return }
             // The one without a record first: that is what an operator would do.
@@ -100,12 +105,14 @@ extension Simulation {
 
     // MARK: Processes
 
-    /// Kills a process, if no partition loses more copies by it than it may.
-    func crash(_ place: Int) {
+    /// Kills a process, if no partition loses more copies by it than it may. `isWiped`: its disk is lost with it.
+    func crash(_ place: Int, isWiped: Bool = false) {
         faults.recount(god, processes)
         let disks = processes.map(\.disk)
         let member = processes[place].node?.member
-        let exposed = member.map { faults.exposed($0, god, disks) } ?? []
+        // What is on a disk outlives the process.
+        var exposed = (member.map { faults.exposed($0, god, disks) } ?? []).filter { !profile.isDurable($0) }
+        if isWiped { exposed = faults.exposed(on: names[place], god, disks) }
         let bearable = faults.bearable(god) + profile.beyond
         guard exposed.allSatisfy({ faults.destroyed[$0] < bearable }) else { return }
         for number in exposed { faults.destroyed[number] += 1 }
@@ -114,6 +121,7 @@ extension Simulation {
         report.crashes += 1
         let down = faults.random.between(profile.shortestDown, profile.longestDown)
         stop(place, restartAfter: down)
+        if isWiped { processes[place].files = SimulatedDisk() }
         guard faults.random.chance(profile.resetPerMille) else { return }
         for peer in processes.indices where processes[peer].isUp { reset(peer, of: place) }
     }
@@ -128,6 +136,7 @@ extension Simulation {
             processes[place].disk.record = underWay
         }
         processes[place].disk.underWay = nil
+        if profile.isDurable { processes[place].files.losePower(&diskRandom) }
         if profile.diskLies, let stale = processes[place].disk.stale { processes[place].disk.record = stale }
         guard let pause else { return }
         queue.push(.fault(.start(place)), at: isHealed ? now + 50 * Virtual.millisecond : now + pause)
@@ -155,10 +164,18 @@ extension Simulation {
             candidate: Candidate(node: processes[place].name, incarnation: random.next()), voters: voters,
             isBootstrap: true, partitions: profile.partitions)
         configuration.times = profile.times
+        configuration.durablePartitions = profile.durablePartitions
+        let found = profile.isDurable ? readDisk(place) : nil
+        configuration.candidate.disk = found?.recovery.log ?? 0
         processes[place].node = RunningNode(
             ClusterNode(
-                configuration: configuration, record: processes[place].disk.record, lanes: 1, limits: limits,
-                seed: random.next(), rules: rules, now: Tick(nanoseconds: processes[place].clock.local(now))))
+                configuration: configuration, record: processes[place].disk.record, copies: found?.copies ?? [],
+                lanes: 1, limits: limits, seed: random.next(), rules: rules,
+                now: Tick(nanoseconds: processes[place].clock.local(now))))
+        if let found {
+            processes[place].node?.log = NodeLog(
+                after: found.recovery, configuration: Self.segments, limits: limits, rules: rules)
+        }
         trace?("\(now) n\(place) starts, run \(processes[place].run)")
         step(place, .tick)
     }

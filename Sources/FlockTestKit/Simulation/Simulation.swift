@@ -20,6 +20,7 @@ enum SimulationEvent {
     case client(Int, session: Int)
     case nudge(Int, session: Int)
     indirect case fault(FaultEvent)
+    case synced(Int, run: UInt32, segment: UInt64)
 }
 
 /// What the fault scheduler does at a time.
@@ -50,6 +51,7 @@ package final class Simulation {
     @exclusivity(unchecked) var random: SimulatedRandom
     @exclusivity(unchecked) var networkRandom: SimulatedRandom
     @exclusivity(unchecked) var stageRandom: SimulatedRandom
+    @exclusivity(unchecked) var diskRandom: SeededRandom
     @exclusivity(unchecked) var network: SimulatedNetwork
     @exclusivity(unchecked) var processes: [SimulatedProcess] = []
     @exclusivity(unchecked) var clients: [SimulatedClient] = []
@@ -85,13 +87,16 @@ package final class Simulation {
         networkRandom = random.split()
         isOrdered = random.chance(500)
         stageRandom = random.split()
+        // Not drawn from the others, whose numbers stay the same with disks and without.
+        diskRandom = SeededRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15)
         let slots = profile.nodes + (profile.join > 0 ? 2 : 0)
         names = (0..<slots).map { NodeID("n\($0)") }
         network = SimulatedNetwork(
             ends: slots + profile.clients, shortest: 200 * Virtual.microsecond, longest: 2 * Virtual.millisecond)
         god = GodView(
             nodes: slots, partitions: profile.partitions,
-            comparesStates: profile.comparesStates || seed % 16 == 0)
+            comparesStates: profile.comparesStates || seed % 16 == 0,
+            durable: profile.durablePartitions)
         faults = FaultScheduler(random: random.split(), partitions: profile.partitions)
         report = SimulationReport(seed: seed)
         if profile.diesOfRequestsOnly { history.isDeadly = { PayloadKind.isDeadly($0) } }
@@ -206,6 +211,13 @@ package final class Simulation {
             hash.combine(UInt64(partition.rawValue))
             pushed(client, from: from, partition, session, runs)
         case .refused(let client, let number): refused(client, number)
+        case .synced(let place, let run, let segment):
+            guard isThere(place, run) else { return }
+            if processes[place].pausedUntil > now {
+                // Nobody says it again: it must not be late for a pause that was cut short.
+                return queue.push(event, at: min(processes[place].pausedUntil, now + 10 * Virtual.millisecond))
+            }
+            synced(place, segment)
         case .client(let client, let session): wakeClient(client, session)
         case .nudge(let client, let session): act(client, session)
         case .fault(let fault): handle(fault)
@@ -236,6 +248,7 @@ package final class Simulation {
         if out.count > 1 { out.reverse() }
         while let directive = out.popLast() { carryOut(directive, place) }
         swap(&out, &directives)
+        if profile.isDurable { turn(place) }
         schedule(place)
     }
 
@@ -266,6 +279,7 @@ package final class Simulation {
             let done = max(now, processes[place].disk.busyUntil) + time
             processes[place].disk.busyUntil = done
             queue.push(.persisted(place, run: run, record, token: token), at: done)
+        case .keep, .keepSnapshot, .dropCopy: keep(directive, place)
         case .answer(let connection, let number, let answer):
             if case .accepted = answer { noteAccepted(place, client: Int(connection), number) }
             guard let arrival = arrival(from: place, to: processes.count + Int(connection)) else { return }

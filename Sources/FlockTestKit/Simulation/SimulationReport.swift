@@ -12,6 +12,10 @@ package struct SimulationReport: Sendable {
     package internal(set) var accepted = 0
     package internal(set) var completed = 0
     package internal(set) var executed = 0
+    /// All processes were killed at once.
+    package internal(set) var outages = 0
+    /// Copies that were found on disks.
+    package internal(set) var recovered = 0
     package internal(set) var crashes = 0
     package internal(set) var pauses = 0
     package internal(set) var cuts = 0

@@ -11,6 +11,8 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
     package private(set) var completed = 0
     package private(set) var executed = 0
     package private(set) var views: UInt64 = 0
+    private var outages = 0
+    private var recovered = 0
     private var pauses = 0
     private var cuts = 0
     private var leaves = 0
@@ -40,6 +42,8 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
         completed += report.completed
         executed += report.executed
         views += report.views
+        outages += report.outages
+        recovered += report.recovered
         pauses += report.pauses
         cuts += report.cuts
         leaves += report.leaves
@@ -71,11 +75,13 @@ package struct SimulationSum: Sendable, CustomStringConvertible {
         )
         let each = max(seeds, 1)
         let shares = acceptShares.sorted()
+        let disks = recovered > 0 ? ", \(outages) outages of all, \(recovered) copies found on disks" : ""
         return """
             per seed: \(events / each) events, \(requests / each) requests, \(executed / each) executed, \
             \(views / UInt64(each)) views
             in all: \(crashes) crashes, \(pauses) pauses, \(cuts) cuts, \(joins) joins, \(leaves) leaves, \
-            \(evictions) evictions; \(accepted) accepted, \(completed) completed
+            \(evictions) evictions\(disks); \
+            \(accepted) accepted, \(completed) completed
             after the death of a primary, ms: next accepted p50 \(accept), p99 \(accept99) of \(acceptGaps.count); \
             with another death meanwhile or too few voters p50 \(Self.percentile(doubleGaps, perMille: 500)), \
             p99 \(Self.percentile(doubleGaps, perMille: 990)) of \(doubleGaps.count); \

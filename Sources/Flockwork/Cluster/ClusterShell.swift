@@ -64,12 +64,15 @@ final class ClusterShell {
         var port: Int
     }
 
-    init(_ configuration: ControlConfiguration, record: VoterRecord?, lanes: Int, limits: Limits, now: Tick) {
+    init(
+        _ configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy], lanes: Int,
+        limits: Limits, now: Tick
+    ) {
         self.configuration = configuration
         self.record = record
         taken = Array(repeating: [], count: lanes)
         node = ClusterNode(
-            configuration: configuration, record: record, lanes: lanes, limits: limits,
+            configuration: configuration, record: record, copies: copies, lanes: lanes, limits: limits,
             seed: .random(in: .min ... .max), now: now)
     }
 

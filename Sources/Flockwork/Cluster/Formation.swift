@@ -17,8 +17,9 @@ struct Formation: Sendable {
     let port: Int
     let inbox: InboxActor
     let pipelines: [Greeting.Pipeline]
-    /// What the node's disk has of it as a voter.
-    let record: VoterRecord?
+    let durablePartitions: Int
+    /// What the node's disk has.
+    let disk: NodeDisk
 
     /// Of the names under which processes look around before they are members.
     static let guestPrefix = "guest-"
@@ -58,7 +59,8 @@ struct Formation: Sendable {
         var addresses = configuration.join
         if addresses.isEmpty { addresses = ["\(configuration.host):\(port)"] }
         var round = 0
-        while known.count < addresses.count {
+        let wanted = wanted(of: addresses.count)
+        while known.count < wanted {
             for address in addresses where known[address] == nil {
                 guard let answer = try await greet(address, guest) else { continue }
                 let (host, port) = try HostPort.parse(address)
@@ -66,7 +68,10 @@ struct Formation: Sendable {
                 // The cluster is there: this process comes in as any other does, with its vote if it has it still.
                 if answer.isFormed { return try await join(guest) }
             }
-            try await wait(&round, "waiting for the other voters of the bootstrap", known.count, of: addresses.count)
+            try await wait(&round, "waiting for the other voters of the bootstrap", known.count, of: wanted)
+        }
+        if let state = disk.record?.state {
+            return await begin(voters: state.voters, isBootstrap: true, peers: Array(known.values))
         }
         let voters = Set(known.values.map(\.node)).union([own.node])
         guard voters.count == count else {
@@ -77,6 +82,9 @@ struct Formation: Sendable {
         }
         await begin(voters: voters.sorted(), isBootstrap: true, peers: Array(known.values))
     }
+
+    /// How many of the voters must be there: all when a cluster begins, and a majority when one that stopped goes on.
+    private func wanted(of count: Int) -> Int { disk.record?.state == nil ? count : count / 2 + 1 }
 
     private func join(_ guest: FlockSystem) async throws {
         var round = 0
@@ -129,6 +137,12 @@ struct Formation: Sendable {
                 try await member.greet(
                     Greeting(node: configuration.id, host: configuration.host, port: self.port))
             }
+            guard answer.pipelines.map(\.unkept) != pipelines.map(\.unkept) || answer.pipelines == pipelines else {
+                throw FlockError(
+                    .incompatibleNode,
+                    "The node \(answer.node) keeps pipelines in other partition groups (replicated or durable): all "
+                        + "nodes of a cluster are started alike.", node: answer.node)
+            }
             guard answer.pipelines == pipelines else {
                 throw FlockError(
                     .incompatibleNode,
@@ -142,12 +156,14 @@ struct Formation: Sendable {
     }
 
     private func begin(voters: [NodeID], isBootstrap: Bool, peers: [Greeting.Place]) async {
-        let control = ControlConfiguration(
+        var control = ControlConfiguration(
             candidate: Candidate(
-                node: configuration.id, incarnation: .random(in: 1 ... .max), host: configuration.host, port: port),
+                node: configuration.id, incarnation: .random(in: 1 ... .max), host: configuration.host, port: port,
+                disk: disk.log),
             voters: voters, isBootstrap: isBootstrap,
             clusterID: ControlConfiguration.clusterID(named: configuration.clusterID),
             partitions: configuration.limits.partitions)
-        await inbox.whenLocal { $0.join(control, record: record, peers: peers) }
+        control.durablePartitions = durablePartitions
+        await inbox.whenLocal { [control] in $0.join(control, disk: disk, peers: peers) }
     }
 }

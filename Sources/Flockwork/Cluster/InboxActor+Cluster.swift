@@ -30,6 +30,10 @@ extension InboxActor {
         switch directive {
         case .send(let node, let message): post(message, to: node, cluster)
         case .persist(let record, let token): persist(record, token, cluster)
+        case .keep(let partition, let first, let entries):
+            durableLog?.persist(partition, first: first, entries)
+        case .keepSnapshot(let partition, let snapshot): durableLog?.add(.snapshot(partition, snapshot))
+        case .dropCopy(let partition, let generation): durableLog?.add(.drop(partition, generation: generation))
         case .answer(_, let number, let answer): answered(number, answer, cluster)
         case .push(let stream, _, _, let runs): deliver(runs, to: stream)
         case .execute(let job, _, let run): execute(job, run, cluster)
@@ -43,6 +47,7 @@ extension InboxActor {
         case .left:
             cluster.hasLeft = true
             letGo(cluster)
+            if let diskError { excluded(diskError) }
         case .votesOn(let tolerated):
             log.notice(
                 "this node votes, and stays a voter while it is away", metadata: ["more may fail": "\(tolerated)"])
@@ -80,6 +85,8 @@ extension InboxActor {
 
     private func beginAgain(_ cluster: ClusterShell) {
         cluster.waiting.removeAll()
+        // They count nowhere: the new process gets others.
+        durableLog?.dropAll()
         cluster.beginAgain(limits: limits, now: EventLoop.now)
         let error = FlockError(.unavailable, "The node begins again.", node: actorSystem.node)
         for number in cluster.calls.keys.sorted() { fail(number, error, cluster) }
@@ -93,7 +100,7 @@ extension InboxActor {
     func openInCluster(_ kind: SessionKind, secret: SessionSecret, window: Int) async throws -> (
         PartitionID, SessionID
     ) {
-        guard let cluster, let partition = nextServing(cluster) else {
+        guard let cluster, let partition = nextServing(cluster, isDurable: isDurable(kind)) else {
             throw FlockError(
                 .unavailable, "The node leads no partition yet.", node: actorSystem.node, retryAfter: limits.retryAfter)
         }
@@ -109,8 +116,8 @@ extension InboxActor {
         return (partition, session)
     }
 
-    private func nextServing(_ cluster: ClusterShell) -> PartitionID? {
-        let serving = cluster.node.serving()
+    private func nextServing(_ cluster: ClusterShell, isDurable: Bool) -> PartitionID? {
+        let serving = cluster.node.serving(isDurable: isDurable)
         guard !serving.isEmpty else { return nil }
         nextOwned += 1
         return serving[nextOwned % serving.count]

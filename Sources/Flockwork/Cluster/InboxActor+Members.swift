@@ -72,9 +72,14 @@ extension InboxActor {
     /// The connection to a node is lost.
     func memberDown(_ node: NodeID) {
         step(.connectionReset(node))
-        guard let cluster, !cluster.leaving.isEmpty, let view = cluster.node.view else { return }
+        guard let cluster, !cluster.leaving.isEmpty || diskError != nil, let view = cluster.node.view else { return }
         let others = view.members.filter { $0.node != actorSystem.node }
-        if others.allSatisfy({ actorSystem.peers[$0.node]?.isOpen != true }) { letGo(cluster) }
+        guard others.allSatisfy({ actorSystem.peers[$0.node]?.isOpen != true }) else { return }
+        letGo(cluster)
+        guard let diskError else { return }
+        // Who lets a process go may end the connection before it has said so.
+        cluster.hasLeft = true
+        excluded(diskError)
     }
 
     private func moved(_ partition: PartitionID, _ view: ControlState) -> FlockError {
@@ -134,9 +139,10 @@ extension InboxActor {
     // MARK: Beginning and end
 
     /// This process takes part, as `configuration` says; `peers` are where it begins to look for others.
-    func join(_ configuration: ControlConfiguration, record: VoterRecord?, peers: [Greeting.Place]) {
+    func join(_ configuration: ControlConfiguration, disk: NodeDisk, peers: [Greeting.Place]) {
         let cluster = ClusterShell(
-            configuration, record: record, lanes: pipelines.count, limits: limits, now: EventLoop.now)
+            configuration, record: disk.record, copies: disk.copies, lanes: pipelines.count, limits: limits,
+            now: EventLoop.now)
         self.cluster = cluster
         var wanted: [NodeID: ClusterShell.Address] = [:]
         for peer in peers where peer.node != actorSystem.node {
@@ -179,6 +185,7 @@ extension InboxActor {
         admission = []
         for continuation in waiting { continuation.resume(throwing: error) }
         if let cluster { letGo(cluster) }
+        excluded(error)
     }
 
     /// Nothing comes any more.
@@ -186,10 +193,12 @@ extension InboxActor {
         let waiting = admission
         admission = []
         for continuation in waiting { continuation.resume(throwing: Self.stopped) }
+        excluded(nil)
         guard let cluster else { return }
         for number in cluster.calls.keys.sorted() { fail(number, Self.stopped, cluster) }
         letGo(cluster)
         voterFile = nil
+        durableLog = nil
         self.cluster = nil
     }
 

@@ -62,10 +62,19 @@ struct Greeting: Codable, Sendable {
     struct Pipeline: Codable, Sendable, Equatable {
         var name: String
         var fingerprint: UInt64
+        var group: PartitionGroup
 
         init(_ definition: PipelineDefinition) {
             name = definition.name
             fingerprint = definition.fingerprint
+            group = definition.group
+        }
+
+        /// The same of any group.
+        var unkept: Pipeline {
+            var pipeline = self
+            pipeline.group = .replicated
+            return pipeline
         }
     }
 

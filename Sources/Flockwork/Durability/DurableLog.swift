@@ -10,8 +10,8 @@ internal import FlockWire
 final class DurableLog: Sendable {
     /// What the log tells, on its loop.
     struct Listener: Sendable {
-        /// The partition's entries through this index, which is of this epoch, are on the disk.
-        var persisted: @Sendable (PartitionID, _ through: UInt64, _ epoch: UInt64) -> Void
+        /// These entries are on the disk.
+        var kept: @Sendable ([KeptEntries]) -> Void
         /// The log wants a snapshot of the partition.
         var wantSnapshot: @Sendable (PartitionID) -> Void
         /// The disk failed; nothing was or will be acknowledged after it. Told once.
@@ -19,8 +19,8 @@ final class DurableLog: Sendable {
     }
 
     private struct State {
-        var log: WriteAheadLog
-        var epochs = PersistedEpochs()
+        var log: NodeLog
+        var directives: [NodeLogDirective] = []
         var idleTimer: LoopTimer?
         var hook: TurnHook?
     }
@@ -40,6 +40,8 @@ final class DurableLog: Sendable {
         let verdict: WALRecovery.Verdict
         /// What to go on from: what was there, or a new log.
         let recovery: WALRecovery
+        /// What it has of partitions.
+        let copies: [RecoveredCopy]
     }
 
     /// Goes on after what `recover` found in the same folder.
@@ -51,20 +53,26 @@ final class DurableLog: Sendable {
         self.loop = loop
         self.limits = limits
         self.listener = listener
-        var state = State(log: WriteAheadLog(after: recovery, configuration: configuration, limits: limits))
-        for partition in recovery.partitions { state.epochs.recovered(partition) }
-        self.state = LoopConfined(state, on: loop)
+        state = LoopConfined(
+            State(log: NodeLog(after: recovery, configuration: configuration, limits: limits)), on: loop)
     }
 
     /// Reads what the folder has, and deletes the segments that are not to be kept: one of their names may be the next
     /// segment's. Blocks: for the start of a node. `fresh` is a random number, that of a new log.
     static func recover(from folder: DataFolder, fresh: UInt64, limits: Limits) throws(FlockError) -> Found {
         let found = try read(folder, fresh: fresh, limits: limits)
-        let isDamaged = found.verdict.isDamaged
-        let recovery = isDamaged ? WALRecovery(segments: [], fresh: fresh, limits: limits) : found
+        var verdict = found.verdict
+        var copies: [RecoveredCopy] = []
+        do throws(WireError) {
+            for partition in found.partitions { copies.append(try RecoveredCopy(partition, limits: limits)) }
+        } catch {
+            // Its checksum is right, so that it was written by something else, or for smaller limits.
+            (verdict, copies) = (.damaged(at: found.end), [])
+        }
+        let recovery = verdict.isDamaged ? WALRecovery(segments: [], fresh: fresh, limits: limits) : found
         let kept = Set(recovery.segments.map(Self.name))
         try folder.delete(try folder.names().filter { first(of: $0) != nil && !kept.contains($0) })
-        return Found(verdict: found.verdict, recovery: recovery)
+        return Found(verdict: verdict, recovery: recovery, copies: copies)
     }
 
     /// The same, and changes nothing.
@@ -83,41 +91,49 @@ final class DurableLog: Sendable {
 
     /// Entries of a partition, over what was written from `first` on.
     func persist(_ partition: PartitionID, first: UInt64, _ entries: [LogEntry]) {
-        if state.with({ $0.epochs.last(of: partition) >= first }) { add(.truncate(partition, after: first - 1)) }
-        add(.append(partition, entries))
-    }
-
-    /// The partition's log begins anew with this state, which has at least one part.
-    func persist(_ partition: PartitionID, _ snapshot: [SnapshotPart]) {
-        guard let head = snapshot.first else { preconditionFailure("a snapshot of \(partition) without parts") }
-        let bytes = SnapshotPart.encoded(snapshot, limits: limits)
-        add(.snapshot(partition, WALSnapshot(through: head.index, epoch: head.entryEpoch, state: bytes)))
+        arm()
+        run { $0.append(partition, first: first, entries, out: &$1) }
     }
 
     /// Adds to the log.
     func add(_ event: WALEvent) {
-        state.with { state in
-            state.epochs.note(event)
-            if state.hook == nil { state.hook = TurnHook(on: loop) { [weak self] in self?.step(.turn) } }
-            state.hook?.arm()
-        }
+        arm()
         step(event)
     }
 
-    private func step(_ event: WALEvent) {
-        var out: [WALDirective] = []
-        state.with { $0.log.step(event, out: &out) }
-        for directive in out { perform(directive) }
+    /// All copies are given up, since the process begins again as another one.
+    func dropAll() {
+        for partition in state.with({ $0.log.partitions }) { add(.drop(partition, generation: 0)) }
     }
 
-    private func perform(_ directive: WALDirective) {
+    private func arm() {
+        state.with { state in
+            if state.hook == nil { state.hook = TurnHook(on: loop) { [weak self] in self?.step(.turn) } }
+            state.hook?.arm()
+        }
+    }
+
+    private func step(_ event: WALEvent) { run { $0.step(event, out: &$1) } }
+
+    private func run(_ body: (inout NodeLog, inout [NodeLogDirective]) -> Void) {
+        // What is told may lead to the next event, which then has a list of its own.
+        var out = state.with { state in
+            var out: [NodeLogDirective] = []
+            swap(&out, &state.directives)
+            body(&state.log, &out)
+            return out
+        }
+        for directive in out { perform(directive) }
+        out.removeAll(keepingCapacity: true)
+        state.with { $0.directives = out }
+    }
+
+    private func perform(_ directive: NodeLogDirective) {
         switch directive {
         case .flush(let segment, let offset, let bytes):
             state.with { $0.idleTimer.take() }?.cancel()
             folder.write(Self.name(of: segment), at: offset, bytes) { [self] in flushed($0) }
-        case .persisted(let partition, let index):
-            guard let epoch = state.with({ $0.epochs.persisted(partition, through: index) }) else { return }
-            listener.persisted(partition, index, epoch)
+        case .kept(let entries): listener.kept(entries)
         case .wantSnapshot(let partition): listener.wantSnapshot(partition)
         case .remove(let segment): folder.remove(Self.name(of: segment))
         case .failed: break  // `flushed` says why
@@ -127,6 +143,7 @@ final class DurableLog: Sendable {
     private func flushed(_ result: Result<Void, FlockError>) {
         switch result {
         case .success:
+            arm()
             step(.flushed)
             guard state.with({ !$0.log.isWaiting && $0.idleTimer == nil }) else { return }
             let timer = loop.schedule(after: Self.idleTime) { [weak self] in

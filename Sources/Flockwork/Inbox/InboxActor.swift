@@ -29,8 +29,14 @@ distributed actor InboxActor {
     var cluster: ClusterShell?
     /// Where what a voter must not forget is; nil for a node without a data folder.
     var voterFile: VoterFile?
+    /// Under this node's copies of durable partitions.
+    var durableLog: DurableLog?
     /// Whoever waits for this process to be a member.
     var admission: [UnsafeContinuation<Void, any Error>] = []
+    /// Why the disk under `durableLog` takes nothing any more.
+    var diskError: FlockError?
+    /// Whoever waits to hear that this process is out for good.
+    var exclusion: [UnsafeContinuation<FlockError?, Never>] = []
 
     /// By partition number; nil where another node is primary.
     var replicas: [PartitionReplica?]

@@ -89,6 +89,13 @@ public final class Node: Service, Sendable {
         try await node.inbox.whenLocal { try await $0.waitForAdmission() }
     }
 
+    /// Returns why the node is no part of its cluster any more (its disk failed, or it is configured otherwise), once
+    /// that is so; nil when it is stopped. Nothing but `shutDown` is left to do then.
+    public func exclusion() async -> FlockError? {
+        guard let node = running.withLock({ $0 }) else { return nil }
+        return await node.inbox.whenLocal { await $0.waitForExclusion() } ?? nil
+    }
+
     /// The inbox of a pipeline, without a socket. `priority` is that of all its requests.
     public func inbox<Input, Output>(
         of pipeline: Pipeline<Input, Output>, window: Int = 16_384, priority: RequestPriority = .normal

@@ -22,7 +22,7 @@ struct RunningNode: Sendable {
     private let configuration: NodeConfiguration
 
     static func start(pipelines: [PipelineDefinition], configuration: NodeConfiguration) async throws -> RunningNode {
-        try check(pipelines)
+        try check(pipelines, configuration)
         try configuration.checkCluster()
         let loop = try EventLoop(name: "flock-\(configuration.id)", busyPoll: configuration.busyPoll)
         if let seed = configuration.faultSeed {
@@ -37,10 +37,19 @@ struct RunningNode: Sendable {
         }
     }
 
-    private static func check(_ pipelines: [PipelineDefinition]) throws(FlockError) {
+    private static func check(
+        _ pipelines: [PipelineDefinition], _ configuration: NodeConfiguration
+    ) throws(FlockError) {
         guard !pipelines.isEmpty else { throw FlockError(.invalidInput, "A node needs at least one pipeline.") }
         guard Set(pipelines.map(\.name)).count == pipelines.count else {
             throw FlockError(.invalidInput, "Two pipelines of a node have the same name.")
+        }
+        guard let durable = pipelines.first(where: { $0.group == .durable }) else { return }
+        guard configuration.isClustered, configuration.dataFolder != nil else {
+            throw FlockError(
+                .invalidInput,
+                "The pipeline \(durable.name) is durable: its nodes need a data folder each, and bootstrap or join (a "
+                    + "bootstrap of 1 is enough).")
         }
     }
 
@@ -140,13 +149,12 @@ struct RunningNode: Sendable {
                 inbox.start(hosted)
                 inbox.report(to: metrics)
             }
-            var record: VoterRecord?
-            if configuration.isClustered {
-                if let path = configuration.dataFolder {
-                    let folder = try DataFolder(path: path, on: system.loop)
-                    record = try VoterFile.load(from: folder)
-                    await inbox.whenLocal { $0.keepRecord(in: folder) }
-                }
+            let durablePartitions = try pipelines.durablePartitions(of: limits.partitions)
+            var disk = NodeDisk()
+            if configuration.isClustered, let path = configuration.dataFolder {
+                disk = try await InboxActor.open(
+                    try DataFolder(path: path, on: system.loop), isDurable: durablePartitions > 0, for: inbox,
+                    limits: limits, log: configuration.logger)
             }
             _ = await system.named(MemberActor.name, exportedTo: .nodes) {
                 MemberActor(inbox: inbox, actorSystem: system)
@@ -169,7 +177,8 @@ struct RunningNode: Sendable {
             if configuration.isClustered {
                 let formation = Formation(
                     configuration: configuration, port: port, inbox: inbox,
-                    pipelines: pipelines.map { Greeting.Pipeline($0) }, record: record)
+                    pipelines: pipelines.map { Greeting.Pipeline($0) }, durablePartitions: durablePartitions, disk: disk
+                )
                 node.formation = Task { await formation.run() }
             }
             return node

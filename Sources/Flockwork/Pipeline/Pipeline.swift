@@ -27,6 +27,8 @@ public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
     @usableFromInline let makeStep: @Sendable (InstanceContext) async throws -> Step<Output>
     let types: [String]
     let inputWidth: Int?
+    /// Where requests and outcomes are kept.
+    @usableFromInline var group = PartitionGroup.replicated
 
     init(
         name: String, closed: [LaneDefinition], shape: LaneShape, types: [String], inputWidth: Int?,
@@ -50,11 +52,13 @@ public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
         var shape = shape
         shape.steps += 1
         if let name { shape.stages.append(name) }
-        return Pipeline<Input, New>(
+        var longer = Pipeline<Input, New>(
             name: self.name, closed: closed, shape: shape,
             types: types + ["\(name ?? "closure"):\(RecordLayout.name(of: New.self))"], inputWidth: inputWidth,
             check: check,
             makeStep: make)
+        longer.group = group
+        return longer
     }
 }
 
@@ -117,10 +121,12 @@ extension Pipeline {
         let codec = ItemCodec<Output>(rowWidth: rowWidth)
         let shape = LaneShape(
             batch: batch ?? .drain, instances: instances ?? .perCore, thread: thread, window: window, isOpen: false)
-        return Pipeline(
+        var longer = Pipeline(
             name: name, closed: closed + [closing(with: ItemCodec<Output>())], shape: shape, types: types,
             inputWidth: inputWidth, check: { (items) throws(FlockError) in try codec.check(items) },
             makeStep: { _ in { try codec.enter($0) } })
+        longer.group = group
+        return longer
     }
 
     /// This pipeline's last lane, with encoded output.
@@ -158,6 +164,7 @@ public struct PipelineDefinition: Sendable {
     let fingerprint: UInt64
     /// Nil if its callers need its Swift types.
     let form: PlainForm?
+    let group: PartitionGroup
     let lanes: [LaneDefinition]
 }
 
@@ -171,7 +178,7 @@ extension Pipeline: ServablePipeline where Input: Codable, Output: Codable {
     public var definition: PipelineDefinition {
         PipelineDefinition(
             name: name, fingerprint: fingerprint,
-            form: PlainForm(of: Input.self, width: inputWidth, returning: Output.self),
+            form: PlainForm(of: Input.self, width: inputWidth, returning: Output.self), group: group,
             lanes: closed + [closing(with: ItemCodec<Output>())])
     }
 

@@ -3,7 +3,6 @@
 // The log says how far a partition is on the disk by index. A replica wants to know of which epoch the entry there is:
 // what was written for an entry that is gone since must not count for the one that took its place.
 
-internal import FlockCluster
 internal import FlockWire
 
 /// Which epoch the entries of each partition have: replicas count what is persisted only together with it.
@@ -26,6 +25,9 @@ struct PersistedEpochs: Sendable {
 
     private var partitions: [PartitionID: Marks] = [:]
 
+    /// Partitions that have something in the log, ascending.
+    var known: [PartitionID] { partitions.keys.sorted() }
+
     /// Index of the last entry given to the log; 0 for none.
     func last(of partition: PartitionID) -> UInt64 { partitions[partition]?.last ?? 0 }
 
@@ -46,7 +48,7 @@ struct PersistedEpochs: Sendable {
             marks.add(snapshot.through, snapshot.epoch)
             for entry in snapshot.tail { marks.add(entry.index, entry.epoch) }
             partitions[partition] = marks
-        case .drop(let partition): partitions[partition] = nil
+        case .drop(let partition, _): partitions[partition] = nil
         case .turn, .idle, .flushed, .failed: break
         }
     }
