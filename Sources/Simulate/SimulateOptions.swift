@@ -56,8 +56,9 @@ struct SimulateOptions: Sendable {
         case "calm": profile = .calm
         case "crashes": profile = .crashes
         case "operators": profile = .operators
+        case "maintenance": profile = .maintenance
         case "poison": profile = .poison
-        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes, operators or poison")
+        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes, operators, maintenance or poison")
         }
     }
 }

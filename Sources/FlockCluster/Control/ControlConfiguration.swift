@@ -17,6 +17,8 @@ public struct ControlConfiguration: Sendable {
     public var partitions: Int
     /// Whether the partitions of a new cluster are on disks.
     public var isDurable = false
+    /// Names of the pipelines that this process runs, by the numbers that sessions have for them; the same everywhere.
+    public var pipelines: [String] = []
     /// The detector's, the register's and the moves' bounds.
     public var times = ControlTimes()
 

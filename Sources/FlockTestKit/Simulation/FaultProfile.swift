@@ -43,6 +43,10 @@ package struct FaultProfile: Sendable {
     /// An operator exchanges a voter, or sets the copies and the minimum.
     package var replaceVoter = 0
     package var replication = 0
+    /// An operator drains a node or takes that back, suspends the pipeline or resumes it, adds a voter.
+    package var drain = 0
+    package var suspend = 0
+    package var addVoter = 0
 
     /// The longest pause of a process.
     package var longestPause = 2500 * Virtual.millisecond
@@ -104,6 +108,17 @@ package struct FaultProfile: Sendable {
         return profile
     }()
 
+    /// Operators drain nodes, suspend the pipeline and add voters, among the other faults.
+    package static let maintenance: FaultProfile = {
+        var profile = FaultProfile.all
+        profile.drain = 4
+        profile.suspend = 2
+        profile.addVoter = 1
+        // Who leaves does not come back, and may have become a voter.
+        profile.leave = 0
+        return profile
+    }()
+
     /// Nothing goes wrong.
     package static let calm: FaultProfile = {
         var profile = FaultProfile.none
@@ -149,7 +164,7 @@ package struct FaultProfile: Sendable {
 /// What can go wrong.
 package enum FaultKind: CaseIterable, Sendable {
     case crash, pause, cut, oneWayCut, isolation, clientCut, badWeather, slow, join, leave, burst, stageDeath
-    case voterLoss, reset, replaceVoter, replication
+    case voterLoss, reset, replaceVoter, replication, drain, suspend, addVoter
 
     package var weight: WritableKeyPath<FaultProfile, Int> {
         switch self {
@@ -169,6 +184,9 @@ package enum FaultKind: CaseIterable, Sendable {
         case .reset: \.reset
         case .replaceVoter: \.replaceVoter
         case .replication: \.replication
+        case .drain: \.drain
+        case .suspend: \.suspend
+        case .addVoter: \.addVoter
         }
     }
 }
