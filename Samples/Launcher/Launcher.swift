@@ -50,6 +50,11 @@ struct NodeFlags: ParsableArguments {
         completion: .directory)
     var dataFolder: String?
     @Option(
+        help: ArgumentHelp(
+            "Where operators reach this node: a socket to make, of mode 0600 (default: admin.sock in the data folder); "
+                + "with --nodes a folder for several.", valueName: "path"), completion: .file())
+    var admin: String?
+    @Option(
         help: ArgumentHelp("Nodes and clients of another cluster are refused (default: flockwork).", valueName: "name"))
     var clusterId: String?
     @Option(
@@ -77,6 +82,7 @@ struct NodeFlags: ParsableArguments {
         given[.bootstrap] = bootstrap.map { String($0) }
         given[.join] = join
         given[.dataFolder] = dataFolder
+        given[.admin] = admin
         given[.clusterID] = clusterId
         given[.tokenFile] = tokenFile
         given[.insecure] = insecure.map { String($0) }

@@ -62,10 +62,20 @@ struct ServeCommand: AsyncParsableCommand {
                 details: "cluster \(configuration.clusterID), \(cluster), pipeline \(pipeline.name), "
                     + "model \(settings.text(.model))"))
         let watch = metrics ? Task { await MetricsWatch(terminal) { await Self.status(of: node) }.run() } : nil
-        _ = await signals.first.value()
+        await Self.untilToldToEnd(node, signals)
         watch?.cancel()
         await watch?.value
         await node.shutDown()
+    }
+
+    /// By a signal, or by an operator.
+    private static func untilToldToEnd(_ node: Node, _ signals: Signals) async {
+        let order = Task {
+            await node.askedToLeave()
+            signals.first.set(0)
+        }
+        _ = await signals.first.value()
+        order.cancel()
     }
 
     /// Waits until the node is a member. False where a signal comes first.
@@ -115,7 +125,8 @@ struct ServeCommand: AsyncParsableCommand {
             throw ValidationError("\(count) nodes from port \(base) on go beyond port 65535.")
         }
         let ports = base == 0 ? try Ports.free(count) : (0..<count).map { base + $0 }
-        try await flock.start(ports: ports, host: settings.text(.host), settings: settings) { node, line in
+        let folder = settings.optional(.dataFolder).map { URL(fileURLWithPath: $0) }
+        try await flock.start(ports: ports, host: settings.text(.host), settings: settings, folder: folder) { node, line in
             terminal.line(line.hasPrefix(ReadyLine.prefix) ? line : "\(node) | \(line)")
         }
         let watch = metrics ? Task { await Self.watch(flock, settings, terminal) } : nil
@@ -132,7 +143,7 @@ struct ServeCommand: AsyncParsableCommand {
         await watch?.value
         // Ctrl-C reaches this process only: each child is in a process group of its own.
         let statuses = await flock.stop()
-        if let ended, signals.first.peek == nil {
+        if let ended, ended.status != 0, signals.first.peek == nil {
             throw FlockError(
                 .unavailable, "node \(ended.id) ended with status \(ended.status); the others were stopped")
         }
@@ -157,6 +168,7 @@ extension Settings {
             logger: try logger("flockwork.node"), cores: number(.cores))
         configuration.bootstrap = number(.bootstrap)
         configuration.dataFolder = optional(.dataFolder)
+        configuration.adminSocket = optional(.admin)
         configuration.join = text(.join).split(separator: ",").map { String($0) }
         return configuration
     }

@@ -3,18 +3,29 @@
 internal import ArgumentParser
 internal import Flockwork
 internal import Foundation
+internal import UnixSignals
 
 /// Shows what nodes and their worker processes do.
 struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
-        abstract: "Shows what each node does, and each of its worker processes.",
-        discussion: "Items a second and busy time are those of the moment between two looks (--over seconds).")
+        abstract: "Shows the view, what each node does, each stage, and each worker process.",
+        discussion: """
+            Rates, batch sizes and times are those of the moment between two looks (--over seconds). `wait` is how long \
+            the oldest item of a batch waited for an instance, `compute` what a batch took, both on average.
 
+            Asks the node of --admin, and through it all others; without it, the nodes of --to, as any client may.
+            """)
+
+    @Flag(help: "Shows it again and again, until Ctrl-C.")
+    var watch = false
+    @Flag(help: "Also lists each partition with its primary, and who is in sync.")
+    var partitions = false
     @Flag(help: "One JSON object a node, each on a line, with the totals since the start.")
     var json = false
-    @Option(help: ArgumentHelp("Time between the two looks.", valueName: "seconds"))
+    @Option(help: ArgumentHelp("Time between two looks.", valueName: "seconds"))
     var over = 1.0
+    @OptionGroup(title: "Node") var admin: AdminFlags
     @OptionGroup(title: "Cluster") var target: TargetFlags
     @OptionGroup(title: "Cluster") var cluster: ClusterFlags
 
@@ -24,21 +35,69 @@ struct StatusCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await FlockworkCommand.reporting {
-            let lines = try await target.withClient(cluster) { client in
-                let before = try await client.status()
-                if json { return try before.map(Self.json) }
-                let start = ContinuousClock.now
-                try await Task.sleep(for: .milliseconds(Int64(over * 1000)))
-                let after = try await client.status()
-                return StatusTable(before, after, seconds: (ContinuousClock.now - start) / .seconds(1)).lines
+            if admin.admin != nil || (target.isDefault && admin.path != nil) {
+                try await admin.withOperator { admin in try await show { try await admin.status() } }
+            } else {
+                try await target.withClient(cluster) { client in try await show { try await client.status() } }
             }
-            for line in lines { print(line) }
         }
     }
 
-    private static func json(_ status: NodeStatus) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(status), as: UTF8.self)
+    private func show(_ look: @escaping () async throws -> [NodeStatus]) async throws {
+        guard watch else { return try await showOnce(look) }
+        let screen = Screen()
+        if !json { screen.enter() }
+        defer { if !json { screen.leave() } }
+        let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm)
+        let stop = Task { for await _ in signals { return } }
+        defer { stop.cancel() }
+        let ended = Ended()
+        let watcher = Task {
+            await stop.value
+            ended.set()
+        }
+        defer { watcher.cancel() }
+        try await watch(screen, until: ended, look)
+    }
+
+    private func showOnce(_ look: () async throws -> [NodeStatus]) async throws {
+        let before = try await look()
+        if json { return try printJSON(before) }
+        let start = ContinuousClock.now
+        try await Task.sleep(for: .milliseconds(Int64(over * 1000)))
+        let after = try await look()
+        Screen().print(report(before, after, since: start))
+    }
+
+    private func watch(_ screen: Screen, until ended: Ended, _ look: () async throws -> [NodeStatus]) async throws {
+        var before: [NodeStatus] = []
+        var lookedAt = ContinuousClock.now
+        while !ended.isSet {
+            let now = ContinuousClock.now
+            let after = try await look()
+            if json {
+                try printJSON(after)
+            } else {
+                // The first table has no rates yet, and is there at once.
+                screen.show(report(before.isEmpty ? after : before, after, since: lookedAt))
+            }
+            (before, lookedAt) = (after, now)
+            let next = now + .milliseconds(Int64(over * 1000))
+            while !ended.isSet, ContinuousClock.now < next {
+                try await Task.sleep(for: min(.milliseconds(50), next - ContinuousClock.now))
+            }
+        }
+    }
+
+    private func report(
+        _ before: [NodeStatus], _ after: [NodeStatus], since start: ContinuousClock.Instant
+    ) -> [TextLine] {
+        StatusReport(before, after, seconds: (ContinuousClock.now - start) / .seconds(1))
+            .lines(.init(showsPartitions: partitions))
+    }
+
+    private func printJSON(_ nodes: [NodeStatus]) throws {
+        let lines = try nodes.map { try JSONText.line($0) + "\n" }
+        FileHandle.standardOutput.write(Data(lines.joined().utf8))
     }
 }

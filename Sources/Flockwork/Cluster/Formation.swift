@@ -122,12 +122,13 @@ struct Formation: Sendable {
     }
 
     private func begin(voters: [NodeID], isBootstrap: Bool, peers: [Greeting.Place]) async {
-        let control = ControlConfiguration(
+        var control = ControlConfiguration(
             candidate: Candidate(
                 node: configuration.id, incarnation: .random(in: 1 ... .max), host: configuration.host, port: port),
             voters: voters, isBootstrap: isBootstrap,
             clusterID: ControlConfiguration.clusterID(named: configuration.clusterID),
             partitions: configuration.limits.partitions)
-        await inbox.whenLocal { $0.join(control, record: record, peers: peers) }
+        control.pipelines = pipelines.map(\.name)
+        await inbox.whenLocal { [control] in $0.join(control, record: record, peers: peers) }
     }
 }

@@ -32,6 +32,14 @@ distributed actor InboxActor {
     /// Whoever waits for this process to be a member.
     var admission: [UnsafeContinuation<Void, any Error>] = []
 
+    /// Those who wait for a view in which something is true.
+    var viewWaiters: [UInt64: ViewWaiter] = [:]
+    /// An operator asks this node to leave; and who wants to hear of it.
+    var isAskedToLeave = false
+    var askedToLeave: [UnsafeContinuation<Void, Never>] = []
+    /// Suspended pipelines of a node that is in no cluster.
+    var suspendedHere: [String] = []
+
     /// By partition number; nil where another node is primary.
     var replicas: [PartitionReplica?]
     var budget: ByteBudget

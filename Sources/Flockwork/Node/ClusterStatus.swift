@@ -13,7 +13,7 @@ public struct ClusterStatus: Codable, Sendable {
         /// Where it listens.
         public var host: String
         public var port: Int
-        /// `joining`, `up` or `leaving`.
+        /// `joining`, `up`, `leaving` or `draining`.
         public var phase: String
         /// A majority of the voters cannot reach it.
         public var isSuspected: Bool
@@ -38,6 +38,12 @@ public struct ClusterStatus: Codable, Sendable {
     public var member: UInt32?
     public var members: [Member]
     public var partitions: [Partition]
+    /// The nodes whose majority decides, members or not.
+    public var voters: [NodeID]
+    /// The node that is becoming a voter.
+    public var comingVoter: NodeID?
+    /// Pipelines that accept nothing new.
+    public var suspended: [String]
     /// Failures that each partition survives between two complete replications.
     public var toleratedFailures: Int
     /// Voters that may fail while views still change.
@@ -58,6 +64,9 @@ public struct ClusterStatus: Codable, Sendable {
                 epoch: seats.epoch, primary: seats.primary.flatMap { view.member($0)?.node },
                 inSync: names(seats.inSync), learners: names(seats.learners))
         }
+        voters = view.voters
+        comingVoter = view.exchange?.joining
+        suspended = view.suspended
         toleratedFailures = view.toleratedFailures
         toleratedVoterFailures = view.toleratedVoterFailures
     }
