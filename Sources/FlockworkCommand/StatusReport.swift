@@ -150,7 +150,7 @@ struct StatusReport {
                 node.pipelines.contains { $0.name == sum.pipeline && $0.isSuspended }
             }
             table.rows.append([
-                Cell(sum.pipeline + (isSuspended ? " (suspended)" : ""), isSuspended ? .yellow : nil), Cell(sum.stage),
+                Cell(sum.pipeline + (isSuspended ? " (suspended)" : ""), isSuspended ? .yellow : nil), Cell(Self.short(sum.stage)),
                 "\(sum.nodes)", "\(sum.instances)", Cell(Short.count(Double(sum.waiting))),
                 Cell(Short.count(Double(sum.items) / seconds)), Cell(Short.count(Double(sum.batches) / seconds)),
                 mean(Double(sum.items), Short.count), largest.map { "<\(2 << $0)" } ?? "-",
@@ -159,6 +159,13 @@ struct StatusReport {
             ])
         }
         return table.lines
+    }
+
+    /// A stage is called by what it runs, perhaps a file: its folder says nothing here.
+    private static func short(_ stage: String) -> String {
+        stage.split(separator: " ").map { word in
+            word.hasPrefix("/") ? word.split(separator: "/").last.map { String($0) } ?? "/" : String(word)
+        }.joined(separator: " ")
     }
 
     // MARK: Worker processes

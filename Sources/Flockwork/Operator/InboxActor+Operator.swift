@@ -144,6 +144,9 @@ extension InboxActor {
 
     /// Has a node hand over what it has and end; returns when the cluster has let it go.
     func leave(_ node: NodeID) async throws {
+        if let view = cluster?.node.view, let objection = Self.objection(toLeaving: node, view) {
+            throw FlockError(.invalidInput, objection)
+        }
         guard node != actorSystem.node else { return try await leaveMyself() }
         guard let view = cluster?.node.view else {
             throw FlockError(
@@ -167,6 +170,15 @@ extension InboxActor {
             .unavailable,
             "\(node) was told to leave and is a member still: nobody else has whole copies of what it leads yet, or no "
                 + "majority of the voters is there; `flockwork status` shows which")
+    }
+
+    /// Copies are never fewer than the minimum: with too few others a node would wait for somebody to hand over to.
+    private static func objection(toLeaving node: NodeID, _ view: ControlState) -> String? {
+        guard view.member(on: node) != nil else { return nil }
+        let others = view.members.count { $0.node != node && !$0.isSuspected && $0.phase != .leaving }
+        guard others < view.minimumInSync else { return nil }
+        return "\(others) others are there, and each partition needs \(view.minimumInSync) copies in sync: \(node) has "
+            + "nobody to hand over to. Start another node first; to end the cluster, send SIGTERM to all of its nodes"
     }
 
     private func leaveMyself() async throws {
