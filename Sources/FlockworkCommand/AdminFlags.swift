@@ -3,6 +3,7 @@
 internal import ArgumentParser
 internal import Flockwork
 internal import Foundation
+internal import Synchronization
 
 /// The node that an operator asks.
 struct AdminFlags: ParsableArguments {
@@ -36,6 +37,33 @@ struct AdminFlags: ParsableArguments {
             await admin.close()
             throw error
         }
+    }
+}
+
+/// Looks through one node again and again, also after it was away.
+final class AdminSource: Sendable {
+    private let path: String
+    private let admin = Mutex<Operator?>(nil)
+
+    init(path: String) { self.path = path }
+
+    func look() async throws -> [NodeStatus] {
+        if let admin = admin.withLock({ $0 }) {
+            do {
+                return try await admin.status()
+            } catch {
+                close()
+            }
+        }
+        let made = try await Operator.connect(to: path)
+        admin.withLock { $0 = made }
+        return try await made.status()
+    }
+
+    /// Lets the connection go.
+    func close() {
+        guard let admin = admin.withLock({ $0.take() }) else { return }
+        Task { await admin.close() }
     }
 }
 

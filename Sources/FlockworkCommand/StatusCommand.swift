@@ -36,7 +36,9 @@ struct StatusCommand: AsyncParsableCommand {
     func run() async throws {
         try await FlockworkCommand.reporting {
             if admin.admin != nil || (target.isDefault && admin.path != nil) {
-                try await admin.withOperator { admin in try await show { try await admin.status() } }
+                let source = AdminSource(path: admin.path ?? "")
+                defer { source.close() }
+                try await show { try await source.look() }
             } else {
                 try await target.withClient(cluster) { client in try await show { try await client.status() } }
             }
@@ -74,19 +76,31 @@ struct StatusCommand: AsyncParsableCommand {
         var lookedAt = ContinuousClock.now
         while !ended.isSet {
             let now = ContinuousClock.now
-            let after = try await look()
-            if json {
-                try printJSON(after)
-            } else {
-                // The first table has no rates yet, and is there at once.
-                screen.show(report(before.isEmpty ? after : before, after, since: lookedAt))
+            do {
+                let after = try await look()
+                if json {
+                    try printJSON(after)
+                } else {
+                    // The first table has no rates yet, and is there at once.
+                    screen.show([banner(nil)] + report(before.isEmpty ? after : before, after, since: lookedAt))
+                }
+                (before, lookedAt) = (after, now)
+            } catch let error as FlockError where !before.isEmpty {
+                // The node that is asked went; it may come back.
+                if json { FlockworkCommand.complain("\(error)") } else { screen.show([banner(error)] + report(before, before, since: lookedAt)) }
             }
-            (before, lookedAt) = (after, now)
             let next = now + .milliseconds(Int64(over * 1000))
             while !ended.isSet, ContinuousClock.now < next {
                 try await Task.sleep(for: min(.milliseconds(50), next - ContinuousClock.now))
             }
         }
+    }
+
+    /// When this is, or since when nothing is known any more.
+    private func banner(_ error: FlockError?) -> TextLine {
+        if let error { return TextLine(Cell("no answer, trying again: \(error.message)", .red)) }
+        let time = Date.now.formatted(.iso8601.time(includingFractionalSeconds: false).timeSeparator(.colon))
+        return TextLine(Cell("\(time) UTC, every \(String(format: "%g", over)) s, Ctrl-C ends", .dim))
     }
 
     private func report(

@@ -205,6 +205,8 @@ struct StatusReport {
 
     // MARK: Partitions
 
+    private static func names(_ nodes: [NodeID]) -> String { nodes.map(\.rawValue).sorted().joined(separator: " ") }
+
     private func partitions(_ view: ClusterStatus) -> [TextLine] {
         var table = TextTable([
             .number("partition"), .number("epoch"), .words("primary"), .words("in sync"), .words("learning"),
@@ -214,8 +216,7 @@ struct StatusReport {
             table.rows.append([
                 "\(number)", "\(partition.epoch)",
                 partition.primary.map { Cell($0.rawValue) } ?? Cell("nobody", .red),
-                Cell(partition.inSync.map(\.rawValue).joined(separator: " "), isShort ? .red : nil),
-                Cell(partition.learners.map(\.rawValue).joined(separator: " "), .yellow),
+                Cell(Self.names(partition.inSync), isShort ? .red : nil), Cell(Self.names(partition.learners), .yellow),
             ])
         }
         return table.lines
