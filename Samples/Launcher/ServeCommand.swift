@@ -126,7 +126,9 @@ struct ServeCommand: AsyncParsableCommand {
         }
         let ports = base == 0 ? try Ports.free(count) : (0..<count).map { base + $0 }
         let folder = settings.optional(.dataFolder).map { URL(fileURLWithPath: $0) }
-        try await flock.start(ports: ports, host: settings.text(.host), settings: settings, folder: folder) { node, line in
+        try await flock.start(
+            ports: ports, host: settings.text(.host), settings: settings, folder: folder
+        ) { node, line in
             terminal.line(line.hasPrefix(ReadyLine.prefix) ? line : "\(node) | \(line)")
         }
         let watch = metrics ? Task { await Self.watch(flock, settings, terminal) } : nil

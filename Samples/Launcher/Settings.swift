@@ -10,8 +10,8 @@ import Synchronization
 
 /// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
-    case id, host, port, nodes, members, bootstrap, join, dataFolder, admin, clusterID, tokenFile, insecure, cores, logLevel
-    case model, requests, window, lanes
+    case id, host, port, nodes, members, bootstrap, join, dataFolder, admin, clusterID, tokenFile, insecure, cores
+    case logLevel, model, requests, window, lanes
 
     enum Kind { case text, number(ClosedRange<Int>), flag }
 

@@ -70,7 +70,7 @@ public final class Listener: LoopResident, @unchecked Sendable {
 
     /// Listens on a socket in the file system that only this process's user may connect to. A socket that a process
     /// left behind there is replaced; it goes when the listener is closed.
-    /// - Throws: `system` naming the path: another process listens there, something else is there, or it cannot be made.
+    /// - Throws: `system` naming the path: another process listens there, or something else is, or it cannot be made.
     public static func bind(
         path: String, on loop: EventLoop, identity: Identity, limits: Limits, log: Logger,
         onConnection: @escaping @Sendable (Connection) -> Void

@@ -44,8 +44,8 @@ struct LeaveCommand: AsyncParsableCommand {
         commandName: "leave",
         abstract: "Has a node hand over what it has, and end.",
         discussion: """
-            The same as SIGTERM to its process, which ends with 0. Returns when the node is no member any more. A voter \
-            stays a voter while it is away: start it again, or have it replaced.
+            The same as SIGTERM to its process, which ends with 0. Returns when the node is no member any more. A \
+            voter stays one while it is away: start it again, or have it replaced.
             """)
 
     @Argument(help: "The node's name.") var node: String

@@ -11,8 +11,8 @@ struct StatusCommand: AsyncParsableCommand {
         commandName: "status",
         abstract: "Shows the view, what each node does, each stage, and each worker process.",
         discussion: """
-            Rates, batch sizes and times are those of the moment between two looks (--over seconds). `wait` is how long \
-            the oldest item of a batch waited for an instance, `compute` what a batch took, both on average.
+            Rates, batch sizes and times are those of the moment between two looks (--over seconds). `wait` is how \
+            long the oldest item of a batch waited for an instance, `compute` what a batch took, both on average.
 
             Asks the node of --admin, and through it all others; without it, the nodes of --to, as any client may.
             """)
@@ -21,6 +21,11 @@ struct StatusCommand: AsyncParsableCommand {
     var watch = false
     @Flag(help: "Also lists each partition with its primary, and who is in sync.")
     var partitions = false
+    @Option(
+        help: ArgumentHelp(
+            "Returns when all copies are made and nobody is about to come or go; fails after that time.",
+            valueName: "seconds"))
+    var wait: Double?
     @Flag(help: "One JSON object a node, each on a line, with the totals since the start.")
     var json = false
     @Option(help: ArgumentHelp("Time between two looks.", valueName: "seconds"))
@@ -31,6 +36,8 @@ struct StatusCommand: AsyncParsableCommand {
 
     func validate() throws {
         guard over >= 0.1, over <= 3600 else { throw ValidationError("--over is 0.1 to 3600 seconds.") }
+        if let wait, !(0...86_400).contains(wait) { throw ValidationError("--wait is 0 to 86400 seconds.") }
+        if wait != nil, watch { throw ValidationError("--wait and --watch exclude each other.") }
     }
 
     func run() async throws {
@@ -46,6 +53,7 @@ struct StatusCommand: AsyncParsableCommand {
     }
 
     private func show(_ look: @escaping () async throws -> [NodeStatus]) async throws {
+        if let wait { return try await waitUntilWhole(wait, look) }
         guard watch else { return try await showOnce(look) }
         let screen = Screen()
         if !json { screen.enter() }
@@ -60,6 +68,23 @@ struct StatusCommand: AsyncParsableCommand {
         }
         defer { watcher.cancel() }
         try await watch(screen, until: ended, look)
+    }
+
+    private func waitUntilWhole(_ seconds: Double, _ look: () async throws -> [NodeStatus]) async throws {
+        let end = ContinuousClock.now + .milliseconds(Int64(seconds * 1000))
+        while true {
+            let nodes = try await look()
+            let view = nodes.compactMap(\.cluster).max { $0.version < $1.version }
+            guard let view else { throw FlockError(.invalidInput, "the node is in no cluster that makes copies") }
+            if view.isWhole {
+                if json { try printJSON(nodes) } else { Screen().print(StatusReport(nodes, nodes, seconds: 1).header) }
+                return
+            }
+            guard ContinuousClock.now < end else {
+                throw FlockError(.deadlineExceeded, "not all copies are made after \(String(format: "%g", seconds)) s")
+            }
+            try await Task.sleep(for: .milliseconds(100))
+        }
     }
 
     private func showOnce(_ look: () async throws -> [NodeStatus]) async throws {
@@ -87,7 +112,11 @@ struct StatusCommand: AsyncParsableCommand {
                 (before, lookedAt) = (after, now)
             } catch let error as FlockError where !before.isEmpty {
                 // The node that is asked went; it may come back.
-                if json { FlockworkCommand.complain("\(error)") } else { screen.show([banner(error)] + report(before, before, since: lookedAt)) }
+                if json {
+                    FlockworkCommand.complain("\(error)")
+                } else {
+                    screen.show([banner(error)] + report(before, before, since: lookedAt))
+                }
             }
             let next = now + .milliseconds(Int64(over * 1000))
             while !ended.isSet, ContinuousClock.now < next {

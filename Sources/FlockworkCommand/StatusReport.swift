@@ -29,14 +29,17 @@ struct StatusReport {
         return Array(blocks.joined(separator: [TextLine()]))
     }
 
-    private var header: [TextLine] {
+    /// What is said of the view.
+    var header: [TextLine] {
         guard let view else { return [] }
         let whole = view.partitions.count { $0.primary != nil && $0.inSync.count > view.toleratedFailures }
         let all = view.partitions.count
+        let (copies, votes) = (Self.failures(view.toleratedFailures), Self.failures(view.toleratedVoterFailures))
         var line = TextLine(
             Cell("view \(view.version)", .bold), "  \(view.members.count) members  ",
             Cell("\(whole) of \(all) partitions served with enough copies", whole == all ? .green : .red),
-            "  each survives \(Self.failures(view.toleratedFailures)), control \(Self.failures(view.toleratedVoterFailures))")
+            "  each survives \(copies), control \(votes)"
+        )
         if let coming = view.comingVoter { line.cells.append(Cell("  \(coming) is becoming a voter", .yellow)) }
         var lines = [line]
         if !view.suspended.isEmpty {
@@ -56,7 +59,9 @@ struct StatusReport {
             .number("held"), .words("address"),
         ])
         guard let view else {
-            for node in after { table.rows.append([Cell(node.node.rawValue), "-", "-", "-", "-"] + flow(node) + ["-"]) }
+            for node in after {
+                table.rows.append([Cell(node.node.rawValue), "-", "-", "-", "-"] + flow(node) + ["-"])
+            }
             return table.lines
         }
         for member in view.members.sorted(by: { $0.node < $1.node }) {
@@ -128,7 +133,9 @@ struct StatusReport {
                 sums[place].items += grown(\.items)
                 sums[place].busy += grown(\.busyNanoseconds)
                 sums[place].waited += grown(\.waitedNanoseconds)
-                for size in stage.batchSizes.indices.prefix(64) { sums[place].sizes[size] += grown { $0.batchSizes[size] } }
+                for size in stage.batchSizes.indices.prefix(64) {
+                    sums[place].sizes[size] += grown { $0.batchSizes[size] }
+                }
             }
         }
         return sums
@@ -150,7 +157,8 @@ struct StatusReport {
                 node.pipelines.contains { $0.name == sum.pipeline && $0.isSuspended }
             }
             table.rows.append([
-                Cell(sum.pipeline + (isSuspended ? " (suspended)" : ""), isSuspended ? .yellow : nil), Cell(Self.short(sum.stage)),
+                Cell(sum.pipeline + (isSuspended ? " (suspended)" : ""), isSuspended ? .yellow : nil),
+                Cell(Self.short(sum.stage)),
                 "\(sum.nodes)", "\(sum.instances)", Cell(Short.count(Double(sum.waiting))),
                 Cell(Short.count(Double(sum.items) / seconds)), Cell(Short.count(Double(sum.batches) / seconds)),
                 mean(Double(sum.items), Short.count), largest.map { "<\(2 << $0)" } ?? "-",

@@ -64,11 +64,31 @@ struct OperatorCommandTests {
 
             (status, output, _) = try await flockwork(folder, "voters")
             #expect(status == 0 && output.contains("2 of 3 decide; 1 more may fail"), "\(output)")
+            (status, output, _) = try await flockwork(folder, "status", "--wait", "30")
+            #expect(status == 0 && output.hasPrefix("view "), "\(output)")
             (status, output, complaints) = try await flockwork(folder, "leave", "node-3")
             #expect(status == 0 && output.hasPrefix("node-3 has handed over"), "\(complaints)")
             (status, output, _) = try await flockwork(folder, "voters", "--json")
             #expect(try json(output)["survivesNow"] as? Int == 0, "\(output)")
         }
+    }
+
+    @Test("a node is drained, taken back and told to leave under load, and no request is lost or failed")
+    func underLoad() async throws {
+        let folder = NSTemporaryDirectory() + "flock-\(UInt32.random(in: 0 ... .max))"
+        let demo = try ProgramRun(
+            "launcher", ["demo", "--requests", "1500000", "--nodes", "4", "--cores", "1", "--admin", folder])
+        let admin = ["--admin", folder + "/node-1.sock"]
+        try await eventually { demo.output.contains("ready node-4") || !demo.isRunning }
+        for order in [["status", "--wait", "30"], ["drain", "node-2"], ["undrain", "node-2"], ["leave", "node-4"]] {
+            let run = try ProgramRun("flockwork", order + admin)
+            #expect(try await run.end() == 0, "\(order): \(run.complaints)")
+        }
+        #expect(demo.isRunning, "the requests were over before the orders")
+        #expect(try await demo.end() == 0, "\(demo.output) \(demo.complaints)")
+        #expect(demo.output.contains("lost        0") && demo.output.contains("1,500,000 values"), "\(demo.output)")
+        #expect(demo.output.contains("doubled     0") && demo.output.contains("0 failures"))
+        try FileManager.default.removeItem(atPath: folder)
     }
 
     @Test("what cannot be done ends with 1 and says why; a wrong command line ends with 64")
@@ -115,19 +135,11 @@ struct OperatorCommandTests {
         try await withNodes { folder in
             // Others can reach the socket's name, not open it.
             for path in [folder, folder + "/node-1"] { #expect(chmod(path, 0o755) == 0) }
-            let run = Process()
-            run.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
-            run.arguments = [
-                "--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c",
-                "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])",
-                folder + "/node-1/admin.sock",
-            ]
-            let errors = Pipe()
-            run.standardError = errors
-            try run.run()
-            run.waitUntilExit()
-            let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            #expect(run.terminationStatus != 0 && text.contains("PermissionError"), "\(text)")
+            let run = try ProgramRun(
+                "flockwork", ["drain", "node-1", "--admin", folder + "/node-1"],
+                by: ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+            #expect(try await run.end() == 1)
+            #expect(run.complaints.contains("only be opened by the user that the node runs as"), "\(run.complaints)")
         }
     }
 }

@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import Foundation
 import Synchronization
 import Testing
@@ -9,14 +10,18 @@ final class ProgramRun: Sendable {
     private let process = Process()
     private let out = Mutex("")
     private let errors = Mutex("")
+    /// Pipes that have ended.
+    private let closed = Atomic(0)
 
-    init(_ name: String, _ arguments: [String], environment: [String: String] = [:]) throws {
+    /// `by`: a program that runs it, with that program's arguments.
+    init(_ name: String, _ arguments: [String], environment: [String: String] = [:], by runner: [String] = []) throws {
         let tests = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") }.map { URL(fileURLWithPath: $0) } ?? tests
         let program = bundle.deletingLastPathComponent().appending(path: name)
         try #require(FileManager.default.isExecutableFile(atPath: program.path), "\(program.path)")
-        process.executableURL = program
-        process.arguments = arguments
+        let command = runner + [program.path] + arguments
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
         var all = ProcessInfo.processInfo.environment
         all["FLOCKWORK_ADMIN"] = nil
         process.environment = all.merging(environment) { $1 }
@@ -30,7 +35,12 @@ final class ProgramRun: Sendable {
         let pipe = Pipe()
         pipe.fileHandleForReading.readabilityHandler = { handle in
             let data = handle.availableData
-            if data.isEmpty { handle.readabilityHandler = nil } else { take(String(decoding: data, as: UTF8.self)) }
+            if data.isEmpty {
+                handle.readabilityHandler = nil
+                self.closed.add(1, ordering: .releasing)
+            } else {
+                take(String(decoding: data, as: UTF8.self))
+            }
         }
         return pipe
     }
@@ -43,9 +53,8 @@ final class ProgramRun: Sendable {
 
     /// Its status, once it has ended.
     func end() async throws -> Int32 {
-        while process.isRunning { try await Task.sleep(for: .milliseconds(10)) }
-        // What it wrote last may still be on its way through the pipe.
-        try await Task.sleep(for: .milliseconds(50))
+        // What it wrote last may still be on its way through the pipes.
+        try await eventually { !process.isRunning && closed.load(ordering: .acquiring) == 2 }
         return process.terminationStatus
     }
 }

@@ -89,18 +89,19 @@ struct OperatorTests {
             let tickets = try await inbox.post(Array(0..<500))
             let admin = try await Operator.connect(to: flock.socket(1))
             try await admin.suspend("one")
-            try await eventually {
-                let nodes = try await admin.status()
-                return nodes.count == 3 && nodes.allSatisfy { $0.pipelines.allSatisfy(\.isSuspended) }
-            }
-            let error = await #expect(throws: FlockError.self) { try await inbox.ask(7) }
-            #expect(error?.code == .suspended && error?.retryAfter == .seconds(1), "\(error as Any)")
+            // What is not taken fills the window, and then callers wait.
             var taken = 0
             for await (_, outcome) in inbox.outbox() {
                 if case .value = outcome {} else { Issue.record("\(outcome)") }
                 taken += 1
                 if taken == tickets.count { break }
             }
+            try await eventually {
+                let nodes = try await admin.status()
+                return nodes.count == 3 && nodes.allSatisfy { $0.pipelines.allSatisfy(\.isSuspended) }
+            }
+            let error = await #expect(throws: FlockError.self) { try await inbox.ask(7) }
+            #expect(error?.code == .suspended && error?.retryAfter == .seconds(1), "\(error as Any)")
             let posted = await #expect(throws: FlockError.self) { try await inbox.post([1, 2, 3]) }
             #expect(posted?.code == .suspended)
             let accepted = try await admin.status().reduce(0) { $0 + $1.accepted }
@@ -193,7 +194,8 @@ struct OperatorTests {
                 let loop = try EventLoop(name: "stranger")
                 let system = FlockSystem(
                     identity: Identity(clusterID: "flockwork", node: "stranger", role: role), loop: loop,
-                    limits: Limits(), log: .quiet, announcement: try Announcement(pipelines: []).encoded(limits: Limits()))
+                    limits: Limits(), log: .quiet,
+                    announcement: try Announcement(pipelines: []).encoded(limits: Limits()))
                 let peer = try await system.connect(host: "127.0.0.1", port: flock.ports[0])
                 let actor = try OperatorActor.resolve(
                     id: ActorAddress(named: OperatorActor.name, on: peer.identity.node), using: system)

@@ -111,10 +111,10 @@ public struct CommandID: Sendable, Hashable {
     }
 }
 
-/// A voter is exchanged for another, or one is added, in three views. The first names the coming one, which then begins an empty record
-/// on its disk and says so. From the second on, majorities of the old and of the new voters are needed: nobody who
-/// knows only one set can miss what the other decides. The third, only made from an agreed second, has the new voters
-/// alone.
+/// A voter is exchanged for another, or one is added, in three views. The first names the coming one, which then
+/// begins an empty record on its disk and says so. From the second on, majorities of the old and of the new voters are
+/// needed: nobody who knows only one set can miss what the other decides. The third, only made from an agreed second,
+/// has the new voters alone.
 public struct VoterExchange: Sendable, Hashable {
     /// The voter that goes; nil if one comes besides those there are.
     public var leaving: NodeID?

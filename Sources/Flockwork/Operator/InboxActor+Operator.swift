@@ -24,7 +24,8 @@ extension InboxActor {
     /// Has the register carry a command out.
     func order(
         _ command: OperatorCommand, within time: Duration = orderTime,
-        until isDone: (@Sendable (ControlState) -> Bool)? = nil, late: @Sendable (ControlState) -> String? = { _ in nil }
+        until isDone: (@Sendable (ControlState) -> Bool)? = nil,
+        late: @Sendable (ControlState) -> String? = { _ in nil }
     ) async throws {
         guard isClustered else {
             throw FlockError(
@@ -48,12 +49,14 @@ extension InboxActor {
     private static func noMajority(_ view: ControlState, _ time: Duration) -> String {
         let away = view.voters.filter { view.member(on: $0)?.isSuspected ?? true }
         let who = away.isEmpty ? "" : "; \(away.map(\.rawValue).joined(separator: ", ")) cannot be reached"
-        return "not agreed on within \(time): a majority of the voters \(view.voters.map(\.rawValue).joined(separator: ", ")) "
-            + "is needed\(who). It is carried out as soon as they answer"
+        let voters = view.voters.map(\.rawValue).joined(separator: ", ")
+        return "not agreed on within \(time): a majority of the voters \(voters) is needed\(who). It is carried out as "
+            + "soon as they answer"
     }
 
     /// Whether a view came for which that is true, in time.
-    private func sees(within time: Duration, _ isDone: @escaping @Sendable (ControlState) -> Bool) async throws -> Bool {
+    private func sees(within time: Duration, _ isDone: @escaping @Sendable (ControlState) -> Bool) async throws -> Bool
+    {
         if let view = cluster?.node.view, isDone(view) { return true }
         let number = takeNumber()
         do {
