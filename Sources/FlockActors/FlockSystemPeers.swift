@@ -124,6 +124,9 @@ extension FlockSystem {
         link?.start()
     }
 
+    /// The link to that node, if it is down, is tried at once instead of after its pause.
+    public func hurry(to other: NodeID) { state.withLock { $0.links[other] }?.hurry() }
+
     /// Ends what `link` began, and a connection that it made. Nothing happens if there is none.
     public func unlink(_ other: NodeID) {
         state.withLock { $0.links.removeValue(forKey: other) }?.stop()

@@ -20,6 +20,9 @@ public final class Link: @unchecked Sendable {
     private var attempt: DialAttempt?
     private var connection: Connection?
     private var timer: LoopTimer?
+    private static let shortestPause = Duration.milliseconds(10)
+    /// Not even who is in a hurry tries again before.
+    private var notBefore = Tick.zero
     private var backoff: Backoff
     private var random = SystemRandomNumberGenerator()
 
@@ -46,6 +49,16 @@ public final class Link: @unchecked Sendable {
         loop.execute { [self] in
             guard !isStarted else { return }
             isStarted = true
+            dial()
+        }
+    }
+
+    /// Somebody needs the connection now, and has reason to think that the other side is there: a pause between
+    /// attempts ends, but one that the other side asked for. From any thread.
+    public func hurry() {
+        loop.execute { [self] in
+            guard timer != nil, notBefore <= EventLoop.now else { return }
+            timer?.cancel()
             dial()
         }
     }
@@ -99,6 +112,7 @@ public final class Link: @unchecked Sendable {
                 "a link is down and will be tried again",
                 metadata: ["peer": "\(target.host):\(target.port)", "error": "\(error)"])
         }
+        notBefore = EventLoop.now + max(error.retryAfter ?? .zero, Self.shortestPause)
         let pause = max(backoff.next(random: random.next()), error.retryAfter ?? .zero)
         timer = loop.schedule(after: min(pause, target.limits.reconnectMaximum)) { [weak self] in self?.dial() }
     }

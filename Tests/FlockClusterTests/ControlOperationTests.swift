@@ -140,9 +140,11 @@ struct ControlOperationTests {
         for index in 0..<3 { world.crash(index) }
         world.run(for: 500)
         for index in 0..<3 { world.restart(index) }
-        #expect(
-            world.run(atMost: 3000) { $0.audit.last?.partitions.allSatisfy { $0.recovering.count == 3 } == true } != nil
-        )
+        let isBack: (ControlWorld) -> Bool = { world in
+            world.audit.last?.partitions.allSatisfy { $0.recovering.count == 3 } == true
+                && world.processes.allSatisfy { $0.node.member != nil }
+        }
+        #expect(world.run(atMost: 3000, until: isBack) != nil, "\(world.summary)")
         #expect(world.audit.last?.partitions.allSatisfy { $0.primary == nil && $0.inSync.count == 3 } == true)
         for index in 0..<3 {
             guard let member = world.processes[index].node.member else { return #expect(Bool(false)) }

@@ -60,6 +60,18 @@ struct ControlTests {
         Self.expectPeace(world)
     }
 
+    @Test("once the last of the voters is there all of them vote, whenever the others would have asked it again")
+    func lastVoter() {
+        for waited in stride(from: 400, through: 600, by: 40) {
+            var world = ControlWorld(seed: 4, nodes: 3, voters: 3)
+            world.crash(2)
+            world.run(for: UInt64(waited))
+            world.restart(2)
+            world.run(for: 30)
+            #expect(world.processes.allSatisfy { $0.node.isVoter }, "after \(waited) ms: \(world.summary)")
+        }
+    }
+
     @Test("a bootstrap voter whose disk was wiped is a member and votes no more, until it is exchanged")
     func wipedVoter() {
         var world = Self.settled(nodes: 4, voters: 3)

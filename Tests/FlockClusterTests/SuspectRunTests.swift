@@ -5,7 +5,7 @@ import Testing
 
 @testable import FlockCluster
 
-@Suite("runs that were on a process that died")
+@Suite("runs that were on processes that died")
 struct SuspectRunTests {
     private static let here = HostID(rawValue: 1)
     private static let far = HostID(rawValue: 2)
@@ -13,7 +13,7 @@ struct SuspectRunTests {
 
     private static func suspect(_ first: UInt64, _ count: Int) -> OpenRun {
         var run = DispatcherClusterTests.run(first, count)
-        run.deaths = 1
+        run.deaths = Limits().deathsBeforeIsolation
         return run
     }
 
@@ -38,6 +38,28 @@ struct SuspectRunTests {
             guard case .send(let host, let runs) = directive else { return [] }
             return runs.map { (host, $0.requests.sequences) }
         }
+    }
+
+    @Test("after a first death a run goes out with the others, wherever they go")
+    func once() {
+        var dispatcher = Self.dispatcher()
+        var run = DispatcherClusterTests.run(0, 4)
+        run.deaths = 1
+        var other = DispatcherClusterTests.run(4, 4)
+        other.deaths = 1
+        let sent = Self.sent(Self.step(&dispatcher, [.enqueue(run), .enqueue(other), .tick]))
+        #expect(sent.map(\.1) == [sequences(0, 4), sequences(4, 4)] && sent.allSatisfy { $0.0 == Self.here })
+        #expect(dispatcher.suspectItems == 0)
+    }
+
+    @Test("two deaths isolate a run, one where that is all but one of the attempts there are")
+    func isolation() {
+        let deaths = [1, 2, 3, 10].map { attempts -> Int in
+            var limits = Limits()
+            limits.attempts = attempts
+            return limits.deathsBeforeIsolation
+        }
+        #expect(deaths == [1, 1, 2, 2])
     }
 
     @Test("they go out one at a time, and never to the process that has their log, while others pass")

@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import FlockWire
 import Glibc
 import Logging
@@ -187,6 +188,35 @@ struct ListenerTests {
             await loop.run {}
         }
         #expect(live.alive == [])
+        await loop.stop()
+    }
+
+    @Test("a link in its pause that somebody needs connects at once")
+    func linkHurries() async throws {
+        let loop = try EventLoop(name: "hurry")
+        let closed = try await loop.listening { _ in }
+        let port = closed.port
+        await closed.close()
+        let limits = Limits.with {
+            $0.reconnectMinimum = .seconds(1000)
+            $0.reconnectMaximum = .seconds(1000)
+        }
+        let up = Promise<Void>()
+        let link = Link(
+            host: "127.0.0.1", port: port, on: loop, identity: .node("node-2"), limits: limits, log: .quiet,
+            onUp: { _ in up.fulfil(()) })
+        link.start()
+        try await eventually { link.lastError != nil }
+        let listener = try await Listener.bind(
+            host: "127.0.0.1", port: port, on: loop, identity: .node(), limits: limits, log: .quiet, onConnection: echo)
+        // Not within a moment of the attempt before, so more than once.
+        try await eventually {
+            link.hurry()
+            return link.lastError == nil
+        }
+        await up.value
+        link.stop()
+        await listener.close()
         await loop.stop()
     }
 

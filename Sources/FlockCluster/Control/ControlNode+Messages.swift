@@ -85,8 +85,12 @@ extension ControlNode {
         case .rejected(let ballot, let promised): rejected(ballot, promised: promised, now)
         case .founding(let mark):
             let name = self.own
-            guard acceptor?.meet(node, mark: mark) == true, let own = acceptor?.mark(of: name) else { return }
-            if acceptor?.isDurable == true { send(node, .founded(yours: mark, mine: own), &out) }
+            guard acceptor?.meet(node, mark: mark) == true, let own = acceptor?.mark(of: name) else {
+                // It will not vote, and need not wait for that to join.
+                if acceptor != nil, let news = news(since: 0) { send(node, news, &out) }
+                return
+            }
+            acceptor?.acknowledge(node, yours: mark, mine: own)
         case .founded(let yours, let mine):
             guard yours == acceptor?.mark(of: own) else { return }
             let (voters, name) = (configuration.voters, own)
@@ -151,6 +155,8 @@ extension ControlNode {
                 if acceptor?.isDurable == true { sendToVoters(.enrolled(member), &out) }
                 isWaiting = true
             }
+        } else if waitsToVote(now) {
+            isWaiting = true
         } else {
             let replaced = view?.member(on: own)?.number
             let have = view?.version ?? 0
@@ -158,6 +164,12 @@ extension ControlNode {
             isWaiting = true
         }
         if isWaiting { outgoing.resendAt = now + times.resendInterval }
+    }
+
+    /// A bootstrap voter joins when it votes: a cluster that serves as soon as all are members then survives the loss of
+    /// one. If some voter never comes, or the cluster has begun without this one's record, it joins as any other node.
+    private func waitsToVote(_ now: Tick) -> Bool {
+        acceptor?.record.isFounded == false && view == nil && now < joinsAnyhowAt
     }
 
     /// A bootstrap voter's first record is begun and shown to the others. Returns whether some do not know it yet.
@@ -180,6 +192,7 @@ extension ControlNode {
 
     /// All bootstrap voters know this one.
     private mutating func beginVoting(_ now: Tick) {
+        if member == nil { outgoing.resendAt = now }
         if let view, isVoter, !isOut { detector.watch(view, now: now) }
         arm(now)
     }

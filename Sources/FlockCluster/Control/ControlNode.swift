@@ -39,6 +39,8 @@ public struct ControlNode: Sendable {
     /// Messages of this process to itself.
     var loop: [ControlMessage] = []
     private var random: UInt64
+    /// A voter that does not vote yet waits until then for the others to know it.
+    let joinsAnyhowAt: Tick
     /// The record of a bootstrap voter's first start is to be written.
     var beginsRecord = false
 
@@ -58,6 +60,7 @@ public struct ControlNode: Sendable {
         detector = Detector(node: own, times: configuration.times)
         pending = PendingReasons(life: configuration.times.reasonLife)
         random = seed
+        joinsAnyhowAt = now + configuration.times.bootstrapGrace
         let isBootstrapVoter = configuration.isBootstrap && configuration.voters.contains(own)
         var fresh: VoterRecord?
         if isBootstrapVoter && record == nil {

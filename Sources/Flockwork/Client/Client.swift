@@ -228,7 +228,11 @@ public final class Client: Sendable {
         guard watch.withLock({ $0.isCluster }) else { return nil }
         return SessionRoutes(
             map: map, port: { [weak self] node in self?.ports.withLock { $0[node] } },
-            connectTime: configuration.limits.connectTime, refresh: { [weak self] in self?.askForView() })
+            connectTime: configuration.limits.connectTime,
+            refresh: { [weak self] node in
+                if let node { self?.system.hurry(to: node) }
+                self?.askForView()
+            })
     }
 
     /// Waits until every member is connected, but not long for one that is down.

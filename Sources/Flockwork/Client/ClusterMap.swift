@@ -55,8 +55,8 @@ struct SessionRoutes: Sendable {
     let port: @Sendable (NodeID) -> (any SessionPort)?
     /// How long a new inbox waits for a node that takes its sessions.
     let connectTime: Duration
-    /// Asks a node for a newer view. From any thread, as often as one likes.
-    let refresh: @Sendable () -> Void
+    /// Asks for a newer view, and connects to the node that is looked for. From any thread, as often as one likes.
+    let refresh: @Sendable (NodeID?) -> Void
 }
 
 /// Reaches the inbox of whichever node leads a partition. Of the loop, but for `open` and `close`.
@@ -111,7 +111,7 @@ final class RoutedPort: SessionPort {
     func onConnected(_ body: @escaping @Sendable () -> Void) { look(body, attempt: 0) }
 
     private func look(_ body: @escaping @Sendable () -> Void, attempt: Int) {
-        routes.refresh()
+        routes.refresh(node)
         let pause = Self.pause * min(attempt + 1, 5)
         _ = loop.schedule(after: pause) { [self] in
             if isConnected { return body() }

@@ -88,7 +88,7 @@ final class InboxCore: Sendable {
                 return try await openMissing()
             } catch let error as FlockError where error.code == .unavailable && EventLoop.now < end {
                 // A cluster that forms, or gives its partitions to others: soon somebody leads one.
-                routes()?.refresh()
+                routes()?.refresh(nil)
                 try await Task.sleep(for: .milliseconds(20))
             }
         }

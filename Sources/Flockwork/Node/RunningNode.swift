@@ -270,7 +270,7 @@ struct RunningNode: Sendable {
                 return PeerPort(node: node, system: system, limits: limits)
             },
             connectTime: limits.connectTime,
-            refresh: { system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } })
+            refresh: { _ in system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } })
     }
 
     /// Ends this node as a crash would: nothing is finished, handed over or said.
