@@ -3,6 +3,7 @@
 // A stream socket in the file system. Who may connect is what the file system says: the socket has mode 0600 from the
 // moment it is there, so that only its owner (and root) gets in.
 
+internal import CLibuv
 internal import FlockWire
 internal import Glibc
 
