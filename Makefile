@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup libs libs-python build release test test-libs test-release sim
 .PHONY: demo demo-python demo-python-short demo-python-deep
-.PHONY: soak bench objective overload fuzz format lint clean
+.PHONY: soak lab bench objective overload fuzz format lint clean
 
 # make sim
 SEEDS    ?= 1000
@@ -16,7 +16,9 @@ NODES    ?= $(if $(filter sim,$(MAKECMDGOALS)),5,3)
 MODEL    ?= logistic
 # make soak
 KILLS    ?= 20
-# make bench, make soak: JSON
+# make lab
+ROUNDS   ?= 1
+# make bench, make soak, make lab: JSON
 SUITE    ?= all
 ROWS     ?=
 SECONDS ?= 2
@@ -37,7 +39,7 @@ RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|BundleTransferTests|PartitionS
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES, MODEL (demo); KILLS, SEED, JSON (soak); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs); SEEDS, SEED, NODES, TIME, TRACE, MUTANTS (sim)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); KILLS, SEED, JSON (soak); ROUNDS, FAULTS, JSON (lab); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs); SEEDS, SEED, NODES, TIME, TRACE, MUTANTS (sim)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -72,6 +74,10 @@ sim: setup ## Simulates clusters in release, all faults on: SEEDS=1000 NODES=5; 
 soak: release ## Kills nodes of a cluster of five under load with kill -9, KILLS=20 times, and checks every answer: SEED=s, JSON=file appends the figures.
 	@exec "$$(swift build -c release --show-bin-path)/launcher" soak --kills $(KILLS) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(JSON),--json "$(JSON)")
+
+lab: release ## Cuts hosts off (network namespaces; as root) under load, in six ways, ROUNDS=1 times, and checks every answer: FAULTS=pull,cut,…, JSON=file appends the figures.
+	@exec scripts/lab run 3 "$$(swift build -c release --show-bin-path)/launcher" lab --rounds $(ROUNDS) \
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json "$(JSON)")
 
 MODELS := logistic xgboost onnx
 demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes, of which one is killed, while one joins and one leaves: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.

@@ -156,6 +156,13 @@ let package = Package(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork", "FlockTestKit"],
             swiftSettings: settings),
         .testTarget(
+            name: "ClusterTests",
+            dependencies: [
+                "Launcher", "BreastCancer", "Flockwork", "FlockTransport", "FlockCluster", "FlockWire", "FlockTestKit",
+                log,
+            ],
+            swiftSettings: settings),
+        .testTarget(
             name: "ModelCaseTests", dependencies: ["Flockwork", "FlockTestKit", "FlockModels", "FlockWire"],
             exclude: ["Fixtures"],
             swiftSettings: settings),

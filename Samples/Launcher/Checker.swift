@@ -40,6 +40,15 @@ struct BitSet: Sendable {
         return words.indices.reduce(0) { $0 + (words[$1] & ~other.word($1)).nonzeroBitCount }
     }
 
+    /// How many below a bound are here and not there.
+    func count(without other: BitSet, below end: Int) -> Int {
+        words.indices.prefix((end + 63) >> 6).reduce(0) { count, index in
+            let isLast = index == end >> 6
+            let mask = isLast ? UInt64(1) << UInt64(end & 63) - 1 : .max
+            return count + (words[index] & ~other.word(index) & mask).nonzeroBitCount
+        }
+    }
+
     /// The lowest numbers that are here and not there.
     func first(_ limit: Int, without other: BitSet) -> [Int] {
         Array((0..<min(bound, words.count * 64)).lazy.filter { contains($0) && !other.contains($0) }.prefix(limit))
@@ -128,6 +137,8 @@ struct Checker: Sendable {
     var answeredCount: Int { answered.count }
     /// Accepted, and no outcome came.
     var lost: Int { accepted.count(without: answered) }
+    /// Those of them below a number.
+    func lost(below bound: Int) -> Int { accepted.count(without: answered, below: bound) }
     var lostExamples: [Int] { accepted.first(5, without: answered) }
 
     /// All were accepted, each has exactly one outcome, and each outcome is the right value.

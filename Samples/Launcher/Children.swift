@@ -20,9 +20,11 @@ final class ChildNode: Sendable {
     private let input = Pipe()
     private let lastLines = Mutex<[String]>([])
 
-    /// Starts the process. `onLine` gets each line that it writes, ready lines included.
+    /// Starts the process, in a network namespace if one is named. `onLine` gets each line that it writes, ready lines
+    /// included.
     init(
-        id: String, port: Int, arguments: [String], onLine: @escaping @Sendable (String) -> Void
+        id: String, port: Int, arguments: [String], namespace: String? = nil, program: URL? = nil,
+        onLine: @escaping @Sendable (String) -> Void
     ) throws(FlockError) {
         self.id = id
         self.port = port
@@ -30,8 +32,15 @@ final class ChildNode: Sendable {
         process = Process()
         let output = Pipe()
         // The running file itself, also when it was found through PATH or was replaced meanwhile.
-        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = arguments
+        let program = program ?? URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        if let namespace {
+            // Both become the program, and keep the process's number.
+            process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+            process.arguments = ["ip", "netns", "exec", namespace, program.path] + arguments
+        } else {
+            process.executableURL = program
+            process.arguments = arguments
+        }
         process.standardInput = input
         process.standardOutput = output
         process.standardError = output

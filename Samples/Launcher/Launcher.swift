@@ -17,7 +17,7 @@ struct Launcher: AsyncParsableCommand {
             Exit codes: 0 all is well; 1 the run was not right, or a node failed; 64 the command line or a value is \
             wrong; 130 and 143 a second Ctrl-C or SIGTERM ended it at once.
             """,
-        subcommands: [ServeCommand.self, DemoCommand.self, SoakCommand.self, ConfigCommand.self],
+        subcommands: [ServeCommand.self, DemoCommand.self, SoakCommand.self, LabCommand.self, ConfigCommand.self],
         defaultSubcommand: ServeCommand.self)
 }
 

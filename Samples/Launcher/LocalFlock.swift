@@ -13,6 +13,10 @@ final class LocalFlock: Sendable {
     private let seeds = Mutex("")
     /// Where each node keeps its votes, in a folder of its own name.
     private let folder = Mutex<URL?>(nil)
+    /// What runs; nil for this program.
+    private let program: URL?
+
+    init(program: URL? = nil) { self.program = program }
 
     var nodes: [ChildNode] { children.withLock { $0 } }
     var addresses: [String] { nodes.map { "127.0.0.1:\($0.port)" } }
@@ -22,18 +26,38 @@ final class LocalFlock: Sendable {
         ports: [Int], host: String, settings: Settings, folder: URL? = nil, readyWithin limit: Duration = .seconds(30),
         onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
     ) async throws {
-        let ids = ports.indices.map { "node-\($0 + 1)" }
+        try await start(
+            places: ports.map { Place(host: host, port: $0) }, settings: settings, folder: folder, readyWithin: limit,
+            onLine: onLine)
+    }
+
+    /// Where a node runs: an address, and the network namespace that has it if it is not this process's own.
+    struct Place: Sendable {
+        var host: String
+        var port: Int
+        var namespace: String?
+    }
+
+    /// Starts one node in each place, as above.
+    func start(
+        places: [Place], settings: Settings, folder: URL? = nil, readyWithin limit: Duration = .seconds(30),
+        onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
+    ) async throws {
+        let ids = places.indices.map { "node-\($0 + 1)" }
         let voters = Self.voters(of: ids.count)
-        let join = ports.prefix(voters).map { "\(host):\($0)" }.joined(separator: ",")
+        let join = places.prefix(voters).map { "\($0.host):\($0.port)" }.joined(separator: ",")
         seeds.withLock { $0 = join }
         do {
             self.folder.withLock { $0 = folder }
             try Self.make([folder?.path, settings.optional(.admin)].compactMap { $0 })
-            for (index, (id, port)) in zip(ids, ports).enumerated() {
+            for (index, (id, place)) in zip(ids, places).enumerated() {
                 let cluster = index < voters ? ["--bootstrap", "\(voters)", "--join", join] : ["--join", join]
                 let arguments = self.arguments(
-                    id: id, port: port, host: host, cluster: ids.count == 1 ? [] : cluster, of: ids.count, settings)
-                let child = try ChildNode(id: id, port: port, arguments: arguments) { onLine(id, $0) }
+                    id: id, port: place.port, host: place.host, cluster: ids.count == 1 ? [] : cluster, of: ids.count,
+                    settings)
+                let child = try ChildNode(
+                    id: id, port: place.port, arguments: arguments, namespace: place.namespace, program: program
+                ) { onLine(id, $0) }
                 children.withLock { $0.append(child) }
             }
             for child in nodes { try await child.waitUntilReady(within: limit) }
@@ -67,7 +91,7 @@ final class LocalFlock: Sendable {
         let id = "node-\(count)"
         let arguments = self.arguments(
             id: id, port: port, host: host, cluster: ["--join", seeds.withLock { $0 }], of: count, settings)
-        let child = try ChildNode(id: id, port: port, arguments: arguments) { onLine(id, $0) }
+        let child = try ChildNode(id: id, port: port, arguments: arguments, program: program) { onLine(id, $0) }
         children.withLock { $0.append(child) }
         try await child.waitUntilReady(within: limit)
     }
@@ -78,7 +102,9 @@ final class LocalFlock: Sendable {
         onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
     ) async throws {
         let id = node.id
-        let child = try ChildNode(id: id, port: node.port, arguments: node.arguments) { onLine(id, $0) }
+        let child = try ChildNode(
+            id: id, port: node.port, arguments: node.arguments, program: program
+        ) { onLine(id, $0) }
         children.withLock { $0.append(child) }
         try await child.waitUntilReady(within: limit)
     }

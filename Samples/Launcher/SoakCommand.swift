@@ -42,7 +42,9 @@ struct SoakCommand: AsyncParsableCommand {
         guard rate.map({ (1...Self.fastest).contains($0) }) ?? true else {
             throw ValidationError("--rate is from 1 to \(Self.fastest).")
         }
-        guard time.map({ (1...86_400).contains($0) }) ?? true else { throw ValidationError("--time is from 1 to 86400.") }
+        guard time.map({ (1...86_400).contains($0) }) ?? true else {
+            throw ValidationError("--time is from 1 to 86400.")
+        }
     }
 
     private var seconds: Int { time ?? kills * 20 + 60 }
@@ -50,7 +52,9 @@ struct SoakCommand: AsyncParsableCommand {
     func run() async throws {
         let settings = try await Settings.resolve(node, defaults: [.nodes: "5", .logLevel: "error"])
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
-        guard let nodes = settings.number(.nodes), nodes >= 3 else { throw ValidationError("A soak needs three nodes.") }
+        guard let nodes = settings.number(.nodes), nodes >= 3 else {
+            throw ValidationError("A soak needs three nodes.")
+        }
         let flock = LocalFlock()
         let signals = Signals { flock.killNow() }
         let terminal = Terminal()
@@ -78,7 +82,7 @@ struct SoakCommand: AsyncParsableCommand {
         guard report.isSuccess, bad.isEmpty else { throw ExitCode.failure }
     }
 
-    private static func append(_ line: String, to path: String) throws {
+    static func append(_ line: String, to path: String) throws {
         if !FileManager.default.fileExists(atPath: path) { try Data().write(to: URL(fileURLWithPath: path)) }
         let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
         try file.seekToEnd()
@@ -112,7 +116,8 @@ struct SoakCommand: AsyncParsableCommand {
         let client = try await Client.connect(to: flock.addresses, configuration: configuration)
         do {
             let soak = SoakRun(
-                client: client, flock: flock, run: run, settings: settings, terminal: terminal, kills: kills, seed: seed,
+                client: client, flock: flock, run: run, settings: settings, terminal: terminal, kills: kills,
+                seed: seed,
                 end: .now + .seconds(seconds))
             let report = try await drive(soak, settings)
             await client.close()
@@ -172,7 +177,7 @@ struct SoakCommand: AsyncParsableCommand {
     }
 
     /// Gives a run up that stands still.
-    private static func watch(_ run: DemoRun) async {
+    static func watch(_ run: DemoRun) async {
         var last = (done: 0, at: DemoRun.now())
         while !Task.isCancelled {
             let now = DemoRun.now()

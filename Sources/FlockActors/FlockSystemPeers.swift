@@ -129,7 +129,8 @@ extension FlockSystem {
 
     /// Ends what `link` began, and a connection that it made. Nothing happens if there is none.
     public func unlink(_ other: NodeID) {
-        state.withLock { $0.links.removeValue(forKey: other) }?.stop()
+        let link = state.withLock { $0.links.removeValue(forKey: other) }
+        link?.stop(FlockError(.unavailable, "\(other) is none of the nodes any more that are linked to", node: other))
     }
 
     private func checkRunning() throws(FlockError) {

@@ -89,6 +89,12 @@ public final class Peer: Sendable {
         if isWritable { loop.execute { self.becameWritable() } }
     }
 
+    /// On the loop: frames that came from it so far.
+    public var receivedFrames: UInt64 { connection.receivedFrames }
+
+    /// On the loop: asks for a sign of life, a frame that its loop sends back.
+    public func ping() { connection.send(.ping) { _ in } }
+
     /// On the loop: ends the connection. Everything that waits for this peer fails with `unavailable`.
     public func close(_ reason: FlockError) { connection.close(reason) }
 

@@ -109,7 +109,7 @@ extension ClusterNode {
         }
     }
 
-    /// Who is suspected is not waited for: by then a majority has not heard it for a while, or its connection was reset.
+    /// Who is suspected is not waited for: a majority has not heard it for a while, or its connection was reset.
     private mutating func followSuspicion(_ view: ControlState, out: inout [NodeDirective]) {
         for place in links.indices {
             let isSuspected = view.member(links[place].peer)?.isSuspected ?? false

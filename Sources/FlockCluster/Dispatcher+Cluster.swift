@@ -64,7 +64,8 @@ extension Dispatcher {
     /// A host begins with a suspect run.
     mutating func begun(_ id: HostID, _ run: RequestRun) {
         guard let host = hosts.slot(of: id) else { return }
-        for slot in cut(run, where: { [isolation] in $0.host == host && $0.run.deaths >= isolation }) { pieces[slot].hasBegun = true }
+        let isolation = isolation
+        for slot in cut(run, where: { $0.host == host && $0.run.deaths >= isolation }) { pieces[slot].hasBegun = true }
     }
 
     /// The next suspect run goes out if none is out: to another process than this one, whose log says what it did.

@@ -55,6 +55,8 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
     private let wakeTag: Unmanaged<Operation>
     private let givenBack: UnsafeMutablePointer<sem_t>
     private let state = Mutex(State())
+    /// Whether the queue can be woken. Held by whoever wakes it; not `state`, which the woken thread needs at once.
+    private let wakes = Mutex(true)
     private let owner = Atomic<UInt>(0)
     private var running: [Work] = []
     /// Calls and servers that are not done; the queue stops when there are none.
@@ -134,7 +136,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         if isCurrent { work() } else { submit(.call(work), mayBorrow: true) }
     }
 
-    private enum Duty { case nothing, borrow, drain }
+    private enum Duty { case nothing, wake, borrow, drain }
 
     private func submit(_ work: Work, mayBorrow: Bool = false) {
         let duty = state.withLock { state -> Duty in
@@ -144,16 +146,14 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
                 return state.isDraining ? .nothing : .drain
             }
             guard state.isAsleep else { return .nothing }
-            guard mayBorrow, !state.isShutDown else {
-                wake(&state)
-                return .nothing
-            }
             state.isAsleep = false
+            guard mayBorrow, !state.isShutDown else { return .wake }
             state.isLent = true
             return .borrow
         }
         switch duty {
         case .nothing: break
+        case .wake: wake()
         case .borrow: borrow()
         case .drain: drainAfterStop()
         }
@@ -164,26 +164,25 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         owner.store(UInt(pthread_self()), ordering: .relaxed)
         runWork(isBorrowed: true)
         owner.store(0, ordering: .relaxed)
-        let isWantedBack = state.withLock { state in
+        let (isWantedBack, hasWork) = state.withLock { state in
             state.isLent = false
-            if state.isWantedBack {
-                state.isWantedBack = false
-                return true
-            }
-            state.isAsleep = true
-            if !state.work.isEmpty { wake(&state) }
-            return false
+            defer { state.isWantedBack = false }
+            state.isAsleep = !state.isWantedBack && state.work.isEmpty
+            return (state.isWantedBack, !state.work.isEmpty)
         }
-        if isWantedBack { sem_post(givenBack) }
+        if isWantedBack { sem_post(givenBack) } else if hasWork { wake() }
     }
 
-    private func wake(_ state: inout State) {
-        // One that is shut down takes no more operations; its thread wakes up by that.
-        guard state.isAsleep, !state.isShutDown else { return }
-        state.isAsleep = false
-        // Under the lock: starting batches on one call must not be done by two threads at once.
-        let isTaken = flock_grpc_start_nothing(wakeCall, wakeTag.toOpaque())
-        precondition(isTaken, "completion queue \(name) cannot be woken")
+    /// By the one that has found the thread asleep, or has kept it so. It may have woken by itself meanwhile, and even
+    /// have gone back to sleep: then it wakes once for nothing.
+    private func wake() {
+        wakes.withLock { isPossible in
+            // One that is shut down takes no more operations; its thread wakes up by that.
+            guard isPossible else { return }
+            // Under a lock: starting batches on one call must not be done by two threads at once.
+            let isTaken = flock_grpc_start_nothing(wakeCall, wakeTag.toOpaque())
+            precondition(isTaken, "completion queue \(name) cannot be woken")
+        }
     }
 
     /// After the end: whoever brings work runs it, one thread at a time.
@@ -302,6 +301,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         guard isStopping, residents.isEmpty, !isShutDown else { return }
         isShutDown = true
         state.withLock { $0.isShutDown = true }
+        wakes.withLock { $0 = false }
         grpc_completion_queue_shutdown(queue)
     }
 

@@ -37,6 +37,8 @@ class GRPCCall: QueueResident, @unchecked Sendable {
     private var isSending = false
     private var receiver: ((Received) -> Void)?
     private var isReceiving = false
+    /// The receiver waits, and gRPC is not asked for a message before there is something to answer.
+    private var isIdle = false
     private var isAtEnd = false
     /// How it ended; nil while it lasts.
     private(set) var ending: GRPCStatus?
@@ -91,6 +93,7 @@ class GRPCCall: QueueResident, @unchecked Sendable {
         if let ending { return done(.failure(Self.over(ending))) }
         outbox.append((message, done))
         sendNext()
+        listen()
     }
 
     private func sendNext() {
@@ -127,10 +130,26 @@ class GRPCCall: QueueResident, @unchecked Sendable {
 
     // MARK: In
 
-    /// The next message; nil after the last one of a call that ended well. One receive at a time.
-    func receive(_ done: @escaping (Received) -> Void) {
+    /// The next message; nil after the last one of a call that ended well. One receive at a time. If none is
+    /// `expected`, gRPC is asked for it only when something has been sent.
+    func receive(expected: Bool = true, _ done: @escaping (Received) -> Void) {
         precondition(receiver == nil, "two receives of one call at a time")
         receiver = done
+        isIdle = !expected && !isFinishing
+        if !isIdle { startReceive() } else if isAtEnd || ending != nil { deliverEnd() }
+    }
+
+    /// Nothing more will be sent from here.
+    var isFinishing: Bool { false }
+
+    /// From here on a message may come.
+    func listen() {
+        guard isIdle else { return }
+        isIdle = false
+        startReceive()
+    }
+
+    private func startReceive() {
         if isAtEnd || ending != nil { return deliverEnd() }
         guard !isReceiving else { return }
         isReceiving = start(receiveSlot) { flock_grpc_start_receive(call, slots, $0) }
@@ -140,13 +159,18 @@ class GRPCCall: QueueResident, @unchecked Sendable {
         }
     }
 
-    /// Every message from here on; then `done`, with why there are no more.
-    func receiveAll(_ take: @escaping (Bytes) throws(FlockError) -> Void, then done: @escaping (Sent) -> Void) {
-        receive { [self] received in
+    /// Every message from here on; then `done`, with why there are no more. `take` says whether more are expected.
+    ///
+    /// For a peer that speaks when spoken to: to ask gRPC for a message tells the peer that there is room for it, in a
+    /// frame of its own that wakes it for nothing.
+    func receiveAll(
+        expected: Bool = true, _ take: @escaping (Bytes) throws(FlockError) -> Bool,
+        then done: @escaping (Sent) -> Void
+    ) {
+        receive(expected: expected) { [self] received in
             do throws(FlockError) {
                 guard let message = try received.get() else { return done(.success(())) }
-                try take(message)
-                receiveAll(take, then: done)
+                receiveAll(expected: try take(message), take, then: done)
             } catch {
                 cancel()
                 done(.failure(error))
@@ -173,6 +197,7 @@ class GRPCCall: QueueResident, @unchecked Sendable {
     /// Answers the receive that waits, if what comes after the last message is known.
     func deliverEnd() {
         guard let result = resultAtEnd, let receiver = receiver.take() else { return }
+        isIdle = false
         receiver(result)
     }
 

@@ -84,8 +84,10 @@ public struct GRPCClientStream: Sendable {
 /// A call that this process began.
 // Unchecked: as its superclass.
 final class ClientCall: GRPCCall, @unchecked Sendable {
-    private var isFinishing = false
+    private var hasFinished = false
     private var isClosed = false
+
+    override var isFinishing: Bool { hasFinished }
 
     func open() {
         let hasStatus = start({ flock_grpc_start_status(call, slots, $0) }) { call, _ in
@@ -102,8 +104,9 @@ final class ClientCall: GRPCCall, @unchecked Sendable {
     }
 
     func finishSending() {
-        isFinishing = true
+        hasFinished = true
         if isDrained { drained() }
+        listen()
     }
 
     override func drained() {

@@ -84,13 +84,13 @@ struct PythonWorker: Sendable {
     func send(_ batch: Bytes) { stream.both.push(batch) }
 
     /// Has `take` called with each answer, on the queue's thread; returns after the last one of a worker that ends
-    /// well.
-    func receiveAll(_ take: @escaping @Sendable (WorkerAnswer) -> Void) async throws(FlockError) {
+    /// well. `take` says whether there are batches without an answer.
+    func receiveAll(_ take: @escaping @Sendable (WorkerAnswer) -> Bool) async throws(FlockError) {
         try await stream.both.receiveAll { (bytes) throws(FlockError) in
             guard case .result(let answer) = try Self.message(bytes) else {
                 throw FlockError(.pythonFailed, "the worker said that it is ready, again")
             }
-            take(answer)
+            return take(answer)
         }
     }
 

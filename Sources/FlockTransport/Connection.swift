@@ -59,6 +59,9 @@ public final class Connection: @unchecked Sendable {
     /// Producers may go on: fewer bytes wait than `Limits.writeHighWaterBytes` (after that: `writeLowWaterBytes`).
     public var isWritable: Bool { stream.isOpen && !stream.isCongested }
 
+    /// Frames that came, delivered or not.
+    public var receivedFrames: UInt64 { stream.framesRead }
+
     /// Bytes that the kernel has not taken yet.
     public var pendingWriteBytes: Int { stream.pendingBytes }
 

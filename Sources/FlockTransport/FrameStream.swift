@@ -6,6 +6,7 @@
 
 internal import CLibuv
 internal import FlockWire
+internal import Glibc
 
 // Unchecked: of the loop's thread only (asserted where others could call).
 final class FrameStream: LoopResident, @unchecked Sendable {
@@ -26,7 +27,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     private var wantsFrames = false
     private var isDelivering = false
     private var isCatchingUp = false
-    private var framesRead: UInt64 = 0
+    private(set) var framesRead: UInt64 = 0
     private var frameWatch = FrameWatch()
 
     var chunks: [Bytes] = []
@@ -75,6 +76,7 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         uv_tcp_nodelay(handle, 1)
         // A peer that vanished without a word is found by the kernel after a while, also on an idle connection.
         uv_tcp_keepalive(handle, 1, 60)
+        limitAcknowledgement()
         // The open handle owns its stream: it is let go in the close callback.
         let data = Unmanaged.passRetained(self).toOpaque()
         handle.pointee.data = data
@@ -89,6 +91,17 @@ final class FrameStream: LoopResident, @unchecked Sendable {
         out.deallocate()
         handle.deallocate()
         writeRequest.deallocate()
+    }
+
+    /// The kernel ends the connection to a host that is cut off; else what was sent would come through up to a minute
+    /// after the cut has healed, for that is how rarely it is sent again by then.
+    private func limitAcknowledgement() {
+        var descriptor: uv_os_fd_t = -1
+        guard uv_fileno(uvHandle(handle), &descriptor) == 0 else { return }
+        var milliseconds = UInt32(clamping: limits.acknowledgeTime.clampedNanoseconds / 1_000_000)
+        setsockopt(
+            descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &milliseconds,
+            socklen_t(MemoryLayout.size(ofValue: milliseconds)))
     }
 
     static func from(_ data: UnsafeMutableRawPointer?) -> FrameStream {
@@ -230,9 +243,16 @@ final class FrameStream: LoopResident, @unchecked Sendable {
             if code == UV_EOF.rawValue {
                 close(FlockError(.unavailable, "the peer closed the connection"), .closedByPeer)
             } else {
-                close(uvError(code, "reading"), .reset)
+                fail(code, "reading")
             }
         }
+    }
+
+    /// The network says that the connection is over.
+    func fail(_ code: Int32, _ action: String) {
+        let limit: Limit? = code == UV_ETIMEDOUT.rawValue ? .acknowledgeTime : nil
+        loop.limitsReached.reached(limit)
+        close(FlockError(.unavailable, "\(action) failed: \(uvText(code))", limit: limit), .reset)
     }
 
     private func deliver() {

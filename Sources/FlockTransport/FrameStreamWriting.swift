@@ -150,7 +150,7 @@ extension FrameStream {
     private func accepted(_ code: Int32) -> Int {
         if code >= 0 { return Int(code) }
         if code == UV_EAGAIN.rawValue { return 0 }
-        close(uvError(code, "writing"), .reset)
+        fail(code, "writing")
         return -1
     }
 
@@ -194,7 +194,7 @@ extension FrameStream {
         }
         if code != 0 {
             isWriting = false
-            close(uvError(code, "writing"), .reset)
+            fail(code, "writing")
         }
     }
 
@@ -202,7 +202,7 @@ extension FrameStream {
         loop.activity &+= 1
         isWriting = false
         inFlight.removeAll(keepingCapacity: true)
-        if status < 0 && isOpen { close(uvError(status, "writing"), .reset) }
+        if status < 0 && isOpen { fail(status, "writing") }
         markDirty()
     }
 

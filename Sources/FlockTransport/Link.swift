@@ -34,7 +34,10 @@ public final class Link: @unchecked Sendable {
         onDown: @escaping @Sendable (FlockError) -> Void = { _ in }
     ) {
         self.loop = loop
-        target = DialTarget(host: host, port: port, identity: identity, limits: limits, expecting: expecting)
+        var target = DialTarget(host: host, port: port, identity: identity, limits: limits, expecting: expecting)
+        // Nobody waits for this attempt, and what the kernel sends again comes ever more seldom.
+        target.limits.connectTime = min(limits.connectTime, limits.reconnectMaximum)
+        self.target = target
         self.log = log
         self.onUp = onUp
         self.onDown = onDown
@@ -63,24 +66,27 @@ public final class Link: @unchecked Sendable {
         }
     }
 
-    /// Ends at once: no attempt goes on, the connection is closed. From any thread.
-    public func stop() {
+    /// Ends at once: no attempt goes on, the connection is closed, for that reason. From any thread.
+    public func stop(_ reason: FlockError? = nil) {
+        let reason =
+            reason ?? FlockError(.shuttingDown, "the link to \(target.host):\(target.port) was stopped")
         loop.execute { [self] in
             isStarted = false
             timer?.cancel()
             timer = nil
             attempt?.cancel()
-            connection?.close(FlockError(.shuttingDown, "the link to \(target.host):\(target.port) was stopped"))
+            connection?.close(reason)
         }
     }
 
     private func dial() {
         timer = nil
         guard isStarted, attempt == nil, connection == nil, !loop.isStopping else { return }
+        let since = EventLoop.now
         attempt = DialAttempt(target, on: loop) { [self] result in
             attempt = nil
             switch result {
-            case .failure(let error): failed(error)
+            case .failure(let error): failed(error, after: EventLoop.now - since)
             case .success(let made): up(made)
             }
         }
@@ -100,7 +106,8 @@ public final class Link: @unchecked Sendable {
         if isStarted { onUp(made) } else { made.close(FlockError(.shuttingDown, "the link was stopped")) }
     }
 
-    private func failed(_ error: FlockError) {
+    /// `time` was spent on the attempt already: a host that is cut off is called as often as one that refuses.
+    private func failed(_ error: FlockError, after time: Duration = .zero) {
         let before = failure.withLock { failure in
             defer { failure = error }
             return failure
@@ -113,7 +120,7 @@ public final class Link: @unchecked Sendable {
                 metadata: ["peer": "\(target.host):\(target.port)", "error": "\(error)"])
         }
         notBefore = EventLoop.now + max(error.retryAfter ?? .zero, Self.shortestPause)
-        let pause = max(backoff.next(random: random.next()), error.retryAfter ?? .zero)
+        let pause = max(backoff.next(random: random.next()) - time, error.retryAfter ?? .zero, .zero)
         timer = loop.schedule(after: min(pause, target.limits.reconnectMaximum)) { [weak self] in self?.dial() }
     }
 }

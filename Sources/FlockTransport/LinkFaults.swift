@@ -47,6 +47,7 @@ package struct LinkFault: Sendable, Equatable {
 package final class LinkFaults: @unchecked Sendable {
     private struct State {
         var faults: [NodeID: LinkFault] = [:]
+        var ofOthers: LinkFault?
         var random: UInt64
     }
 
@@ -69,6 +70,15 @@ package final class LinkFaults: @unchecked Sendable {
         }
     }
 
+    /// What goes wrong with all peers that have no fault of their own, clients among them; nil for nothing.
+    package func setForOthers(_ fault: LinkFault?) {
+        state.withLock { $0.ofOthers = fault }
+        loop.execute { [self] in
+            streams.removeAll { $0.stream() == nil }
+            for stream in streams { stream.stream()?.faultsChanged() }
+        }
+    }
+
     /// Resets the connections to a peer, as a host does that knows nothing of them: the peer sees no end but an error.
     package func reset(_ node: NodeID) {
         loop.execute { [self] in
@@ -77,7 +87,7 @@ package final class LinkFaults: @unchecked Sendable {
     }
 
     /// The fault of a peer now.
-    package subscript(node: NodeID) -> LinkFault? { state.withLock { $0.faults[node] } }
+    package subscript(node: NodeID) -> LinkFault? { state.withLock { $0.faults[node] ?? $0.ofOthers } }
 
     private func streams(to node: NodeID) -> [FrameStream] {
         streams.removeAll { $0.stream().map { !$0.isOpen } ?? true }

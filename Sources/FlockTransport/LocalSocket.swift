@@ -3,7 +3,6 @@
 // A stream socket in the file system. Who may connect is what the file system says: the socket has mode 0600 from the
 // moment it is there, so that only its owner (and root) gets in.
 
-internal import CLibuv
 internal import FlockWire
 internal import Glibc
 
@@ -63,8 +62,12 @@ struct LocalSocket: Sendable {
         throw FlockError(.system, "cannot listen on \(path): another process listens there; give each node its own")
     }
 
+    // `SOCK_STREAM` and `SOCK_CLOEXEC` of Linux: which module they are of depends on what else is built with this file.
+    private static let stream: Int32 = 1
+    private static let closeOnExec: Int32 = 0o2_000_000
+
     private static func make() throws(FlockError) -> Int32 {
-        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let descriptor = socket(AF_UNIX, stream | closeOnExec, 0)
         guard descriptor >= 0 else { throw FlockError(.system, "no local socket: \(reason(errno))") }
         return descriptor
     }

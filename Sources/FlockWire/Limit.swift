@@ -7,7 +7,7 @@ public enum Limit: String, CaseIterable, Sendable, Codable {
     case handshakeFrameBytes, frameBytes, payloadBytes, itemsPerRun, runsPerFrame
     case codingDepth, codingElements, errorTextBytes, nameBytes, tensorDimensions
 
-    case connections, halfOpenConnections, handshakeTime, frameTime, connectTime, recoveryTime
+    case connections, halfOpenConnections, handshakeTime, frameTime, connectTime, acknowledgeTime, recoveryTime
     case writeHighWaterBytes, writeMaximumBytes
 
     case pendingCalls, runningCalls, methods, methodNameBytes, callTime

@@ -48,6 +48,8 @@ public struct Limits: Sendable, Equatable {
     public var writeLowWaterBytes = 1 << 20
     /// Bytes waiting to be written at which the connection is closed: its peer does not read.
     public var writeMaximumBytes = 64 << 20
+    /// Time in which a peer's host must acknowledge what was sent to it, and its process make room for more.
+    public var acknowledgeTime = Duration.seconds(2)
     /// First and last pause between attempts to connect.
     public var reconnectMinimum = Duration.milliseconds(10)
     public var reconnectMaximum = Duration.seconds(2)

@@ -91,7 +91,13 @@ static bool poll_once(bool wait) {
 }
 
 bool link_start(int descriptor) {
+    // By epoll, gRPC waits for room as well, and is woken for nothing whenever the node has read an answer. Handlers that
+    // start processes of their own, with gRPC or without, do not inherit the choice.
+    static const char strategy[] = "GRPC_POLL_STRATEGY";
+    bool is_ours = getenv(strategy) == NULL;
+    if (is_ours) setenv(strategy, "poll", 1);
     grpc_init();
+    if (is_ours) unsetenv(strategy);
     grpc_arg list[] = {
         {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, .value.integer = -1},
         {.type = GRPC_ARG_INTEGER, .key = GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, .value.integer = -1},

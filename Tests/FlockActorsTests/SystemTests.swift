@@ -101,6 +101,25 @@ struct SystemTests {
         await node.stop()
     }
 
+    @Test("calls to a node that is linked to no more fail as those to a lost one do: another may answer them")
+    func unlinked() async throws {
+        let first = try await TestNode.start("node-1")
+        let second = try await TestNode.start("node-2") { system in
+            _ = await system.named("echo", exportedTo: .nodes) { Echo(actorSystem: system) }
+        }
+        let log = PeerLog(of: first.system)
+        first.system.link(to: NodeID("node-2"), host: "127.0.0.1", port: second.port)
+        await log.wait(for: ["up node-2 "])
+        let echo = try Echo.resolve(
+            id: ActorAddress(named: "echo", on: NodeID("node-2")), using: first.system)
+        async let error = flockError { _ = try await echo.waits("unlinked") }
+        await Probes.started("unlinked").wait()
+        first.system.unlink(NodeID("node-2"))
+        #expect(await error?.code == .unavailable)
+        await first.stop()
+        await second.stop()
+    }
+
     @Test("clients of one name are peers of their own, and no nodes")
     func clients() async throws {
         let node = try await TestNode.start("node-1")

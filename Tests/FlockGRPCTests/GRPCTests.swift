@@ -18,6 +18,13 @@ private func handlers(held: Held) -> [String: GRPCServer.Handler] {
             guard let message = try await stream.receive() else { return }
             try await stream.send(message)
         },
+        "/test.Echo/Twice": { stream in
+            while let message = try await stream.receive() {
+                try await stream.send(message)
+                try await stream.send(message)
+                held.count.add(1, ordering: .relaxed)
+            }
+        },
         "/test.Echo/Fail": { stream in
             _ = try await stream.receive()
             throw FlockError(.invalidInput, "no such flavour")
@@ -95,6 +102,46 @@ struct GRPCTests {
             }
             try await sending
             #expect(number == 5000)
+        }
+    }
+
+    @Test("a call that expects nothing takes what comes when it has sent something, and all once it has finished")
+    func expecting() async throws {
+        try await withEcho { channel, held in
+            let stream = try await channel.stream("/test.Echo/Twice")
+            let taken = Mutex<[String]>([])
+            async let ended: Void = stream.both.receiveAll { message in
+                taken.withLock { $0.append(message.text) }
+                return false
+            }
+            for (number, text) in ["a", "b", "c"].enumerated() {
+                stream.both.push(Bytes(text))
+                try await eventually {
+                    held.count.load(ordering: .relaxed) == number + 1 && taken.withLock { $0.count } == number + 1
+                }
+            }
+            #expect(taken.withLock { $0 } == ["a", "a", "b"])
+            stream.finishSending()
+            try await ended
+            #expect(taken.withLock { $0 } == ["a", "a", "b", "b", "c", "c"])
+        }
+    }
+
+    @Test("a call that expects nothing hears that it was ended")
+    func expectingEnd() async throws {
+        try await withEcho { channel, _ in
+            let stream = try await channel.stream("/test.Echo/Stream")
+            let taken = Mutex(0)
+            let receiving = Task {
+                try await stream.both.receiveAll { _ in
+                    taken.withLock { $0 += 1 }
+                    return false
+                }
+            }
+            try await stream.both.send(Bytes("x"))
+            try await eventually { taken.withLock { $0 } == 1 }
+            stream.both.cancel()
+            await #expect(throws: FlockError.self) { try await receiving.value }
         }
     }
 

@@ -133,6 +133,31 @@ struct LimitCountTests {
         }
     }
 
+    @Test("a peer that makes no room for what is sent to it is given up after a while")
+    func acknowledgement() async throws {
+        let ended = Promise<FlockError>()
+        let flood: @Sendable (Connection) -> Void = { connection in
+            connection.onFrame = { [unowned connection] _ in
+                let payload = Bytes([UInt8](repeating: 1, count: 64 << 10))
+                for _ in 0..<256 { connection.send(.reply, { _ in }, payload: payload) }
+            }
+            connection.onClose = { error in
+                _ = connection
+                ended.fulfil(error)
+            }
+        }
+        let limits = Limits.with { $0.acknowledgeTime = .milliseconds(200) }
+        try await withListener(limits, onConnection: flood) { listener, server, client in
+            // It never reads: its kernel acknowledges until there is no room.
+            let connection = try await client.connected(to: listener)
+            await client.run { _ = connection.send(.call) { $0.write(1 as UInt64) } }
+            let error = await ended.value
+            #expect(error.code == .unavailable && error.limit == .acknowledgeTime, "\(error)")
+            #expect(server.limitsReached.count(of: .acknowledgeTime) == 1)
+            #expect(connection.isOpen, "this end was not told")
+        }
+    }
+
     @Test("who listens hears each one")
     func listening() async throws {
         let loop = try EventLoop(name: "counted")

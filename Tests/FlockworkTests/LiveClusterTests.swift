@@ -230,6 +230,7 @@ struct LiveClusterTests {
             try await flock.start(fourth)
             try await fourth.joined()
             try await settled(fourth, members: 4, copies: 3)
+            try await eventually { inbox.tokens.contains { $0.node == fourth.id } }
             try await load.goesOn()
             await nodes[0].shutDown()
             try await settled(fourth, members: 3, copies: 3)

@@ -10,7 +10,7 @@ import Testing
 
 /// An inbox that does what the test says.
 final class ScriptedPort: SessionPort {
-    let node: NodeID = "scripted"
+    let node: NodeID
     let loop: EventLoop
     let limits: Limits
     let isConnected = true
@@ -18,8 +18,9 @@ final class ScriptedPort: SessionPort {
     let cancels = Collected<CancelMessage>()
     private let handlers = Mutex<[(part: @Sendable (StreamPart) -> Void, end: @Sendable (FlockError) -> Void)]>([])
 
-    init(limits: Limits = Limits()) throws {
-        loop = try EventLoop(name: "scripted")
+    init(limits: Limits = Limits(), node: NodeID = "scripted", loop: EventLoop? = nil) throws {
+        self.node = node
+        self.loop = try loop ?? EventLoop(name: "scripted")
         self.limits = limits
     }
 

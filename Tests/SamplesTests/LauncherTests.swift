@@ -8,6 +8,14 @@ import Testing
 @testable import Launcher
 
 @Suite struct CheckerTests {
+    @Test("what has no outcome below a number is counted, wherever that number lies", arguments: [1, 63, 64, 65, 130])
+    func lostBelow(bound: Int) throws {
+        var checker = try checker(200)
+        checker.accepted(0..<200)
+        for request in stride(from: 0, to: 200, by: 2) { checker.answered(request, right(checker, request)) }
+        #expect(checker.lost(below: bound) == bound / 2 && checker.lost(below: 200) == checker.lost)
+    }
+
     private func checker(_ total: Int) throws -> Checker {
         Checker(total: total, reference: try Reference.bundled(), diagnoses: try Dataset.bundled().diagnoses)
     }

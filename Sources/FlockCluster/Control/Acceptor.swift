@@ -78,8 +78,8 @@ struct Acceptor: Sendable {
         return found(voters, own: own, out: &out)
     }
 
-    /// Says that it knows that voter's record, once its own is durable, and asks to be known in turn: the other is there
-    /// now. Were it asked with the next repetition only, and it died before, this one never voted.
+    /// Says that it knows that voter's record, once its own is durable, and asks to be known in turn: the other is
+    /// there now. Were it asked with the next repetition only, and it died before, this one never voted.
     mutating func acknowledge(_ node: NodeID, yours: UInt64, mine: UInt64) {
         guard !isFailed else { return }
         answer(node, .founded(yours: yours, mine: mine))

@@ -166,8 +166,8 @@ extension ControlNode {
         if isWaiting { outgoing.resendAt = now + times.resendInterval }
     }
 
-    /// A bootstrap voter joins when it votes: a cluster that serves as soon as all are members then survives the loss of
-    /// one. If some voter never comes, or the cluster has begun without this one's record, it joins as any other node.
+    /// A bootstrap voter joins when it votes: a cluster that serves as soon as all are members then survives a loss. If
+    /// some voter never comes, or the cluster has begun without this one's record, it joins as any other node.
     private func waitsToVote(_ now: Tick) -> Bool {
         acceptor?.record.isFounded == false && view == nil && now < joinsAnyhowAt
     }

@@ -203,8 +203,8 @@ package actor PythonPool {
         }
     }
 
-    /// A worker has said something about a batch.
-    func answered(_ worker: WorkerID, _ answer: WorkerAnswer) {
+    /// A worker has said something about a batch. Whether it has others.
+    func answered(_ worker: WorkerID, _ answer: WorkerAnswer) -> Bool {
         let count = submissions[answer.sequence]?.count ?? 0
         children[worker]?.count(answer, items: count)
         metrics?.count(answer, items: count)
@@ -212,6 +212,7 @@ package actor PythonPool {
         answers[answer.sequence] = answer.content
         take(.answered(worker, answer.sequence))
         answers[answer.sequence] = nil
+        return machine.index(worker).map { !machine.workers[$0].held.isEmpty } ?? true
     }
 
     // MARK: Events and directives

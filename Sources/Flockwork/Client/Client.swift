@@ -116,11 +116,7 @@ public final class Client: Sendable {
             watch.withLock { $0.isCluster = true }
             _ = map.learn(description)
         }
-        ports.withLock { ports in
-            for member in members {
-                ports[member.node] = PeerPort(node: member.node, system: system, limits: configuration.limits)
-            }
-        }
+        ports.withLock { ports in for member in members { ports[member.node] = makePort(to: member.node) } }
         // From here on links keep the connections, which come back when they are lost; the first one does not.
         await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
             loop.execute {
@@ -169,6 +165,7 @@ public final class Client: Sendable {
         _ = loop.schedule(after: Self.askingInterval) { [weak self] in
             guard let self, !watch.withLock({ $0.isClosed }) else { return }
             askForView()
+            for inbox in inboxes.withLock({ $0 }) { inbox.core?.complete() }
             keepAsking()
         }
     }
@@ -183,23 +180,33 @@ public final class Client: Sendable {
         }
         guard mayAsk else { return }
         Task {
-            let open = system.peers.filter { $0.value.isOpen }.keys.shuffled()
-            for node in open.prefix(2) {
-                do {
-                    let inbox = try InboxActor.resolve(
-                        id: ActorAddress(named: InboxMethods.actorName, on: node), using: system)
-                    let description = try await FlockSystem.$deadline.withValue(.milliseconds(500)) {
-                        try await inbox.describe()
-                    }
-                    follow(description)
-                } catch {
-                    configuration.logger.debug("a node was asked in vain", metadata: ["error": "\(error)"])
-                }
-            }
+            if let description = await newestDescription() { follow(description) }
             watch.withLock { watch in
                 watch.isAsking = false
                 watch.notBefore = EventLoop.now + Self.askingPause
             }
+        }
+    }
+
+    /// What two nodes know that were drawn; the first answer is enough, for one of them may be cut off.
+    private func newestDescription() async -> ClusterDescription? {
+        let open = system.peers.filter { $0.value.isOpen }.keys.shuffled()
+        return await withTaskGroup(of: ClusterDescription?.self) { group in
+            for node in open.prefix(2) { group.addTask { await self.description(by: node) } }
+            defer { group.cancelAll() }
+            for await case let description? in group { return description }
+            return nil
+        }
+    }
+
+    private func description(by node: NodeID) async -> ClusterDescription? {
+        do {
+            let inbox = try InboxActor.resolve(
+                id: ActorAddress(named: InboxMethods.actorName, on: node), using: system)
+            return try await FlockSystem.$deadline.withValue(.milliseconds(500)) { try await inbox.describe() }
+        } catch {
+            configuration.logger.debug("a node was asked in vain", metadata: ["error": "\(error)"])
+            return nil
         }
     }
 
@@ -216,12 +223,14 @@ public final class Client: Sendable {
             if wanted[node] == nil { ports.withLock { $0[node] = nil } }
         }
         for member in description.members where before[member.node] != wanted[member.node] {
-            ports.withLock { ports in
-                ports[member.node] =
-                    ports[member.node] ?? PeerPort(node: member.node, system: system, limits: configuration.limits)
-            }
+            ports.withLock { ports in ports[member.node] = ports[member.node] ?? makePort(to: member.node) }
             system.link(to: member.node, host: member.host, port: member.port)
         }
+        for inbox in inboxes.withLock({ $0 }) { inbox.core?.viewChanged() }
+    }
+
+    private func makePort(to node: NodeID) -> PeerPort {
+        PeerPort(node: node, system: system, limits: configuration.limits) { [weak self] in self?.askForView() }
     }
 
     private func routes() -> SessionRoutes? {
@@ -339,14 +348,33 @@ public final class Client: Sendable {
         return ports.filter(\.isConnected).flatMap { Array(repeating: $0, count: configuration.sessionsPerNode) }
     }
 
-    /// What each node that can be reached is doing.
-    public func status() async throws -> [NodeStatus] {
-        var all: [NodeStatus] = []
-        for (node, peer) in system.peers.sorted(by: { $0.key < $1.key }) where peer.isOpen {
-            let address = ActorAddress(named: InboxMethods.actorName, on: node)
-            all.append(try await InboxActor.resolve(id: address, using: system).status())
+    /// What each node that can be reached is doing. All are asked at once; who does not answer within `limit` is left
+    /// out, for a host that is cut off says neither yes nor no.
+    ///
+    /// - Throws: `FlockError` if no node answers.
+    public func status(within limit: Duration = .seconds(5)) async throws -> [NodeStatus] {
+        try await withThrowingTaskGroup(of: Result<NodeStatus, FlockError>.self) { group in
+            for (node, peer) in system.peers where peer.isOpen {
+                let address = ActorAddress(named: InboxMethods.actorName, on: node)
+                let inbox = try InboxActor.resolve(id: address, using: system)
+                group.addTask {
+                    do {
+                        return .success(
+                            try await FlockSystem.$deadline.withValue(limit) { try await inbox.status() })
+                    } catch let error as FlockError { return .failure(error) }
+                }
+            }
+            var all: [NodeStatus] = []
+            var failure: FlockError?
+            for try await answer in group {
+                switch answer {
+                case .success(let status): all.append(status)
+                case .failure(let error): failure = error
+                }
+            }
+            if let failure, all.isEmpty { throw failure }
+            return all.sorted { $0.node < $1.node }
         }
-        return all
     }
 
     /// The client's own thread, as an executor preference for tasks that ask.

@@ -57,6 +57,8 @@ struct SessionRoutes: Sendable {
     let connectTime: Duration
     /// Asks for a newer view, and connects to the node that is looked for. From any thread, as often as one likes.
     let refresh: @Sendable (NodeID?) -> Void
+    /// This process is a node, and asks itself.
+    var isOwnView = false
 }
 
 /// Reaches the inbox of whichever node leads a partition. Of the loop, but for `open` and `close`.
@@ -67,6 +69,8 @@ final class RoutedPort: SessionPort {
     private let routes: SessionRoutes
     /// Where the session was opened.
     private let first: NodeID
+    /// Where it is attached.
+    private let place: LoopConfined<NodeID?>
 
     private static let pause = Duration.milliseconds(10)
 
@@ -76,6 +80,7 @@ final class RoutedPort: SessionPort {
         self.routes = routes
         loop = first.loop
         limits = first.limits
+        place = LoopConfined(nil, on: first.loop)
     }
 
     var node: NodeID { routes.map.primary(of: partition) ?? first }
@@ -101,6 +106,7 @@ final class RoutedPort: SessionPort {
             onEnd(FlockError(.unavailable, "The node \(node) is not connected."))
             return {}
         }
+        place.with { $0 = port.node }
         return port.attach(token, onPart: onPart, onEnd: onEnd)
     }
 
@@ -120,4 +126,10 @@ final class RoutedPort: SessionPort {
     }
 
     func moved(to node: NodeID) { routes.map.learn(partition, at: node) }
+
+    var isElsewhere: Bool { place.with { $0 != nil && $0 != node } }
+
+    func lookAfter() {
+        if routes.isOwnView { routes.refresh(nil) } else { port?.lookAfter() }
+    }
 }

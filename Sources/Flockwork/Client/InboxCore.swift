@@ -96,31 +96,38 @@ final class InboxCore: Sendable {
 
     private func openMissing() async throws {
         var failure = FlockError(.unavailable, "No node that runs the pipeline \(pipeline) can be reached.")
-        for port in missingPorts() {
+        var refusing: Set<NodeID> = []
+        for port in missingPorts() where !refusing.contains(port.node) {
             do {
                 try await openSession(through: port)
             } catch let error as FlockError {
                 failure = error
+                refusing.insert(port.node)
             }
         }
         guard state.withLock({ !$0.sessions.isEmpty }) else { throw failure }
     }
 
-    /// Ports to nodes that have no session yet, or fewer than there should be.
+    /// Ports to nodes that have no session yet, or fewer than there should be. A session goes with its partition, so
+    /// one node may come to have many and another one none; but there are never more than twice as many as wanted.
     private func missingPorts() -> [any SessionPort] {
         var missing = ports()
-        for session in state.withLock({ $0.sessions }) where !session.hasEnded {
-            if let index = missing.firstIndex(where: { $0.node == session.token.node }) { missing.remove(at: index) }
+        let sessions = state.withLock { $0.sessions }.filter { !$0.hasEnded }
+        let most = max(0, 2 * missing.count - sessions.count)
+        for session in sessions {
+            if let index = missing.firstIndex(where: { $0.node == session.port.node }) { missing.remove(at: index) }
         }
-        return missing
+        return Array(missing.prefix(most))
     }
 
     /// Opens what is missing; callers that come at the same time share one attempt.
     private func reopen() async throws {
         let task = state.withLock { state in
             if let task = state.opening { return task }
-            state.sessions.removeAll { $0.hasEnded }
-            publish(&state)
+            if state.sessions.contains(where: \.hasEnded) {
+                state.sessions.removeAll { $0.hasEnded }
+                publish(&state)
+            }
             let task = Task {
                 defer { self.state.withLock { $0.opening = nil } }
                 try await self.open()
@@ -129,6 +136,16 @@ final class InboxCore: Sendable {
             return task
         }
         try await task.value
+    }
+
+    /// A node that led nothing when it came may lead something now, and gets its sessions.
+    func complete() {
+        if !missingPorts().isEmpty { refresh() }
+    }
+
+    /// A newer view is known: other nodes may lead the sessions' partitions.
+    func viewChanged() {
+        for session in state.withLock({ $0.sessions }) { session.port.loop.execute { session.follow() } }
     }
 
     /// A session ended, or a node came (back): it is used again by what comes next.

@@ -24,8 +24,15 @@ final class PeerPort: SessionPort {
     private let system: FlockSystem
     private let address: ActorAddress
     private let waiting = Mutex<[@Sendable () -> Void]>([])
+    private let watch: LoopConfined<PeerWatch>
+    private let onSilence: @Sendable () -> Void
 
-    init(node: NodeID, system: FlockSystem, limits: Limits) {
+    /// `onSilence` is called now and then while the node is connected, is awaited, and says nothing at all.
+    init(
+        node: NodeID, system: FlockSystem, limits: Limits, onSilence: @escaping @Sendable () -> Void = {}
+    ) {
+        self.onSilence = onSilence
+        watch = LoopConfined(PeerWatch(), on: system.loop)
         self.node = node
         self.system = system
         self.limits = limits
@@ -83,6 +90,17 @@ final class PeerPort: SessionPort {
         peer?.send(InboxMethods.cancel, on: address) { message.write(to: &$0) }
     }
 
+    /// A host that is cut off leaves its connections open. So a node that is awaited and silent is asked for a sign of
+    /// life, and if that does not come soon others are asked what they know.
+    func lookAfter() {
+        guard let peer else { return }
+        switch watch.with({ $0.look(peer.receivedFrames, of: ObjectIdentifier(peer), now: EventLoop.now) }) {
+        case .isThere: return
+        case .ask: peer.ping()
+        case .isSilent: onSilence()
+        }
+    }
+
     func onConnected(_ body: @escaping @Sendable () -> Void) {
         if isConnected { return loop.execute(body) }
         waiting.withLock { $0.append(body) }
@@ -95,5 +113,27 @@ final class PeerPort: SessionPort {
             return waiting
         }
         for body in bodies { body() }
+    }
+}
+
+/// Whether anything comes from a peer. Sessions ask for it, each ten times a second while it waits; looked is once.
+struct PeerWatch {
+    enum Finding { case isThere, ask, isSilent }
+
+    private static let interval = Duration.milliseconds(90)
+    private var peer: ObjectIdentifier?
+    private var frames: UInt64 = 0
+    private var looked = Tick.zero
+    private var isAsked = false
+
+    mutating func look(_ received: UInt64, of peer: ObjectIdentifier, now: Tick) -> Finding {
+        guard now - looked >= Self.interval else { return .isThere }
+        looked = now
+        guard self.peer == peer, frames == received else {
+            (self.peer, frames, isAsked) = (peer, received, false)
+            return .isThere
+        }
+        defer { isAsked = true }
+        return isAsked ? .isSilent : .ask
     }
 }

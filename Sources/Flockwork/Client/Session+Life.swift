@@ -20,6 +20,35 @@ extension Session {
         }
     }
 
+    /// A newer view is known. Where it gives the partition to another node the session goes there: the one that had it
+    /// may be cut off, and say nothing more.
+    func follow() {
+        guard port.isElsewhere, loopState.with({ $0.isAttached && !$0.ended }) else { return }
+        let detach = loopState.with { $0.detach.take() }
+        detached(FlockError(.moved, "Another node leads \(token.partition)."))
+        detach?()
+    }
+
+    private static let lookInterval = Duration.milliseconds(100)
+
+    /// While something is awaited the session looks whether its node is there, and still is the right one.
+    func scheduleLook() {
+        guard port.isRouted, loopState.with({ $0.lookTimer == nil && !$0.ended }) else { return }
+        let timer = port.loop.schedule(after: Self.lookInterval) {
+            let isAwaiting = self.loopState.with { state in
+                state.lookTimer = nil
+                return !state.sent.runs.isEmpty
+            }
+            guard isAwaiting else { return }
+            if self.loopState.with({ $0.isAttached }) {
+                self.port.lookAfter()
+                self.follow()
+            }
+            self.scheduleLook()
+        }
+        loopState.with { $0.lookTimer = timer }
+    }
+
     /// From now on nobody is known to take what the session has; too long, and it ends.
     private func noteLoss() {
         let now = EventLoop.now
@@ -133,6 +162,7 @@ extension Session {
             state.ended = true
             state.expiryTimer?.cancel()
             state.tellTimer?.cancel()
+            state.lookTimer?.cancel()
             for run in pending.runs { state.sent.append(run, expires: .never) }
             return state.sent.open(from: 0)
         }

@@ -31,6 +31,7 @@ extension Session {
         }
         if isAttached { send(runs) }
         if runs.contains(where: { $0.deadline != nil }) { scheduleExpiry() }
+        scheduleLook()
     }
 
     /// An answer that was sent in time may arrive a little later than the deadline.

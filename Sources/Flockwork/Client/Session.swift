@@ -44,6 +44,7 @@ final class Session: Sendable {
         var detach: (@Sendable () -> Void)?
         var expiryTimer: LoopTimer?
         var tellTimer: LoopTimer?
+        var lookTimer: LoopTimer?
         var lostSince: Tick?
         var ended = false
     }

@@ -28,9 +28,15 @@ protocol SessionPort: Sendable {
     var isRouted: Bool { get }
     /// A node said that this one leads the session's partition now.
     func moved(to node: NodeID)
+    /// Another node leads the partition than the one where the session is attached.
+    var isElsewhere: Bool { get }
+    /// Something is awaited from there for a while now: is it there at all?
+    func lookAfter()
 }
 
 extension SessionPort {
     var isRouted: Bool { false }
     func moved(to node: NodeID) {}
+    var isElsewhere: Bool { false }
+    func lookAfter() {}
 }

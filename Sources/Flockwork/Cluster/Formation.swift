@@ -23,6 +23,7 @@ struct Formation: Sendable {
     /// Of the names under which processes look around before they are members.
     static let guestPrefix = "guest-"
     private static let pause = Duration.milliseconds(100)
+    private static let knownPause = Duration.seconds(1)
     /// Between two log lines while others are missing.
     private static let patience = 50
 
@@ -34,11 +35,14 @@ struct Formation: Sendable {
             let identity = Identity(
                 clusterID: configuration.clusterID, node: name,
                 role: .node, token: try configuration.tokenFile.map { try Token(file: $0) })
+            var limits = configuration.limits
+            limits.connectTime = min(limits.connectTime, limits.reconnectMaximum)
             let guest = FlockSystem(
-                identity: identity, loop: loop, limits: configuration.limits, log: configuration.logger,
+                identity: identity, loop: loop, limits: limits, log: configuration.logger,
                 announcement: try Announcement(pipelines: []).encoded(limits: configuration.limits))
             defer { Task { await guest.stop() } }
             try await form(guest)
+            try await stayKnown(guest)
         } catch is CancellationError {
             return
         } catch {
@@ -86,6 +90,22 @@ struct Formation: Sendable {
                 return await begin(voters: answer.voters, isBootstrap: false, peers: answer.members)
             }
             try await wait(&round, "waiting for a node of the cluster", 0, of: configuration.join.count)
+        }
+    }
+
+    /// A process that was cut off may find that the others have forgotten it, and of two nodes one waits to be called:
+    /// so it makes itself known again while it is no member, or no voter is connected.
+    private func stayKnown(_ guest: FlockSystem) async throws {
+        while true {
+            try await Task.sleep(for: Self.knownPause)
+            let places = await inbox.whenLocal { $0.placesToGreet() } ?? []
+            let all = Set(places.map { "\($0.host):\($0.port)" }).union(places.isEmpty ? [] : configuration.join)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for address in all where address != "\(configuration.host):\(port)" {
+                    group.addTask { _ = try await greet(address, guest) }
+                }
+                try await group.waitForAll()
+            }
         }
     }
 

@@ -119,6 +119,19 @@ extension InboxActor {
 
     private static let guestTime = Duration.seconds(30)
 
+    /// Where the others are, while this process is no member or hears no other voter.
+    func placesToGreet() -> [Greeting.Place] {
+        guard let cluster, cluster.refusal == nil, !cluster.hasLeft, cluster.leaving.isEmpty,
+            let view = cluster.node.view
+        else { return [] }
+        let voters = view.voters.filter { $0 != actorSystem.node }
+        let isHeard = voters.isEmpty || voters.contains { actorSystem.peers[$0]?.isOpen == true }
+        if isHeard && cluster.node.state().member != nil { return [] }
+        return view.members.filter { $0.node != actorSystem.node }.map {
+            .init(node: $0.node, host: $0.host, port: $0.port)
+        }
+    }
+
     // MARK: Beginning and end
 
     /// This process takes part, as `configuration` says; `peers` are where it begins to look for others.

@@ -3,7 +3,7 @@
 internal import Distributed
 internal import FlockActors
 internal import FlockCluster
-internal import FlockTransport
+package import FlockTransport
 public import FlockWire
 internal import Foundation
 internal import Logging
@@ -88,6 +88,9 @@ public final class Node: Service, Sendable {
         }
         await node?.abandon()
     }
+
+    /// What can go wrong with its connections, where `NodeConfiguration.faultSeed` is given. For tests.
+    package var faults: LinkFaults? { running.withLock { $0?.system.loop.faults } }
 
     /// Returns once the node is a member of its cluster; at once if it is alone or has a static member list.
     ///

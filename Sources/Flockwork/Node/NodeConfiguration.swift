@@ -41,6 +41,8 @@ public struct NodeConfiguration: Sendable {
     /// Look for work for a moment before the node's thread and an instance of each lane sleep: less latency, for a
     /// core each while requests come.
     public var busyPoll = false
+    /// For tests: faults of the network can be turned on, and are drawn from this seed.
+    package var faultSeed: UInt64?
 
     public init(
         id: NodeID = "node-1", host: String = "127.0.0.1", port: Int = 7400, members: [Member] = [],

@@ -27,6 +27,10 @@ struct RunningNode: Sendable {
         try check(pipelines)
         try configuration.checkCluster()
         let loop = try EventLoop(name: "flock-\(configuration.id)", busyPoll: configuration.busyPoll)
+        if let seed = configuration.faultSeed {
+            // Nothing is on the loop yet.
+            loop.faults = LinkFaults(on: loop, seed: seed)
+        }
         do {
             return try await start(pipelines, configuration, loop)
         } catch {
@@ -270,7 +274,8 @@ struct RunningNode: Sendable {
                 return PeerPort(node: node, system: system, limits: limits)
             },
             connectTime: limits.connectTime,
-            refresh: { _ in system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } })
+            refresh: { _ in system.loop.execute { inbox.assumeIsolated { _ = map.learn($0.clusterDescription()) } } },
+            isOwnView: true)
     }
 
     /// Ends this node as a crash would: nothing is finished, handed over or said.
