@@ -2,16 +2,13 @@
 
 import FlockTestKit
 import Foundation
-import Synchronization
 import Testing
 
 /// A program of this package as a user runs it, from the folder where the tests were built.
 final class ProgramRun: Sendable {
     private let process = Process()
-    private let out = Mutex("")
-    private let errors = Mutex("")
-    /// Pipes that have ended.
-    private let closed = Atomic(0)
+    private let out = NSTemporaryDirectory() + "flock-out-\(UUID())"
+    private let errors = NSTemporaryDirectory() + "flock-err-\(UUID())"
 
     /// `by`: a program that runs it, with that program's arguments.
     init(_ name: String, _ arguments: [String], environment: [String: String] = [:], by runner: [String] = []) throws {
@@ -26,35 +23,32 @@ final class ProgramRun: Sendable {
         all["FLOCKWORK_ADMIN"] = nil
         process.environment = all.merging(environment) { $1 }
         process.standardInput = FileHandle.nullDevice
-        process.standardOutput = collect { text in self.out.withLock { $0 += text } }
-        process.standardError = collect { text in self.errors.withLock { $0 += text } }
+        // Files, not pipes: one that another child has inherited would not end.
+        for file in [out, errors] { #expect(FileManager.default.createFile(atPath: file, contents: nil)) }
+        process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: out))
+        process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: errors))
         try process.run()
     }
 
-    private func collect(_ take: @escaping @Sendable (String) -> Void) -> Pipe {
-        let pipe = Pipe()
-        pipe.fileHandleForReading.readabilityHandler = { handle in
-            let data = handle.availableData
-            if data.isEmpty {
-                handle.readabilityHandler = nil
-                self.closed.add(1, ordering: .releasing)
-            } else {
-                take(String(decoding: data, as: UTF8.self))
-            }
-        }
-        return pipe
+    deinit {
+        unlink(out)
+        unlink(errors)
     }
 
-    var output: String { out.withLock { $0 } }
-    var complaints: String { errors.withLock { $0 } }
+    var output: String { Self.text(out) }
+    var complaints: String { Self.text(errors) }
+
+    private static func text(_ path: String) -> String {
+        FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    }
+
     var isRunning: Bool { process.isRunning }
 
     func signal(_ number: Int32) { kill(process.processIdentifier, number) }
 
     /// Its status, once it has ended.
     func end() async throws -> Int32 {
-        // What it wrote last may still be on its way through the pipes.
-        try await eventually { !process.isRunning && closed.load(ordering: .acquiring) == 2 }
+        try await eventually { !process.isRunning }
         return process.terminationStatus
     }
 }
