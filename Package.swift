@@ -149,7 +149,7 @@ let package = Package(
         .testTarget(
             name: "FlockworkCommandTests",
             dependencies: [
-                "FlockworkCommand", "FlockPython", "Flockwork",
+                "FlockworkCommand", "FlockPython", "Flockwork", "FlockTestKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: settings),
         .testTarget(

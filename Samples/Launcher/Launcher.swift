@@ -55,6 +55,11 @@ struct NodeFlags: ParsableArguments {
         help: "Keep requests and outcomes on disk too: they survive a stop of all nodes. Needs --data-folder.")
     var durable: Bool?
     @Option(
+        help: ArgumentHelp(
+            "Where operators reach this node: a socket to make, of mode 0600 (default: admin.sock in the data folder); "
+                + "with --nodes a folder for several.", valueName: "path"), completion: .file())
+    var admin: String?
+    @Option(
         help: ArgumentHelp("Nodes and clients of another cluster are refused (default: flockwork).", valueName: "name"))
     var clusterId: String?
     @Option(
@@ -83,6 +88,7 @@ struct NodeFlags: ParsableArguments {
         given[.join] = join
         given[.dataFolder] = dataFolder
         given[.durable] = durable.map { String($0) }
+        given[.admin] = admin
         given[.clusterID] = clusterId
         given[.tokenFile] = tokenFile
         given[.insecure] = insecure.map { String($0) }

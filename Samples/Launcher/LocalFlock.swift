@@ -52,6 +52,7 @@ final class LocalFlock: Sendable {
                 try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             }
             self.folder.withLock { $0 = folder }
+            try Self.make([folder?.path, settings.optional(.admin)].compactMap { $0 })
             for (index, (id, place)) in zip(ids, places).enumerated() {
                 let cluster = index < voters ? ["--bootstrap", "\(voters)", "--join", join] : ["--join", join]
                 let arguments = self.arguments(
@@ -66,6 +67,18 @@ final class LocalFlock: Sendable {
         } catch {
             _ = await stop()
             throw error
+        }
+    }
+
+    /// Folders in which the nodes have theirs.
+    private static func make(_ folders: [String]) throws(FlockError) {
+        for folder in folders {
+            do {
+                try FileManager.default.createDirectory(
+                    atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            } catch {
+                throw FlockError(.system, "\(folder) cannot be made: \(error)", cause: error)
+            }
         }
     }
 
@@ -125,16 +138,21 @@ final class LocalFlock: Sendable {
         arguments += cluster
         if let folder = folder.withLock({ $0 }) { arguments += ["--data-folder", folder.appending(path: id).path] }
         if settings.flag(.durable) { arguments.append("--durable") }
+        arguments += ["--admin", settings.optional(.admin).map { "\($0)/\(id).sock" } ?? ""]
         if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
         return arguments
     }
 
-    /// The first node that ends, with its status; nil when the task is cancelled before.
+    /// The first node that ends otherwise than it should, or the last one; nil when the task is cancelled before.
     func firstEnd() async -> (id: String, status: Int32)? {
         // Those that go because they are told to are not waited for: they are taken out of the list before.
         while !Task.isCancelled {
             guard let (node, status) = await nextEnd() else { return nil }
-            if nodes.contains(where: { $0 === node }) { return (node.id, status) }
+            if nodes.contains(where: { $0 === node }) {
+                // An operator asked it to leave: the others go on, as long as there are any.
+                children.withLock { nodes in if status == 0 { nodes.removeAll { $0 === node } } }
+                if status != 0 || nodes.isEmpty { return (node.id, status) }
+            }
             do { try await Task.sleep(for: .milliseconds(100)) } catch { return nil }
         }
         return nil

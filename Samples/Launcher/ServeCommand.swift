@@ -70,11 +70,15 @@ struct ServeCommand: AsyncParsableCommand {
         if let exclusion { throw exclusion }
     }
 
-    /// Returns at the first signal, or with the reason when the cluster goes on without the node.
+    /// Returns at the first signal or at an operator's word, or with the reason when the cluster goes on without the node.
     private static func end(of node: Node, _ signals: Signals) async -> FlockError? {
         let end = OneShot<FlockError?>()
         Task {
             _ = await signals.first.value()
+            end.set(nil)
+        }
+        Task {
+            await node.askedToLeave()
             end.set(nil)
         }
         Task { if let error = await node.exclusion() { end.set(error) } }
@@ -147,7 +151,7 @@ struct ServeCommand: AsyncParsableCommand {
         await watch?.value
         // Ctrl-C reaches this process only: each child is in a process group of its own.
         let statuses = await flock.stop()
-        if let ended, signals.first.peek == nil {
+        if let ended, ended.status != 0, signals.first.peek == nil {
             throw FlockError(
                 .unavailable, "node \(ended.id) ended with status \(ended.status); the others were stopped")
         }
@@ -172,6 +176,7 @@ extension Settings {
             logger: try logger("flockwork.node"), cores: number(.cores))
         configuration.bootstrap = number(.bootstrap)
         configuration.dataFolder = optional(.dataFolder)
+        configuration.adminSocket = optional(.admin)
         configuration.join = text(.join).split(separator: ",").map { String($0) }
         // A cluster of one, so that there is a log.
         if try durableFolder() != nil, flag(.durable), members.isEmpty, !configuration.isCluster {

@@ -10,15 +10,14 @@ import Synchronization
 
 /// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
-    case id, host, port, nodes, members, bootstrap, join, dataFolder, durable, clusterID, tokenFile, insecure, cores,
-        logLevel
-    case model, requests, window, lanes
+    case id, host, port, nodes, members, bootstrap, join, dataFolder, durable, admin, clusterID, tokenFile, insecure
+    case cores, logLevel, model, requests, window, lanes
 
     enum Kind { case text, number(ClosedRange<Int>), flag }
 
     var kind: Kind {
         switch self {
-        case .id, .host, .members, .join, .dataFolder, .clusterID, .tokenFile, .logLevel, .model: .text
+        case .id, .host, .members, .join, .dataFolder, .admin, .clusterID, .tokenFile, .logLevel, .model: .text
         case .port: .number(0...65_535)
         case .nodes: .number(1...64)
         case .bootstrap: .number(1...5)
@@ -59,7 +58,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .requests: "1000000"
         case .window: "16384"
         case .lanes: "4"
-        case .tokenFile, .dataFolder, .cores, .bootstrap: nil
+        case .tokenFile, .dataFolder, .admin, .cores, .bootstrap: nil
         }
     }
 

@@ -64,15 +64,31 @@ extension FlockSystem {
                 guard let self else { return connection.close(FlockError(.shuttingDown, "this node is gone")) }
                 introduce(connection) { _ in }
             })
+        try await keep(listener)
+        return listener.port
+    }
+
+    /// Accepts peers at a socket in the file system, which only processes of this user can connect to.
+    /// - Throws: `system` where the socket cannot be made, or another process listens there.
+    public func listen(path: String) async throws {
+        try checkRunning()
+        let listener = try await Listener.bind(
+            path: path, on: loop, identity: identity, limits: limits, log: log,
+            onConnection: { [weak self] connection in
+                guard let self else { return connection.close(FlockError(.shuttingDown, "this node is gone")) }
+                introduce(connection) { _ in }
+            })
+        try await keep(listener)
+    }
+
+    private func keep(_ listener: Listener) async throws {
         let isStopped = state.withLock { state in
             if !state.isStopped { state.listeners.append(listener) }
             return state.isStopped
         }
-        if isStopped {
-            await listener.close()
-            try checkRunning()
-        }
-        return listener.port
+        guard isStopped else { return }
+        await listener.close()
+        try checkRunning()
     }
 
     /// Connects to a node, once; for clients. When the peer is lost it is gone: connect again.
@@ -80,6 +96,15 @@ extension FlockSystem {
         try checkRunning()
         let connection = try await Dialer.connect(
             host: host, port: port, on: loop, identity: identity, limits: limits, expecting: nil)
+        return try await withCheckedThrowingContinuation { continuation in
+            loop.execute { self.introduce(connection) { continuation.resume(with: $0) } }
+        }
+    }
+
+    /// Connects to a node at its socket in the file system, once.
+    public func connect(path: String) async throws -> Peer {
+        try checkRunning()
+        let connection = try await Dialer.connect(path: path, on: loop, identity: identity, limits: limits)
         return try await withCheckedThrowingContinuation { continuation in
             loop.execute { self.introduce(connection) { continuation.resume(with: $0) } }
         }

@@ -38,6 +38,7 @@ extension ClusterNode {
         installMembers(view, member, out: &out)
         let isNewMinimum = minimumInSync != view.minimumInSync
         minimumInSync = view.minimumInSync
+        suspend(view.suspended)
         for partition in changed {
             let number = Int(partition.rawValue)
             guard number < replicas.count, number < view.partitions.count else { continue }
@@ -52,6 +53,7 @@ extension ClusterNode {
                 replicas[number] = PartitionReplica(
                     partition: partition, node: node, member: member, limits: limits, isDurable: false, rules: rules,
                     history: history)
+                replicas[number]?.suspended = suspended
             }
             if replicas[number] != nil {
                 stepReplica(partition, .seats(new, minimumInSync: view.minimumInSync), out: &out)
@@ -60,6 +62,17 @@ extension ClusterNode {
             if before?.primary != new.primary { primaryChanged(partition) }
         }
         if !recovered.isEmpty { dropRecovered(out: &out) }
+    }
+
+    /// Every copy is told, as any may lead from the next view on.
+    private mutating func suspend(_ pipelines: [String]) {
+        guard !pipelines.isEmpty || !suspended.isEmpty else { return }
+        let lanes = control.configuration.pipelines.indices.filter {
+            pipelines.contains(control.configuration.pipelines[$0])
+        }
+        guard lanes != suspended else { return }
+        suspended = lanes
+        for number in replicas.indices where replicas[number] != nil { replicas[number]?.suspended = lanes }
     }
 
     private mutating func installMembers(_ view: ControlState, _ member: MemberNumber, out: inout [NodeDirective]) {
@@ -84,7 +97,16 @@ extension ClusterNode {
             hostUp(other.number, out: &out)
         }
         followSuspicion(view, out: &out)
-        for other in view.members where other.phase == .leaving { closeHost(other.number, out: &out) }
+        for other in view.members {
+            if isRelieved(other, view) {
+                closeHost(other.number, out: &out)
+                if !relieved.contains(other.number) { relieved.append(other.number) }
+            } else if let place = relieved.firstIndex(of: other.number) {
+                relieved.remove(at: place)
+                hostUp(other.number, out: &out)
+            }
+        }
+        if relieved.count > 0 { relieved.removeAll { view.member($0) == nil } }
         if !isHostItself {
             isHostItself = true
             hostUp(member, out: &out)
@@ -107,6 +129,11 @@ extension ClusterNode {
         }
     }
 
+    /// Whether a member gets no new runs. One that is drained does where nobody else is left.
+    private func isRelieved(_ host: Member, _ view: ControlState) -> Bool {
+        host.phase == .leaving || (host.phase == .draining && view.members.contains { $0.takesWork })
+    }
+
     mutating func hostUp(_ number: MemberNumber, out: inout [NodeDirective]) {
         let id = HostID(rawValue: UInt64(number.rawValue))
         for lane in dispatchers.indices {
@@ -117,7 +144,9 @@ extension ClusterNode {
                 out: &out)
         }
         // Whose link moves again is a host again, but not one that gets anything new if it leaves.
-        if control.view?.member(number)?.phase == .leaving { closeHost(number, out: &out) }
+        if let view = control.view, let host = view.member(number), isRelieved(host, view) {
+            closeHost(number, out: &out)
+        }
         dispatcherIsDue = true
     }
 

@@ -38,6 +38,10 @@ public struct ClusterNode: Sendable {
     var calls = CallTable()
     /// Partitions whose runs may still be with stages that another primary gave them to.
     var inquiries: [Inquiry] = []
+    /// Lanes of suspended pipelines, ascending.
+    var suspended: [Int] = []
+    /// Members whose stages get nothing new.
+    var relieved: [MemberNumber] = []
     /// The copies in sync that the replicas were told to need; 0 before any view.
     var minimumInSync = 0
     /// Why this process does nothing.

@@ -161,6 +161,11 @@ extension PartitionReplica {
 
     /// Why the run cannot be accepted now (or ever); nil if it can.
     func admit(_ run: AcceptRun, slot: Int, budget: ByteBudget) -> FlockError? {
+        if !suspended.isEmpty, isSuspended(sessions[slot].pipeline) {
+            return FlockError(
+                .suspended, "an operator has suspended the pipeline: nothing was accepted; try again later", node: node,
+                retryAfter: Self.suspendedRetry)
+        }
         let count = run.sequences.count
         let reserved = count * limits.reservedResultBytes
         let bytes = run.items.chargedBytes + reserved
@@ -185,6 +190,14 @@ extension PartitionReplica {
             return overloaded("the node holds as much as it may", limit)
         }
         return nil
+    }
+
+    /// A person has to end it.
+    private static let suspendedRetry = Duration.seconds(1)
+
+    private func isSuspended(_ number: UInt32) -> Bool {
+        guard rules.refusesSuspended, let kind = SessionKind(number: number) else { return false }
+        return suspended.contains(kind.pipeline)
     }
 
     func overloaded(_ message: String, _ limit: Limit? = nil) -> FlockError {

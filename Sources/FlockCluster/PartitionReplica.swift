@@ -64,6 +64,9 @@ public struct PartitionReplica: Sendable {
     /// Items accepted that have no outcome yet.
     public internal(set) var openItems = 0
 
+    /// Pipelines, by number, of which nothing new is accepted.
+    public var suspended: [Int] = []
+
     let limits: Limits
     let rules: Rules
     /// Entries count only when they are on the disk.

@@ -43,6 +43,10 @@ package struct Rules: Sendable, Equatable {
     package var movesOneAtATime = true
     /// A leaving member goes when others have its partitions. Without it, its copies go with it.
     package var handsOverBeforeLeaving = true
+    /// Who is drained leads nothing. Without it, a drained node that is stopped stops what it led.
+    package var relievesDrained = true
+    /// A suspended pipeline accepts nothing new. Without it, work comes in that an operator has shut out.
+    package var refusesSuspended = true
     /// A reset connection only makes voters look. Without it, a network's hiccup declares a process dead, whose copies
     /// then are thrown away while it lives.
     package var resetIsNotDeath = true

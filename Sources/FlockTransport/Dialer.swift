@@ -4,6 +4,7 @@
 
 internal import CLibuv
 public import FlockWire
+internal import Glibc
 internal import Synchronization
 
 /// Makes outgoing connections.
@@ -36,13 +37,32 @@ public enum Dialer {
     }
 }
 
+extension Dialer {
+    /// Connects to a socket in the file system; one attempt.
+    ///
+    /// - Throws: `unavailable` where nobody listens, `unauthenticated` where this user may not connect, else as above.
+    public static func connect(
+        path: String, on loop: EventLoop, identity: Identity, limits: Limits
+    ) async throws -> Connection {
+        try await withCheckedThrowingContinuation { continuation in
+            loop.execute {
+                let target = DialTarget(host: path, port: 0, identity: identity, limits: limits, isLocal: true)
+                _ = DialAttempt(target, on: loop) { continuation.resume(with: $0) }
+            }
+        }
+    }
+}
+
 /// Whom to call, and as whom.
 struct DialTarget: Sendable {
+    /// A path where `isLocal`.
     var host: String
     var port: Int
     var identity: Identity
     var limits: Limits
     var expecting: NodeID?
+    /// A socket in the file system.
+    var isLocal = false
 }
 
 /// One attempt to connect.
@@ -72,11 +92,12 @@ final class DialAttempt: LoopResident, @unchecked Sendable {
         end(.failure(FlockError(.shuttingDown, "connecting to \(place): event loop \(loop.name) was stopped")))
     }
 
-    private var place: String { "\(target.host):\(target.port)" }
+    private var place: String { target.isLocal ? target.host : "\(target.host):\(target.port)" }
 
     private func start() {
         guard completion != nil else { return }
         guard !loop.isStopping else { return loopStops() }
+        if target.isLocal { return connectLocally() }
         timer = loop.schedule(after: target.limits.connectTime) { [weak self] in self?.timedOut() }
         AddressLookup.start(target.host, port: target.port, on: loop) { [self] result in
             guard completion != nil else { return }
@@ -120,6 +141,22 @@ final class DialAttempt: LoopResident, @unchecked Sendable {
         }
     }
 
+    /// Connecting to a process of this machine takes no time that would be worth waiting for elsewhere.
+    private func connectLocally() {
+        do {
+            let descriptor = try LocalSocket.connect(to: target.host)
+            let handle = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+            uv_tcp_init(loop.handles.loop, handle)
+            // To libuv a stream socket is one like another, once it is open.
+            let code = uv_tcp_open(handle, descriptor)
+            if code != 0 { close(descriptor) }
+            self.handle = handle
+            connected(code)
+        } catch {
+            end(.failure(error))
+        }
+    }
+
     private func connected(_ status: Int32) {
         guard completion != nil, let handle else { return }
         self.handle = nil
@@ -129,7 +166,7 @@ final class DialAttempt: LoopResident, @unchecked Sendable {
             return
         }
         timer?.cancel()
-        let address = SocketAddress.peer(of: handle).text
+        let address = target.isLocal ? place : SocketAddress.peer(of: handle).text
         let stream = FrameStream(loop: loop, limits: target.limits, handle: handle)
         self.stream = stream
         Handshake(

@@ -10,14 +10,18 @@ public import Logging
 /// A listening socket.
 // Unchecked: of the loop's thread only, but for `port` and `close`.
 public final class Listener: LoopResident, @unchecked Sendable {
-    /// The port bound, also if 0 was asked for.
+    /// The port bound, also if 0 was asked for; 0 for a socket in the file system.
     public let port: Int
+    /// Where it listens, for people.
+    private let place: String
+    private let localSocket: LocalSocket?
     private let loop: EventLoop
     private let identity: Identity
     private let limits: Limits
     private let log: Logger
     private let onConnection: @Sendable (Connection) -> Void
-    private var handle: UnsafeMutablePointer<uv_tcp_t>?
+    /// A `uv_tcp_t` or a `uv_pipe_t`.
+    private var handle: UnsafeMutablePointer<uv_stream_t>?
     /// With a number that grows from one to the next.
     private var halfOpen: [ObjectIdentifier: (number: UInt64, stream: FrameStream)] = [:]
     private var nextNumber: UInt64 = 0
@@ -64,33 +68,78 @@ public final class Listener: LoopResident, @unchecked Sendable {
                 + "0600, or listen on 127.0.0.1, or say insecure if anybody may use this node")
     }
 
-    private init(
+    /// Listens on a socket in the file system that only this process's user may connect to. A socket that a process
+    /// left behind there is replaced; it goes when the listener is closed.
+    /// - Throws: `system` naming the path: another process listens there, or something else is, or it cannot be made.
+    public static func bind(
+        path: String, on loop: EventLoop, identity: Identity, limits: Limits, log: Logger,
+        onConnection: @escaping @Sendable (Connection) -> Void
+    ) async throws -> Listener {
+        try await withCheckedThrowingContinuation { continuation in
+            loop.execute {
+                continuation.resume(
+                    with: Result {
+                        try Listener(
+                            at: LocalSocket(listeningAt: path), on: loop, identity: identity, limits: limits, log: log,
+                            onConnection: onConnection)
+                    })
+            }
+        }
+    }
+
+    private convenience init(
         at address: SocketAddress, named place: String, on loop: EventLoop, identity: Identity, limits: Limits,
         log: Logger, onConnection: @escaping @Sendable (Connection) -> Void
+    ) throws(FlockError) {
+        let handle = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+        uv_tcp_init(loop.handles.loop, handle)
+        let code = address.withAddress { uv_tcp_bind(handle, $0, 0) }
+        try self.init(
+            uvStream(handle), code, nil, named: place, on: loop, identity: identity, limits: limits, log: log,
+            port: { SocketAddress.own(of: handle).port }, onConnection: onConnection)
+    }
+
+    private convenience init(
+        at socket: LocalSocket, on loop: EventLoop, identity: Identity, limits: Limits, log: Logger,
+        onConnection: @escaping @Sendable (Connection) -> Void
+    ) throws(FlockError) {
+        let handle = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
+        uv_pipe_init(loop.handles.loop, handle, 0)
+        let code = uv_pipe_open(handle, socket.descriptor)
+        if code != 0 { socket.close() }
+        try self.init(
+            uvStream(handle), code, socket, named: socket.path, on: loop, identity: identity, limits: limits, log: log,
+            port: { 0 }, onConnection: onConnection)
+    }
+
+    /// Takes over a bound handle, which is closed if it cannot be listened on. `code`: how binding went.
+    private init(
+        _ handle: UnsafeMutablePointer<uv_stream_t>, _ code: Int32, _ localSocket: LocalSocket?, named place: String,
+        on loop: EventLoop, identity: Identity, limits: Limits, log: Logger, port: () -> Int,
+        onConnection: @escaping @Sendable (Connection) -> Void
     ) throws(FlockError) {
         self.loop = loop
         self.identity = identity
         self.limits = limits
         self.log = log
+        self.place = place
+        self.localSocket = localSocket
         self.onConnection = onConnection
-        guard !loop.isStopping else {
-            throw FlockError(.shuttingDown, "listening on \(place): event loop \(loop.name) was stopped")
-        }
-        let handle = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
-        uv_tcp_init(loop.handles.loop, handle)
-        var code = address.withAddress { uv_tcp_bind(handle, $0, 0) }
-        if code == 0 {
-            code = uv_listen(uvStream(handle), 511) { stream, status in
+        var code = code
+        if code == 0, !loop.isStopping {
+            code = uv_listen(handle, 511) { stream, status in
                 Unmanaged<Listener>.fromOpaque(stream!.pointee.data).takeUnretainedValue().accept(status)
             }
         }
-        guard code == 0 else {
-            uv_close(uvHandle(handle)) { handle in
-                UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_tcp_t.self).deallocate()
+        guard code == 0, !loop.isStopping else {
+            uv_close(uvHandle(handle)) { handle in UnsafeMutableRawPointer(handle!).deallocate() }
+            localSocket?.unlink()
+            guard loop.isStopping else {
+                throw FlockError(.system, "cannot listen on \(place): \(uvText(code))")
             }
-            throw FlockError(.system, "cannot listen on \(place): \(uvText(code))")
+            throw FlockError(.shuttingDown, "listening on \(place): event loop \(loop.name) was stopped")
         }
-        port = SocketAddress.own(of: handle).port
+        self.port = port()
         self.handle = handle
         handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
         loop.residents[ObjectIdentifier(self)] = self
@@ -113,9 +162,10 @@ public final class Listener: LoopResident, @unchecked Sendable {
         for (_, stream) in Array(halfOpen.values) {
             stream.close(FlockError(.shuttingDown, "node \(identity.node) stops listening"))
         }
+        localSocket?.unlink()
         uv_close(uvHandle(handle)) { handle in
             let listener = Unmanaged<Listener>.fromOpaque(handle!.pointee.data).takeRetainedValue()
-            UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_tcp_t.self).deallocate()
+            UnsafeMutableRawPointer(handle!).deallocate()
             listener.handle = nil
             listener.loop.residents[ObjectIdentifier(listener)] = nil
             listener.resumeWaiters()
@@ -137,13 +187,13 @@ public final class Listener: LoopResident, @unchecked Sendable {
         }
         let accepted = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
         uv_tcp_init(loop.handles.loop, accepted)
-        let code = uv_accept(uvStream(handle), uvStream(accepted))
+        let code = uv_accept(handle, uvStream(accepted))
         if code != 0 || connections >= limits.connections {
             turnAway(accepted, isConnected: code == 0)
             return
         }
         if halfOpen.count >= limits.halfOpenConnections { giveUpOldest() }
-        let address = SocketAddress.peer(of: accepted).text
+        let address = localSocket?.path ?? SocketAddress.peer(of: accepted).text
         let stream = FrameStream(loop: loop, limits: limits, handle: accepted)
         let id = ObjectIdentifier(stream)
         connections += 1
@@ -211,7 +261,7 @@ public final class Listener: LoopResident, @unchecked Sendable {
 
     private func note(_ message: Logger.Message, _ error: FlockError, from address: String?) {
         guard let suppressed = gate.pass(at: EventLoop.now) else { return }
-        var metadata: Logger.Metadata = ["error": "\(error)", "port": "\(port)"]
+        var metadata: Logger.Metadata = ["error": "\(error)", "at": "\(place)"]
         if let address { metadata["peer"] = "\(address)" }
         if suppressed > 0 { metadata["suppressed"] = "\(suppressed)" }
         log.notice(message, metadata: metadata)

@@ -56,6 +56,8 @@ public struct FlockError: Error, Sendable, CustomStringConvertible {
         public static let callFailed = Code(rawValue: 22)
         /// The peer moved on: ask the node that owns the partition now.
         public static let moved = Code(rawValue: 23)
+        /// An operator has suspended the pipeline; nothing was accepted. Retry after `retryAfter`.
+        public static let suspended = Code(rawValue: 24)
 
         private static let names: [Code: String] = [
             .overloaded: "overloaded", .deadlineExceeded: "deadlineExceeded", .unavailable: "unavailable",
@@ -64,7 +66,7 @@ public struct FlockError: Error, Sendable, CustomStringConvertible {
             .modelLoadFailed: "modelLoadFailed", .pythonFailed: "pythonFailed", .incompatibleNode: "incompatibleNode",
             .unauthenticated: "unauthenticated", .protocolViolation: "protocolViolation", .tooLarge: "tooLarge",
             .invalidInput: "invalidInput", .notFound: "notFound", .shuttingDown: "shuttingDown", .system: "system",
-            .callFailed: "callFailed", .moved: "moved",
+            .callFailed: "callFailed", .moved: "moved", .suspended: "suspended",
         ]
         public var description: String { Self.names[self] ?? "code \(rawValue)" }
     }

@@ -12,12 +12,20 @@ internal import Logging
 struct FlockworkCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flockwork",
-        abstract: "Serves folders of Python, sends requests to nodes, and shows what nodes do.",
+        abstract: "Serves folders of Python, sends requests to nodes, shows what nodes do, and operates clusters.",
         discussion: """
             Exit codes: 0 all is well; 1 something failed, and a line on standard error says what; 64 the command line \
             is wrong.
             """,
-        subcommands: [ServeCommand.self, SendCommand.self, StatusCommand.self])
+        subcommands: [ServeCommand.self, SendCommand.self, StatusCommand.self],
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Operators",
+                subcommands: [
+                    PipelinesCommand.self, SuspendCommand.self, ResumeCommand.self, DrainCommand.self,
+                    UndrainCommand.self, LeaveCommand.self, VotersCommand.self,
+                ])
+        ])
 
     /// Runs a subcommand; what goes wrong is one line on standard error that begins with the program's name.
     static func reporting(_ body: () async throws -> Void) async throws {
@@ -64,7 +72,12 @@ struct TargetFlags: ParsableArguments {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp("Addresses of nodes; the first that answers tells of the others.", valueName: "host:port"))
-    var to = ["127.0.0.1:7400"]
+    var to = Self.standard
+
+    private static let standard = ["127.0.0.1:7400"]
+
+    /// No address was given.
+    var isDefault: Bool { to == Self.standard }
 
     /// Connects, runs `body`, and closes the connection.
     func withClient<Result>(

@@ -62,6 +62,11 @@ struct ServeCommand: AsyncParsableCommand {
     var port = 7400
     @Option(help: ArgumentHelp("All members of the cluster, this one included.", valueName: "id=host:port,…"))
     var members: String?
+    @Option(
+        help: ArgumentHelp(
+            "A socket of mode 0600 to make, where operators reach this node (default: none).", valueName: "path"),
+        completion: .file())
+    var admin: String?
     @Flag(help: "Listen on a non-loopback address without a token.")
     var insecure = false
     @OptionGroup(title: "Cluster") var cluster: ClusterFlags
@@ -127,18 +132,25 @@ struct ServeCommand: AsyncParsableCommand {
         // Standard output is what a script waits for, so it is not buffered.
         FileHandle.standardOutput.write(
             Data("ready \(id) on \(host):\(node.port ?? port) · \(list.joined(separator: ", "))\n".utf8))
+        // It ends by itself where an operator asks it to leave.
+        let service = ServiceGroupConfiguration.ServiceConfiguration(
+            service: node, successTerminationBehavior: .gracefullyShutdownGroup)
         try await ServiceGroup(
-            services: [node], gracefulShutdownSignals: [.sigterm, .sigint], logger: cluster.logger("flockwork.node")
+            configuration: ServiceGroupConfiguration(
+                services: [service], gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: cluster.logger("flockwork.node"))
         ).run()
     }
 
     private func configuration() throws -> NodeConfiguration {
         var limits = Limits()
         limits.reservedResultBytes = resultBytes
-        return NodeConfiguration(
+        var configuration = NodeConfiguration(
             id: NodeID(id), host: host, port: port, members: try members.map { try Member.list(parsing: $0) } ?? [],
             clusterID: cluster.clusterId, tokenFile: cluster.tokenFile, insecure: insecure,
             limits: limits, logger: cluster.logger("flockwork.node"))
+        configuration.adminSocket = admin
+        return configuration
     }
 
     /// What to do about the errors that a wrong flag is behind.

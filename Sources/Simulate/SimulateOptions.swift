@@ -56,9 +56,12 @@ struct SimulateOptions: Sendable {
         case "calm": profile = .calm
         case "crashes": profile = .crashes
         case "operators": profile = .operators
+        case "maintenance": profile = .maintenance
         case "poison": profile = .poison
         case "durable": profile = .durable
-        default: throw Problem(description: "PROFILE=\(name): all, calm, crashes, operators, poison or durable")
+        default:
+            throw Problem(
+                description: "PROFILE=\(name): all, calm, crashes, operators, maintenance, poison or durable")
         }
     }
 }

@@ -92,6 +92,8 @@ struct ControlCodingTests {
         state.deployments = [
             Deployment(pipeline: "p", fingerprint: 9), Deployment(pipeline: "q", fingerprint: 1, instances: .total(7)),
         ]
+        state.suspended = ["p", "q"]
+        state.members[4].phase = .draining
         return state
     }()
 
@@ -103,6 +105,9 @@ struct ControlCodingTests {
         old.version = 0
         old.members.removeFirst()
         old.retired = [1]
+        var adding = state
+        adding.exchange?.leaving = nil
+        adding.suspended = []
         return [
             .join(candidate, replaces: first, have: 7), .join(candidate, replaces: nil, have: 0),
             .probe(sequence: 8, to: first, version: 1000, suspects: [first, MemberNumber(rawValue: 70)]),
@@ -120,11 +125,17 @@ struct ControlCodingTests {
                 .deploy(Deployment(pipeline: "p", fingerprint: 1, instances: .perNode(2))),
                 id: CommandID(issuer: MemberNumber(rawValue: 3), number: 2)),
             .command(.withdraw(pipeline: "p"), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 2)),
+            .command(.addVoter("a"), id: CommandID(issuer: first, number: 1)),
+            .command(.drain("a"), id: CommandID(issuer: first, number: 2)),
+            .command(.undrain("a"), id: CommandID(issuer: first, number: 3)),
+            .command(.suspend(pipeline: "p"), id: CommandID(issuer: first, number: 4)),
+            .command(.resume(pipeline: "p"), id: CommandID(issuer: first, number: 5)),
             .prepare(ballot, known: .zero),
             .promise(ballot, accepted: ballot, state: state), .promise(ballot, accepted: .zero, state: nil),
             .accept(ballot, state), .acceptDelta(ballot, base: .zero, ControlDelta(from: old, to: state)),
             .acceptWhole(ballot), .accepted(ballot), .rejected(ballot, promised: ballot), .view(state),
             .deltas([ControlDelta(from: old, to: state), ControlDelta(from: state, to: state)]), .pull(have: 6),
+            .view(adding),
             .founding(mark: 8), .founded(yours: 8, mine: 9),
         ]
     }()

@@ -225,7 +225,7 @@ import Testing
             (["FLOCKWORK_PORT": "70000"], "{}", "environment FLOCKWORK_PORT: 70000 is not a whole number"),
             ([:], #"{ "port": "x" }"#, "(port): not a whole number"),
             ([:], #"{ "insecure": "yes" }"#, "(insecure): not true or false"),
-            ([:], #"{ "prot": 3 }"#, "unknown key \"prot\"; there are bootstrap"),
+            ([:], #"{ "prot": 3 }"#, "unknown key \"prot\"; there are admin"),
             ([:], "[]", "must hold one JSON object"), ([:], "{", "not readable as JSON"),
         ])
     func refused(environment: [String: String], json: String, says: String) async throws {

@@ -17,6 +17,8 @@ public struct ControlConfiguration: Sendable {
     public var partitions: Int
     /// So many of them, the last ones, are on disks as well as in memory.
     public var durablePartitions = 0
+    /// Names of the pipelines that this process runs, by the numbers that sessions have for them; the same everywhere.
+    public var pipelines: [String] = []
     /// The detector's, the register's and the moves' bounds.
     public var times = ControlTimes()
 

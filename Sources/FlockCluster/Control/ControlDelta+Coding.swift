@@ -61,20 +61,24 @@ extension ControlDelta.Rest {
         writer.writeVarint(UInt64(minimumProtocol))
         writer.write(UInt8(replicationFactor))
         writer.write(UInt8(minimumInSync))
-        writer.write(UInt8((durablePartitions > 0 ? 1 : 0) | (isReplicationSet ? 2 : 0) | (nextVoters == nil ? 0 : 4)))
+        let flags = (durablePartitions > 0 ? 1 : 0) | (isReplicationSet ? 2 : 0) | (nextVoters == nil ? 0 : 4)
+        writer.write(UInt8(flags | (suspended.isEmpty ? 0 : 8)))
         if durablePartitions > 0 { writer.writeVarint(UInt64(durablePartitions)) }
         writer.writeNodes(voters)
         if let nextVoters { writer.writeNodes(nextVoters) }
         writer.writeNodes(formerVoters)
         writer.writeVarint(UInt64(exchange?.member.rawValue ?? 0))
         if let exchange {
-            writer.writeText(exchange.leaving.rawValue)
+            writer.writeText(exchange.leaving?.rawValue ?? "")
             writer.writeText(exchange.joining.rawValue)
         }
         writer.writeVarint(UInt64(commands.count))
         for command in commands { command.write(to: &writer) }
         writer.writeVarint(UInt64(deployments.count))
         for deployment in deployments { deployment.write(to: &writer) }
+        guard !suspended.isEmpty else { return }
+        writer.writeVarint(UInt64(suspended.count))
+        for pipeline in suspended { writer.writeText(pipeline) }
     }
 
     init(from reader: inout ByteReader) throws(WireError) {
@@ -91,8 +95,9 @@ extension ControlDelta.Rest {
         formerVoters = try reader.readNodes()
         exchange = nil
         if let member = try reader.readNumber() {
+            let leaving = try NodeID(from: &reader)
             exchange = VoterExchange(
-                leaving: try NodeID(from: &reader), joining: try NodeID(from: &reader), member: member)
+                leaving: leaving.rawValue.isEmpty ? nil : leaving, joining: try NodeID(from: &reader), member: member)
         }
         commands = []
         let count = try reader.readCount(
@@ -102,5 +107,10 @@ extension ControlDelta.Rest {
         let pipelines = try reader.readCount(
             of: "deployments", limit: ControlLimits.deployments, named: .codingElements, minimumSize: 11)
         for _ in 0..<pipelines { deployments.append(try Deployment(from: &reader)) }
+        suspended = []
+        guard flags & 8 != 0 else { return }
+        let names = try reader.readCount(
+            of: "pipelines", limit: ControlLimits.deployments, named: .codingElements, minimumSize: 1)
+        for _ in 0..<names { suspended.append(try reader.readPipeline()) }
     }
 }

@@ -45,6 +45,7 @@ public struct ControlDelta: Sendable, Equatable {
         var isReplicationSet: Bool
         var commands: [CommandID]
         var deployments: [Deployment]
+        var suspended: [String]
 
         init(_ state: ControlState) {
             clusterID = state.clusterID
@@ -59,6 +60,7 @@ public struct ControlDelta: Sendable, Equatable {
             isReplicationSet = state.isReplicationSet
             commands = state.commands
             deployments = state.deployments
+            suspended = state.suspended
         }
     }
 
@@ -148,6 +150,7 @@ public struct ControlDelta: Sendable, Equatable {
             state.isReplicationSet = rest.isReplicationSet
             state.commands = rest.commands
             state.deployments = rest.deployments
+            state.suspended = rest.suspended
         }
         return true
     }

@@ -64,4 +64,14 @@ public enum OperatorCommand: Sendable, Hashable {
     case deploy(Deployment)
     /// Stop a pipeline.
     case withdraw(pipeline: String)
+    /// A member votes besides those that do.
+    case addVoter(NodeID)
+    /// A member leads nothing and gets no work any more, and stays.
+    case drain(NodeID)
+    /// It takes its share again.
+    case undrain(NodeID)
+    /// A pipeline accepts nothing new; it finishes what it has.
+    case suspend(pipeline: String)
+    /// It accepts again.
+    case resume(pipeline: String)
 }

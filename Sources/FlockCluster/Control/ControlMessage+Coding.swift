@@ -223,6 +223,11 @@ extension PartitionReport {
 }
 
 extension OperatorCommand {
+    private static func write(_ kind: UInt8, _ name: String, to writer: inout ByteWriter) {
+        writer.write(kind)
+        writer.writeText(name)
+    }
+
     func write(to writer: inout ByteWriter) {
         switch self {
         case .acceptLoss(let partition):
@@ -243,6 +248,11 @@ extension OperatorCommand {
         case .withdraw(let pipeline):
             writer.write(UInt8(5))
             writer.writeText(pipeline)
+        case .addVoter(let node): Self.write(6, node.rawValue, to: &writer)
+        case .drain(let node): Self.write(7, node.rawValue, to: &writer)
+        case .undrain(let node): Self.write(8, node.rawValue, to: &writer)
+        case .suspend(let pipeline): Self.write(9, pipeline, to: &writer)
+        case .resume(let pipeline): Self.write(10, pipeline, to: &writer)
         }
     }
 
@@ -260,8 +270,12 @@ extension OperatorCommand {
         case 3: self = .forceNewControl
         case 4: self = .deploy(try Deployment(from: &reader))
         case 5:
-            self = .withdraw(
-                pipeline: try reader.readText(of: "pipeline", limit: ControlLimits.text, named: .nameBytes))
+            self = .withdraw(pipeline: try reader.readPipeline())
+        case 6: self = .addVoter(try NodeID(from: &reader))
+        case 7: self = .drain(try NodeID(from: &reader))
+        case 8: self = .undrain(try NodeID(from: &reader))
+        case 9: self = .suspend(pipeline: try reader.readPipeline())
+        case 10: self = .resume(pipeline: try reader.readPipeline())
         default: throw .malformed("command \(kind)")
         }
     }

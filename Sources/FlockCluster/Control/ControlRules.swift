@@ -11,10 +11,11 @@ struct ControlRules: Sendable {
     let rules: Rules
     let learnersPerMember: Int
     let movesPerMember: Int
-    private var placement = Placement()
+    private var placement: Placement
 
     init(rules: Rules, times: ControlTimes) {
         self.rules = rules
+        placement = Placement(relieves: rules.relievesDrained)
         learnersPerMember = times.learnersPerMember
         movesPerMember = times.movesPerMember
     }
@@ -28,7 +29,7 @@ struct ControlRules: Sendable {
             exchange: nil, formerVoters: [], members: [], nextMember: 1, retired: [],
             partitions: Array(
                 repeating: PartitionSeats(epoch: 0, primary: nil, inSync: []), count: configuration.partitions),
-            isReplicationSet: false, commands: [], deployments: [])
+            isReplicationSet: false, commands: [], deployments: [], suspended: [])
         return next(empty, reasons, isAgreed: true)
     }
 
@@ -40,7 +41,7 @@ struct ControlRules: Sendable {
         for command in reasons.commands where new.member(command.id.issuer) != nil {
             let last = new.lastCommand(of: command.id.issuer)
             guard command.id.number == last + 1 else { continue }
-            given += carryOut(command.command, in: &new)
+            given += command.command.carryOut(in: &new)
             new.commands.removeAll { $0.issuer == command.id.issuer }
             let place = new.commands.firstIndex { $0.issuer > command.id.issuer } ?? new.commands.count
             new.commands.insert(command.id, at: place)
@@ -125,7 +126,7 @@ struct ControlRules: Sendable {
         guard isAgreed, let exchange = state.exchange else { return }
         if let next = state.nextVoters {
             state.voters = next
-            state.formerVoters.append(exchange.leaving)
+            if let leaving = exchange.leaving { state.formerVoters.append(leaving) }
             state.nextVoters = nil
             state.exchange = nil
         } else if state.member(exchange.member) == nil {
@@ -147,36 +148,6 @@ struct ControlRules: Sendable {
     private func raiseMinimum(in state: inout ControlState) {
         guard !state.isReplicationSet, state.replicationFactor >= 3, state.minimumInSync < 2 else { return }
         if state.partitions.allSatisfy({ $0.inSync.count >= 2 }) { state.minimumInSync = 2 }
-    }
-
-    // MARK: Operators
-
-    /// Returns the partitions that are given up.
-    private func carryOut(_ command: OperatorCommand, in state: inout ControlState) -> [PartitionID] {
-        switch command {
-        case .acceptLoss(let partition):
-            return Int(partition.rawValue) < state.partitions.count ? [partition] : []
-        case .replication(let factor, let minimum):
-            guard (1...7).contains(factor), (1...factor).contains(minimum) else { return [] }
-            state.replicationFactor = factor
-            state.minimumInSync = minimum
-            state.isReplicationSet = true
-        case .replaceVoter(let old, let new):
-            guard state.exchange == nil, state.voters.contains(old), !state.voters.contains(new),
-                !state.formerVoters.contains(new), state.formerVoters.count < ControlLimits.formerVoters,
-                let member = state.member(on: new), member.takesWork
-            else { return [] }
-            state.exchange = VoterExchange(leaving: old, joining: new, member: member.number)
-        case .deploy(let deployment):
-            state.deployments.removeAll { $0.pipeline == deployment.pipeline }
-            state.deployments.append(deployment)
-            state.deployments.sort { $0.pipeline < $1.pipeline }
-        case .withdraw(let pipeline):
-            state.deployments.removeAll { $0.pipeline == pipeline }
-        case .forceNewControl:
-            break  // Not a change of the agreed state but a new one: see `ControlNode`.
-        }
-        return []
     }
 }
 

@@ -12,6 +12,8 @@ enum ControlLimits {
     static let seats = 64
     static let voters = 15
     static let formerVoters = 256
+    /// Voters to which an operator may add.
+    static let votersByCommand = 7
     static let deployments = 4096
     static let text = 255
     static let deltas = 1024
@@ -67,7 +69,8 @@ extension ControlState {
             voters: rest.voters, nextVoters: rest.nextVoters, exchange: rest.exchange,
             formerVoters: rest.formerVoters, members: members,
             nextMember: nextMember, retired: retired, partitions: partitions,
-            isReplicationSet: rest.isReplicationSet, commands: rest.commands, deployments: rest.deployments)
+            isReplicationSet: rest.isReplicationSet, commands: rest.commands, deployments: rest.deployments,
+            suspended: rest.suspended)
     }
 }
 
@@ -161,7 +164,7 @@ extension Deployment {
     }
 
     init(from reader: inout ByteReader) throws(WireError) {
-        let pipeline = try reader.readText(of: "pipeline", limit: ControlLimits.text, named: .nameBytes)
+        let pipeline = try reader.readPipeline()
         let fingerprint: UInt64 = try reader.read()
         let kind: UInt8 = try reader.read()
         let count = try reader.readSmall(of: "instances", limit: 1 << 24)
@@ -244,6 +247,10 @@ extension ByteReader {
             numbers.append(MemberNumber(rawValue: UInt32(last)))
         }
         return numbers
+    }
+
+    mutating func readPipeline() throws(WireError) -> String {
+        try readText(of: "pipeline", limit: ControlLimits.text, named: .nameBytes)
     }
 
     mutating func readNodes() throws(WireError) -> [NodeID] {

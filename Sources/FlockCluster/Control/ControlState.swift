@@ -43,6 +43,8 @@ public struct ControlState: Sendable, Equatable {
     public internal(set) var commands: [CommandID]
     /// What runs on the members, by pipeline.
     public internal(set) var deployments: [Deployment]
+    /// Pipelines that accept nothing new, by name, ascending. What they accepted before is finished.
+    public internal(set) var suspended: [String]
 
     /// Processes that `retired` remembers.
     static let retiredCount = 256
@@ -118,13 +120,13 @@ public struct CommandID: Sendable, Hashable {
     }
 }
 
-/// A voter is exchanged for another in three views. The first names the coming one, which then begins an empty record
-/// on its disk and says so. From the second on, majorities of the old and of the new voters are needed: nobody who
-/// knows only one set can miss what the other decides. The third, only made from an agreed second, has the new voters
-/// alone.
+/// A voter is exchanged for another, or one is added, in three views. The first names the coming one, which then
+/// begins an empty record on its disk and says so. From the second on, majorities of the old and of the new voters are
+/// needed: nobody who knows only one set can miss what the other decides. The third, only made from an agreed second,
+/// has the new voters alone.
 public struct VoterExchange: Sendable, Hashable {
-    /// The voter that goes.
-    public var leaving: NodeID
+    /// The voter that goes; nil if one comes besides those there are.
+    public var leaving: NodeID?
     /// The node that comes.
     public var joining: NodeID
     /// Its process. A later process of the node does not begin a record: if there was one, it is lost.

@@ -25,6 +25,12 @@ public struct Member: Sendable, Hashable {
         case up
         /// It hands over what it has and then goes.
         case leaving
+        /// An operator wants it idle: it leads nothing and gets no work, and keeps copies only where others are short
+        /// of them. It stays until it is told otherwise.
+        case draining
+
+        /// Whether it leads nothing for longer than it must, and gets no work.
+        public var isRelieved: Bool { self == .leaving || self == .draining }
     }
 
     /// Its number, for ever.
@@ -71,7 +77,7 @@ public struct Member: Sendable, Hashable {
     }
 
     /// Whether it may be given partitions and stages.
-    public var takesWork: Bool { !isSuspected && phase != .leaving }
+    public var takesWork: Bool { !isSuspected && !phase.isRelieved }
 }
 
 /// A process that asks to be admitted.

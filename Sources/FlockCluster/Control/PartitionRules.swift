@@ -209,7 +209,7 @@ struct PartitionRules {
         let able = seats.inSync.filter { !isAway($0, state) && !seats.recovering.contains($0) }
         if let best = owners.first(where: { able.contains($0) }) {
             seats.primary = best
-        } else if let any = able.first(where: { state.member($0)?.phase != .leaving }) ?? able.first {
+        } else if let any = able.first(where: { state.member($0)?.takesWork == true }) ?? able.first {
             seats.primary = any
         } else if let primary = seats.primary, !seats.inSync.contains(primary) {
             seats.primary = nil
@@ -243,7 +243,7 @@ struct PartitionRules {
                 seats.inSync.removeAll { !owners.contains($0) && $0 != primary }
             }
         }
-        guard seats.learners.isEmpty, owners.allSatisfy({ seats.inSync.contains($0) }) || isLeaving(primary, state)
+        guard seats.learners.isEmpty, owners.allSatisfy({ seats.inSync.contains($0) }) || isRelieved(primary, state)
         else { return }
         if handOver(&seats, owners, state) { return }
         guard owners.allSatisfy({ seats.inSync.contains($0) }), owners.contains(primary) else { return }
@@ -260,7 +260,7 @@ struct PartitionRules {
     ) -> Bool {
         guard let primary = seats.primary, primary != owners.first else { return false }
         let able = owners.first { seats.inSync.contains($0) && !seats.recovering.contains($0) && !isAway($0, state) }
-        guard let next = able, next != primary, next == owners.first || isLeaving(primary, state) else { return false }
+        guard let next = able, next != primary, next == owners.first || isRelieved(primary, state) else { return false }
         guard let from = state.place(of: primary), let to = state.place(of: next), moving[from] < movesPerMember,
             moving[to] < movesPerMember
         else { return true }
@@ -270,8 +270,9 @@ struct PartitionRules {
         return true
     }
 
-    private func isLeaving(_ number: MemberNumber, _ state: ControlState) -> Bool {
-        state.member(number)?.phase == .leaving
+    /// Whether it is to lead nothing.
+    private func isRelieved(_ number: MemberNumber, _ state: ControlState) -> Bool {
+        state.member(number)?.phase.isRelieved == true
     }
 }
 

@@ -15,20 +15,33 @@ struct Placement: Sendable {
         var zone: String
     }
 
+    /// Whether drained members are left out: see `Rules.relievesDrained`.
+    private let relieves: Bool
     private var takers: [Taker] = []
+    private var spare: [MemberNumber] = []
     private var copies = 0
     private var owners: [[MemberNumber]] = []
+
+    init(relieves: Bool = true) { self.relieves = relieves }
 
     /// For each partition the members that should hold it, the primary first; as many as there should be copies, or as
     /// there are members that take work. Any order of scores that two processes compute is the same.
     mutating func owners(in state: ControlState) -> [[MemberNumber]] {
-        let present = state.members.filter(\.takesWork)
+        let present = state.members.filter { $0.takesWork || (!relieves && $0.phase == .draining && !$0.isSuspected) }
         let takers = present.map { Taker(number: $0.number, weight: $0.weight, zone: $0.zone) }
         let copies = state.replicationFactor
-        if takers != self.takers || copies != self.copies || owners.count != state.partitions.count {
+        // A member that is drained has a copy where there are not enough others, and leads nowhere.
+        let spare = relieves ? state.members.filter { $0.phase == .draining && !$0.isSuspected }.map(\.number) : []
+        if takers != self.takers || copies != self.copies || spare != self.spare
+            || owners.count != state.partitions.count
+        {
             self.takers = takers
             self.copies = copies
+            self.spare = spare
             owners = Self.owners(of: state.partitions.count, copies: copies, among: present)
+            if !present.isEmpty, present.count < copies, !spare.isEmpty {
+                for partition in owners.indices { owners[partition] += spare.prefix(copies - present.count) }
+            }
         }
         return owners
     }

@@ -51,6 +51,10 @@ package struct FaultProfile: Sendable {
     package var durablePartitions = 0
     /// The longest time that a disk takes to sync.
     package var longestSync = 2 * Virtual.millisecond
+    /// An operator drains a node or takes that back, suspends the pipeline or resumes it, adds a voter.
+    package var drain = 0
+    package var suspend = 0
+    package var addVoter = 0
 
     /// The longest pause of a process.
     package var longestPause = 2500 * Virtual.millisecond
@@ -127,6 +131,17 @@ package struct FaultProfile: Sendable {
         return profile
     }()
 
+    /// Operators drain nodes, suspend the pipeline and add voters, among the other faults.
+    package static let maintenance: FaultProfile = {
+        var profile = FaultProfile.all
+        profile.drain = 4
+        profile.suspend = 2
+        profile.addVoter = 1
+        // Who leaves does not come back, and may have become a voter.
+        profile.leave = 0
+        return profile
+    }()
+
     /// Nothing goes wrong.
     package static let calm: FaultProfile = {
         var profile = FaultProfile.none
@@ -174,7 +189,7 @@ package enum FaultKind: CaseIterable, Sendable {
     case crash, pause, cut, oneWayCut, isolation, clientCut, badWeather, slow, join, leave, burst, stageDeath
     case voterLoss, reset, replaceVoter, replication
     // New ones come last: a weight of 0 then leaves the draws of others as they are.
-    case outage, diskLoss, diskFailure
+    case outage, diskLoss, diskFailure, drain, suspend, addVoter
 
     package var weight: WritableKeyPath<FaultProfile, Int> {
         switch self {
@@ -197,6 +212,9 @@ package enum FaultKind: CaseIterable, Sendable {
         case .outage: \.outage
         case .diskLoss: \.diskLoss
         case .diskFailure: \.diskFailure
+        case .drain: \.drain
+        case .suspend: \.suspend
+        case .addVoter: \.addVoter
         }
     }
 }

@@ -130,6 +130,13 @@ package struct Mutant: Sendable, CustomStringConvertible {
         Mutant("handsOverBeforeLeaving", \.handsOverBeforeLeaving, budget: 20, breaks: ["L5", "S1", "P2"]) {
             $0.leave = 2
         },
+        Mutant("relievesDrained", \.relievesDrained, budget: 20, breaks: ["L7"]) {
+            $0.drain = 1
+            $0.faultInterval = 3 * Virtual.second
+        },
+        Mutant("refusesSuspended", \.refusesSuspended, budget: 20, breaks: ["S7"]) {
+            $0.suspend = 1
+        },
         Mutant("resetIsNotDeath", \.resetIsNotDeath, budget: 20, breaks: ["L4", "S1", "P2"]) {
             $0.reset = 2
         },

@@ -88,6 +88,7 @@ extension Simulation {
         case .replication:
             // Never less than what the others were promised to survive.
             step(node, .command(.replication(factor: 3 + faults.random.below(2), minimumInSync: 2)))
+        case .drain, .suspend, .addVoter: order(kind, by: node, of: other)
         }
     }
 
@@ -167,6 +168,7 @@ extension Simulation {
         configuration.durablePartitions = profile.durablePartitions
         let found = profile.isDurable ? readDisk(place) : nil
         configuration.candidate.disk = found?.recovery.log ?? 0
+        configuration.pipelines = [Self.pipeline]
         processes[place].node = RunningNode(
             ClusterNode(
                 configuration: configuration, record: processes[place].disk.record, copies: found?.copies ?? [],
@@ -207,6 +209,7 @@ extension Simulation {
             if !processes[place].isUp && !processes[place].isGone { start(place) }
         }
         healedAt = now
+        endSuspension()
         let times: [(Liveness, UInt64)] = [
             (.primaries, 1500), (.acceptRate, 3000), (.stop, 3500), (.members, 5000), (.recollect, 6000),
         ]
@@ -221,7 +224,9 @@ extension Simulation {
         case .primaries: checkPrimaries()
         case .acceptRate: checkAcceptRate()
         case .stop: isLoaded = false
-        case .members: checkMembers()
+        case .members:
+            checkMembers()
+            checkDrained()
         case .recollect: recollect()
         case .end: history.finish(time: now)
         }

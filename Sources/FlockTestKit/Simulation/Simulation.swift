@@ -203,7 +203,7 @@ package final class Simulation {
                 return
             }
             guard !postpone(event, to) else { return }
-            step(to, .call(connection: UInt64(client), number: number, call))
+            handle(call: call, connection: UInt64(client), number: number, at: to)
         case .answer(let client, let from, let number, let answer):
             hash.combine(number)
             answered(client, from: from, number, answer)

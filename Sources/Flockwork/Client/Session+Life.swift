@@ -67,6 +67,7 @@ extension Session {
         case .overloaded:
             return error.limit == nil || error.limit == .sessionWindow
                 || loopState.with { $0.sent.isWithinPost(first) }
+        case .suspended: return loopState.with { $0.sent.isWithinPost(first) }
         default: return false
         }
     }

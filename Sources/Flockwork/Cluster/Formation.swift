@@ -164,6 +164,7 @@ struct Formation: Sendable {
             clusterID: ControlConfiguration.clusterID(named: configuration.clusterID),
             partitions: configuration.limits.partitions)
         control.durablePartitions = durablePartitions
+        control.pipelines = pipelines.map(\.name)
         await inbox.whenLocal { [control] in $0.join(control, disk: disk, peers: peers) }
     }
 }

@@ -62,6 +62,7 @@ extension InboxActor {
             guard let place = streams[stream]?.place, !cluster.node.leads(place.partition) else { continue }
             endStream(stream, moved(place.partition, view))
         }
+        tellViewWaiters(view)
         log.debug("view", metadata: ["version": "\(view.version)", "members": "\(view.members.count)"])
         if !cluster.leaving.isEmpty, view.members.allSatisfy({ $0.phase == .leaving || $0.isSuspected }) {
             // Nobody is left to hand anything over to.

@@ -34,6 +34,11 @@ distributed actor MemberActor {
         inbox.assumeIsolated { $0.greeted(by: greeting) }
     }
 
+    /// An operator wants this node to hand over what it has, and to end. Returns at once.
+    distributed func leave() {
+        inbox.assumeIsolated { $0.askToLeave() }
+    }
+
     static func registerDirect(in system: FlockSystem) {
         system.direct(MemberActor.self, "deliver") { member, call in
             do {

@@ -276,6 +276,9 @@ extension InboxActor {
         opening = [:]
         closing = [:]
         drained = []
+        endViewWaiters()
+        for continuation in askedToLeave { continuation.resume() }
+        askedToLeave = []
         endCluster()
         for stream in streams.values {
             if case .local(_, let onEnd) = stream.sink { onEnd(Self.stopped) }
@@ -289,6 +292,16 @@ extension InboxActor {
 }
 
 extension InboxActor {
+    private var pipelineStates: [PipelineState] {
+        let suspended = currentlySuspended
+        return pipelines.map { pipeline in
+            let definition = pipeline.definition
+            return PipelineState(
+                name: definition.name, form: definition.form.map { "\($0)" },
+                isSuspended: suspended.contains(definition.name))
+        }
+    }
+
     func currentStatus() -> NodeStatus {
         let load = cluster?.node.load()
         return NodeStatus(
@@ -300,7 +313,7 @@ extension InboxActor {
                 pipeline.runners.compactMap { runner in
                     runner.map { $0.currentStatus(of: pipeline.definition.name) }
                 }
-            }, children: context?.children ?? [], cluster: cluster?.status)
+            }, children: context?.children ?? [], pipelines: pipelineStates, cluster: cluster?.status)
     }
 }
 

@@ -38,6 +38,14 @@ distributed actor InboxActor {
     /// Whoever waits to hear that this process is out for good.
     var exclusion: [UnsafeContinuation<FlockError?, Never>] = []
 
+    /// Those who wait for a view in which something is true.
+    var viewWaiters: [UInt64: ViewWaiter] = [:]
+    /// An operator asks this node to leave; and who wants to hear of it.
+    var isAskedToLeave = false
+    var askedToLeave: [UnsafeContinuation<Void, Never>] = []
+    /// Suspended pipelines of a node that is in no cluster.
+    var suspendedHere: [String] = []
+
     /// By partition number; nil where another node is primary.
     var replicas: [PartitionReplica?]
     var budget: ByteBudget

@@ -13,7 +13,7 @@ public struct ClusterStatus: Codable, Sendable {
         /// Where it listens.
         public var host: String
         public var port: Int
-        /// `joining`, `up` or `leaving`.
+        /// `joining`, `up`, `leaving` or `draining`.
         public var phase: String
         /// A majority of the voters cannot reach it.
         public var isSuspected: Bool
@@ -38,10 +38,25 @@ public struct ClusterStatus: Codable, Sendable {
     public var member: UInt32?
     public var members: [Member]
     public var partitions: [Partition]
+    /// The nodes whose majority decides, members or not.
+    public var voters: [NodeID]
+    /// The node that is becoming a voter.
+    public var comingVoter: NodeID?
+    /// Pipelines that accept nothing new.
+    public var suspended: [String]
+    /// Copies that each partition should have, with so many members.
+    public var copies: Int
     /// Failures that each partition survives between two complete replications.
     public var toleratedFailures: Int
     /// Voters that may fail while views still change.
     public var toleratedVoterFailures: Int
+
+    /// Every partition is led and has all the copies that its members can hold, and no member is about to come or go.
+    public var isWhole: Bool {
+        let wanted = min(copies, members.count)
+        return members.allSatisfy { !$0.isSuspected && ($0.phase == "up" || $0.phase == "draining") }
+            && partitions.allSatisfy { $0.primary != nil && $0.inSync.count >= wanted && $0.learners.isEmpty }
+    }
 
     init(_ view: ControlState, member: MemberNumber?) {
         version = view.version
@@ -58,6 +73,10 @@ public struct ClusterStatus: Codable, Sendable {
                 epoch: seats.epoch, primary: seats.primary.flatMap { view.member($0)?.node },
                 inSync: names(seats.inSync), learners: names(seats.learners))
         }
+        voters = view.voters
+        copies = view.replicationFactor
+        comingVoter = view.exchange?.joining
+        suspended = view.suspended
         toleratedFailures = view.toleratedFailures
         toleratedVoterFailures = view.toleratedVoterFailures
     }

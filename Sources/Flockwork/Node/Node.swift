@@ -48,12 +48,25 @@ public final class Node: Service, Sendable {
         running.withLock { $0 = node }
     }
 
-    /// Starts, runs until the task is cancelled or a graceful shutdown begins, then drains and stops.
+    /// Starts, runs until the task is cancelled, a graceful shutdown begins or an operator asks the node to leave; then
+    /// drains and stops.
     public func run() async throws {
         if running.withLock({ $0 == nil }) { try await start() }
-        // It throws when the task is cancelled, which ends the node in the same way.
-        try? await gracefulShutdown()
-        await shutDown()
+        await withTaskGroup(of: Void.self) { group in
+            // It throws when the task is cancelled, which ends the node in the same way.
+            group.addTask { try? await gracefulShutdown() }
+            group.addTask { await self.askedToLeave() }
+            await group.next()
+            // Whoever waits for an order to leave waits until the node ends.
+            group.cancelAll()
+            await shutDown()
+        }
+    }
+
+    /// Returns when an operator has asked this node to leave (`flockwork leave`), or when it ends. Shut it down then;
+    /// `run` does.
+    public func askedToLeave() async {
+        await running.withLock { $0 }?.inbox.whenLocal { await $0.waitForOrderToLeave() }
     }
 
     /// Takes nothing new, finishes what is held (at most `Limits.drainTime`), stops.

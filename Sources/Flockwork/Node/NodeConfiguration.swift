@@ -25,6 +25,9 @@ public struct NodeConfiguration: Sendable {
     /// A folder of this node's own, for what it must not forget as a voter. Without one, a voter that starts again does
     /// not vote any more: the cluster survives the failure of one voter less, until it is exchanged.
     public var dataFolder: String?
+    /// Where operators reach this node: a socket in the file system, of mode 0600. Nil: `admin.sock` in the data
+    /// folder, or none without one. At most 107 bytes.
+    public var adminSocket: String?
     /// Nodes and clients of other clusters are refused.
     public var clusterID: String
     /// A file with the cluster's token, mode 0600.
@@ -82,6 +85,11 @@ public struct NodeConfiguration: Sendable {
                 "A bootstrap of \(bootstrap) needs the addresses of all \(bootstrap) voters, this node's among them; "
                     + "join has \(Set(join).count).")
         }
+    }
+
+    /// Where the admin socket is to be; nil for nowhere.
+    var adminPath: String? {
+        adminSocket ?? (isClustered ? dataFolder.map { $0 + "/" + OperatorActor.socketName } : nil)
     }
 
     var coreCount: Int { cores ?? ProcessInfo.processInfo.activeProcessorCount }

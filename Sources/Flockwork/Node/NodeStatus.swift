@@ -22,8 +22,19 @@ public struct NodeStatus: Codable, Sendable {
     public var stages: [StageStatus]
     /// Processes that it runs for stages.
     public var children: [ChildStatus] = []
+    /// What it serves.
+    public var pipelines: [PipelineState] = []
     /// Its view, where members come and go; nil elsewhere, and before there is one.
     public var cluster: ClusterStatus?
+}
+
+/// A pipeline that a node serves.
+public struct PipelineState: Codable, Sendable, Equatable {
+    public var name: String
+    /// What goes in and comes out, in words; nil if only a program with the pipeline's own Swift types can call it.
+    public var form: String?
+    /// An operator has suspended it: nothing new is accepted.
+    public var isSuspended: Bool
 }
 
 /// A process that a node runs for a stage.

@@ -20,6 +20,8 @@ struct RunningNode: Sendable {
     private let localMap = ClusterMap()
     private var formation: Task<Void, Never>?
     private let configuration: NodeConfiguration
+    /// Where operators come in; nil without an admin socket.
+    private var admin: FlockSystem?
 
     static func start(pipelines: [PipelineDefinition], configuration: NodeConfiguration) async throws -> RunningNode {
         try check(pipelines, configuration)
@@ -139,6 +141,7 @@ struct RunningNode: Sendable {
                 limits: limits, log: configuration.logger, actorSystem: system)
         }
         var runners: [LaneRunner] = []
+        var admin: FlockSystem?
         let context = NodeContext(
             node: configuration.id, limits: limits, log: configuration.logger, cores: configuration.coreCount)
         do {
@@ -156,6 +159,7 @@ struct RunningNode: Sendable {
                     try DataFolder(path: path, on: system.loop), isDurable: durablePartitions > 0, for: inbox,
                     limits: limits, log: configuration.logger)
             }
+            admin = try await Self.admin(inbox, configuration)
             _ = await system.named(MemberActor.name, exportedTo: .nodes) {
                 MemberActor(inbox: inbox, actorSystem: system)
             }
@@ -174,6 +178,7 @@ struct RunningNode: Sendable {
             var node = RunningNode(
                 system: system, inbox: inbox, port: port, runners: runners, context: context,
                 configuration: configuration)
+            node.admin = admin
             if configuration.isClustered {
                 let formation = Formation(
                     configuration: configuration, port: port, inbox: inbox,
@@ -186,7 +191,28 @@ struct RunningNode: Sendable {
             // Instances wait at their mailboxes for ever, and hold their models, unless they are told to end.
             for runner in runners { await runner.stop() }
             await context.end()
+            await admin?.stop()
             await inbox.whenLocal { $0.stop() }
+            throw error
+        }
+    }
+
+    /// A system of its own, so that what operators call is not to be found where nodes and clients come in.
+    private static func admin(_ inbox: InboxActor, _ configuration: NodeConfiguration) async throws -> FlockSystem? {
+        guard let path = configuration.adminPath else { return nil }
+        let identity = Identity(clusterID: OperatorActor.clusterID, node: configuration.id, role: .node)
+        var limits = configuration.limits
+        limits.connections = min(limits.connections, 16)
+        let system = FlockSystem(
+            identity: identity, loop: inbox.actorSystem.loop, limits: limits, log: configuration.logger)
+        _ = await system.named(OperatorActor.name, exportedTo: .clients) {
+            OperatorActor(inbox: inbox, actorSystem: system)
+        }
+        do {
+            try await system.listen(path: path)
+            return system
+        } catch {
+            await system.stop()
             throw error
         }
     }
@@ -264,6 +290,7 @@ struct RunningNode: Sendable {
     /// Ends this node as a crash would: nothing is finished, handed over or said.
     func abandon() async {
         formation?.cancel()
+        await admin?.stop()
         await system.stop()
         await inbox.whenLocal { $0.stop() }
         for runner in runners { await runner.stop() }
@@ -299,6 +326,7 @@ struct RunningNode: Sendable {
         for runner in runners { await runner.stop() }
         await context.end()
         await inbox.whenLocal { $0.stop() }
+        await admin?.stop()
         await system.stop()
         await system.loop.stop()
     }

@@ -119,7 +119,7 @@ private struct CodeCounters: Sendable {
     /// What an inbox answers instead of accepting.
     static let refusals: [FlockError.Code] = [
         .overloaded, .tooLarge, .invalidInput, .expired, .unavailable, .shuttingDown, .lost, .notFound,
-        .deadlineExceeded,
+        .deadlineExceeded, .suspended,
     ]
     /// What an accepted request ends with.
     static let failures: [FlockError.Code] = [
