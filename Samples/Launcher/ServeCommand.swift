@@ -70,7 +70,7 @@ struct ServeCommand: AsyncParsableCommand {
         if let exclusion { throw exclusion }
     }
 
-    /// Returns at the first signal or at an operator's word, or with the reason when the cluster goes on without the node.
+    /// Returns at the first signal or an operator's word, or with the reason when the cluster goes on without the node.
     private static func end(of node: Node, _ signals: Signals) async -> FlockError? {
         let end = OneShot<FlockError?>()
         Task {
