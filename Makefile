@@ -24,7 +24,7 @@ ROWS     ?=
 SECONDS ?= 2
 REPEATS  ?= 3
 JSON     ?=
-# make objective, make overload; REPORT=--report does not fail where a bound is missed
+# make objective, make overload, make lab; REPORT=--report does not fail where a bound is missed
 DURATION ?=
 REPORT   ?=
 # make test
@@ -39,7 +39,7 @@ RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|BundleTransferTests|PartitionS
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES, MODEL (demo); KILLS, SEED, JSON (soak); ROUNDS, FAULTS, JSON (lab); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs); SEEDS, SEED, NODES, TIME, TRACE, MUTANTS (sim)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); KILLS, SEED, JSON (soak); ROUNDS, FAULTS, JSON, REPORT (lab); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs); SEEDS, SEED, NODES, TIME, TRACE, MUTANTS (sim)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -77,7 +77,7 @@ soak: release ## Kills nodes of a cluster of five under load with kill -9, KILLS
 
 lab: release ## Cuts hosts off (network namespaces; as root) under load, in six ways, ROUNDS=1 times, and checks every answer: FAULTS=pull,cut,…, JSON=file appends the figures.
 	@exec scripts/lab run 3 "$$(swift build -c release --show-bin-path)/launcher" lab --rounds $(ROUNDS) \
-	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json "$(JSON)")
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json "$(JSON)") $(REPORT)
 
 MODELS := logistic xgboost onnx
 demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes, of which one is killed, while one joins and one leaves: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
