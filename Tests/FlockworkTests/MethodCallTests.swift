@@ -120,6 +120,22 @@ struct MethodCallTests {
             }
             #expect(error?.code == .invalidInput)
         },
+        "MemberActor.leave()": { place in
+            try await member(place).leave()
+            await place.node.node.inbox.whenLocal { await $0.waitForOrderToLeave() }
+        },
+        "OperatorActor.status()": { place in
+            let all = try await operatorActor(place).status()
+            #expect(all.contains { $0.node == "open" })
+        },
+        "OperatorActor.carryOut(_:)": { place in
+            let remote = try await operatorActor(place)
+            try await remote.carryOut(.suspend("methods"))
+            #expect(try await place.node.status().pipelines.map(\.isSuspended) == [true])
+            try await remote.carryOut(.resume("methods"))
+            let error = await #expect(throws: FlockError.self) { try await remote.carryOut(.suspend("none")) }
+            #expect(error?.code == .notFound)
+        },
         "ModelInstance.score(_:)": { place in
             let name = "model"
             let held = await place.node.node.system.named(name, exportedTo: .nodes) {
@@ -132,6 +148,15 @@ struct MethodCallTests {
             #expect(error?.code == .invalidInput)
         },
     ]
+
+    /// One in the node's own system: the real one has a system of its own, behind a socket of the file system.
+    private static func operatorActor(_ place: Place) async throws -> OperatorActor {
+        let node = place.node.node
+        let held = await node.system.named("operator of a test", exportedTo: .nodes) {
+            OperatorActor(inbox: node.inbox, actorSystem: node.system)
+        }
+        return try OperatorActor.resolve(id: held.id, using: place.peerNode.system)
+    }
 
     private static func member(_ place: Place) throws -> MemberActor {
         let address = ActorAddress(named: MemberActor.name, on: place.peerNode.peer.identity.node)
@@ -172,7 +197,7 @@ struct MethodCallTests {
     private static func productMethods() -> Set<String> {
         let names = MethodNames.ofThisProgram
         let types: [any DistributedActor.Type] = [
-            InboxActor.self, MemberActor.self, StageHost.self, ModelInstance.self,
+            InboxActor.self, MemberActor.self, StageHost.self, ModelInstance.self, OperatorActor.self,
         ]
         // Those of FlockPython are called by its own `BundleTransferTests`, in release as well.
         var methods = Set(

@@ -163,6 +163,8 @@ extension InboxActor {
 
     /// A lane on this node has finished a batch. On the loop.
     func finished(_ batch: FinishedBatch, pipeline index: Int, lane: Int) {
+        // The node was stopped meanwhile: its requests are nobody's here.
+        guard pipelines.indices.contains(index) else { return }
         if lane + 1 < pipelines[index].runners.count {
             forward(batch, pipeline: index, to: lane + 1)
         } else {
