@@ -125,11 +125,11 @@ struct MethodCallTests {
             await place.node.node.inbox.whenLocal { await $0.waitForOrderToLeave() }
         },
         "OperatorActor.status()": { place in
-            let all = try await operatorActor(place).status()
+            let all = try await operatorActor("looks", place).status()
             #expect(all.contains { $0.node == "open" })
         },
         "OperatorActor.carryOut(_:)": { place in
-            let remote = try await operatorActor(place)
+            let remote = try await operatorActor("orders", place)
             try await remote.carryOut(.suspend("methods"))
             #expect(try await place.node.status().pipelines.map(\.isSuspended) == [true])
             try await remote.carryOut(.resume("methods"))
@@ -150,9 +150,9 @@ struct MethodCallTests {
     ]
 
     /// One in the node's own system: the real one has a system of its own, behind a socket of the file system.
-    private static func operatorActor(_ place: Place) async throws -> OperatorActor {
+    private static func operatorActor(_ name: String, _ place: Place) async throws -> OperatorActor {
         let node = place.node.node
-        let held = await node.system.named("operator of a test", exportedTo: .nodes) {
+        let held = await node.system.named(name, exportedTo: .nodes) {
             OperatorActor(inbox: node.inbox, actorSystem: node.system)
         }
         return try OperatorActor.resolve(id: held.id, using: place.peerNode.system)
