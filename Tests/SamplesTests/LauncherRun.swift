@@ -57,7 +57,8 @@ final class LauncherRun: Sendable {
                 process.terminationReason == .uncaughtSignal
                 ? 128 + process.terminationStatus : process.terminationStatus
             Task {
-                _ = await closed.value()
+                // A child of another test that was started meanwhile may have inherited the pipe, and hold it open.
+                _ = await first(within: .seconds(1)) { await closed.value() }
                 ready.set(false)
                 status.set(ended)
             }
