@@ -239,6 +239,9 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
 
     /// After the end: whoever brings work runs it, one thread at a time.
     private func drainAfterStop() {
+        // What runs may let go of the last reference to the loop, and an executor is called without one.
+        let held = Unmanaged.passRetained(self)
+        defer { held.release() }
         while true {
             let work = inbox.withLock { inbox -> [LoopWork] in
                 defer { inbox.work = [] }
