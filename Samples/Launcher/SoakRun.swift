@@ -48,8 +48,7 @@ struct SoakRun: Sendable {
     /// No kill begins after it.
     let end: ContinuousClock.Instant
 
-    /// What is not seen within it is given up.
-    private static let patience = Duration.seconds(60)
+    private var views: ViewWatch { ViewWatch(client: client) }
     /// From one kill to the next, at least.
     private static let distance: UInt64 = 2_000_000_000
     /// After each fifth kill nothing is done for so long, so that the fourth second after it can be looked at.
@@ -83,11 +82,11 @@ struct SoakRun: Sendable {
     /// All nodes have their share, and everything has its copies.
     func waitUntilWhole() async throws {
         let names = flock.nodes.map(\.id)
-        _ = try await wait("all copies are made") { $0.isWhole(members: names) }
+        try await views.wait("all copies are made") { $0.isWhole(members: names) }
     }
 
     private func kill(_ victim: ChildNode, isRested: Bool) async throws -> KillTimes {
-        let before = try await wait("a view") { _ in true }
+        let before = try await views.wait("a view") { _ in true }
         guard let process = before.members.first(where: { $0.node.rawValue == victim.id })?.number else {
             throw FlockError(.system, "\(victim.id) is no member before it is killed")
         }
@@ -95,13 +94,13 @@ struct SoakRun: Sendable {
         let start = DemoRun.now()
         run.watchAcceptance(of: Set(led.map { PartitionID($0) }), from: start)
         flock.kill(victim)
-        _ = try await wait("the kill of \(victim.id) is noticed") {
+        try await views.wait("the kill of \(victim.id) is noticed") {
             !$0.partitions.contains { $0.primary?.rawValue == victim.id }
         }
         let detected = DemoRun.now() - start
-        _ = try await wait("\(victim.id) is out of the view") { !$0.members.contains { $0.number == process } }
+        try await views.wait("\(victim.id) is out of the view") { !$0.members.contains { $0.number == process } }
         let removed = DemoRun.now() - start
-        guard await first(within: Self.patience, { await victim.ended.value() }) != nil else {
+        guard await first(within: views.patience, { await victim.ended.value() }) != nil else {
             throw FlockError(.system, "\(victim.id) was killed and did not end")
         }
         try await flock.restart(victim) { show($0, $1) }
@@ -143,36 +142,5 @@ struct SoakRun: Sendable {
     private func pause(until time: UInt64) async throws {
         let now = DemoRun.now()
         if time > now { try await Task.sleep(for: .nanoseconds(Int64(time - now))) }
-    }
-
-    /// Until the newest view that some node has is as wanted.
-    private func wait(_ what: String, _ isThere: (ClusterStatus) -> Bool) async throws -> ClusterStatus {
-        let end = ContinuousClock.now + Self.patience
-        var last: ClusterStatus?
-        while ContinuousClock.now < end {
-            if let view = await newestView() {
-                if isThere(view) { return view }
-                last = view
-            }
-            try await Task.sleep(for: .milliseconds(5))
-        }
-        throw FlockError(.deadlineExceeded, "\(what): not within \(Self.patience); \(Self.text(of: last))")
-    }
-
-    /// What of a view tells why it is not as wanted.
-    private static func text(of view: ClusterStatus?) -> String {
-        guard let view else { return "no node answers" }
-        let members = view.members.map { "\($0.node)#\($0.number) \($0.phase)\($0.isSuspected ? " suspected" : "")" }
-        let led = view.partitions.count { $0.primary != nil }
-        let copied = view.partitions.count { $0.inSync.count >= min(view.members.count, 3) && $0.learners.isEmpty }
-        return "view \(view.version): \(members.joined(separator: ", ")); of \(view.partitions.count) partitions "
-            + "\(led) led, \(copied) with all copies"
-    }
-
-    /// Nil while no node answers.
-    private func newestView() async -> ClusterStatus? {
-        do {
-            return try await client.status().compactMap(\.cluster).max { $0.version < $1.version }
-        } catch { return nil }
     }
 }

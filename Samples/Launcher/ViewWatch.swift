@@ -11,12 +11,13 @@ struct ViewWatch: Sendable {
     var answerTime = Duration.milliseconds(100)
 
     /// Until the newest view that some node has is as wanted.
-    func wait(_ what: String, _ isThere: (ClusterStatus) -> Bool) async throws {
+    @discardableResult
+    func wait(_ what: String, _ isThere: (ClusterStatus) -> Bool) async throws -> ClusterStatus {
         let end = ContinuousClock.now + patience
         var last: ClusterStatus?
         while ContinuousClock.now < end {
             if let view = await newest() {
-                if isThere(view) { return }
+                if isThere(view) { return view }
                 last = view
             }
             try await Task.sleep(for: .milliseconds(5))
