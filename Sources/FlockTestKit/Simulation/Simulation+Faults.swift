@@ -219,8 +219,9 @@ extension Simulation {
     }
 
     private func check(_ what: Liveness) {
-        if let trace { describe(trace) }
+        if let trace, what != .resumption { describe(trace) }
         switch what {
+        case .resumption: endSuspension()
         case .primaries: checkPrimaries()
         case .acceptRate: checkAcceptRate()
         case .stop: isLoaded = false

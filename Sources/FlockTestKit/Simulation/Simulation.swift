@@ -36,7 +36,7 @@ enum FaultEvent {
 }
 
 /// Times after the last fault at which something must be true.
-enum Liveness { case primaries, acceptRate, members, stop, recollect, end }
+enum Liveness { case resumption, primaries, acceptRate, members, stop, recollect, end }
 
 /// One run of a simulated cluster.
 package final class Simulation {
