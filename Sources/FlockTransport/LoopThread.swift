@@ -11,6 +11,7 @@
 
 internal import CFlockRuntime
 internal import CLibuv
+internal import FlockWire
 internal import Glibc
 internal import Synchronization
 

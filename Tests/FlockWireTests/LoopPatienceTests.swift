@@ -2,7 +2,7 @@
 
 import Testing
 
-@testable import FlockTransport
+@testable import FlockWire
 
 @Suite("When a loop looks for work before it blocks")
 struct LoopPatienceTests {
