@@ -189,7 +189,7 @@ struct TraceTests {
     func links() async throws {
         let tracer = TraceRecorder()
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await withTracer(tracer) {
             try await testCluster(pipeline) { flock in
                 let inbox = try await flock.client.inbox(of: pipeline)
