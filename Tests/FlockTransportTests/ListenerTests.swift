@@ -182,7 +182,7 @@ struct ListenerTests {
                 log: .quiet, onUp: { _ in Issue.record("up") })
             live.add(link)
             link.start()
-            while link.lastError == nil { await Task.yield() }
+            try await eventually { link.lastError != nil }
             #expect(link.lastError?.code == .unavailable)
             link.stop()
             await loop.run {}
