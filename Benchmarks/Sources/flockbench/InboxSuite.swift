@@ -28,10 +28,10 @@ enum InboxSuite {
             try await postRows(client, seconds: $0, nodes: [node.id])
         }
         try await run.rate("inbox", "post-codable", must: "1.2 M/s (aim 4 M/s)") {
-            try await post(Served.items, to: Served.structs, client, seconds: $0, nodes: [node.id])
+            try await post(Served.items, to: client.inbox(of: Served.structs), seconds: $0, nodes: [node.id])
         }
         try await run.rate("inbox", "post-plain", must: "no must: the struct as its own bytes") {
-            try await post(Served.plainItems, to: Served.records, client, seconds: $0, nodes: [node.id])
+            try await post(Served.plainItems, to: client.inbox(of: Served.records), seconds: $0, nodes: [node.id])
         }
         await client.close()
         try await measureBusy(run, limit: ping)
@@ -87,9 +87,8 @@ enum InboxSuite {
     }
 
     private static func post<Item: Sendable>(
-        _ items: [Item], to pipeline: Pipeline<Item, Float>, _ client: Client, seconds: Double, nodes: [Int32]
+        _ items: [Item], to inbox: Inbox<Item, Float>, seconds: Double, nodes: [Int32]
     ) async throws -> Measured {
-        let inbox = try await client.inbox(of: pipeline)
         let posting = Posting(inbox: inbox, runs: items.count / run) { index in
             try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
         }
