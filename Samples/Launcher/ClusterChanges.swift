@@ -28,13 +28,12 @@ struct ClusterChanges: Sendable {
     let settings: Settings
     let terminal: Terminal
 
-    /// What is not seen within it is given up.
-    private static let patience = Duration.seconds(30)
+    private var views: ViewWatch { ViewWatch(client: client, patience: .seconds(30)) }
 
     func play() async throws -> ChangeTimes {
         var times = ChangeTimes()
         let first = flock.nodes.map(\.id)
-        try await wait("all copies are made") { $0.isWhole(members: first) }
+        try await views.wait("all copies are made") { $0.isWhole(members: first) }
         try await load()
         tell("node-\(first.count + 1) joins")
         var start = DemoRun.now()
@@ -43,7 +42,7 @@ struct ClusterChanges: Sendable {
             if !line.hasPrefix(ReadyLine.prefix) { terminal.line("  \(node) | \(line)") }
         }
         let four = flock.nodes.map(\.id)
-        try await wait("the new node has its share") { $0.isWhole(members: four) }
+        try await views.wait("the new node has its share") { $0.isWhole(members: four) }
         times.joined = DemoRun.now() - start
         try await load()
 
@@ -52,10 +51,10 @@ struct ClusterChanges: Sendable {
         start = DemoRun.now()
         run.watchGaps(from: start)
         flock.kill(victim)
-        try await wait("the kill is noticed") { !$0.partitions.contains { $0.primary?.rawValue == victim.id } }
+        try await views.wait("the kill is noticed") { !$0.partitions.contains { $0.primary?.rawValue == victim.id } }
         times.detected = DemoRun.now() - start
         let three = flock.nodes.map(\.id)
-        try await wait("all copies are made again") { $0.isWhole(members: three) }
+        try await views.wait("all copies are made again") { $0.isWhole(members: three) }
         times.replicated = DemoRun.now() - start
         try await load()
         times.gap = run.longestGap()
@@ -76,23 +75,6 @@ struct ClusterChanges: Sendable {
 
     /// A while of requests with nothing else going on.
     private func load() async throws { try await Task.sleep(for: .seconds(1)) }
-
-    /// Until the newest view that some node has is as wanted.
-    private func wait(_ what: String, _ isThere: (ClusterStatus) -> Bool) async throws {
-        let end = ContinuousClock.now + Self.patience
-        while ContinuousClock.now < end {
-            if let view = await newestView(), isThere(view) { return }
-            try await Task.sleep(for: .milliseconds(5))
-        }
-        throw FlockError(.deadlineExceeded, "\(what): not within \(Self.patience)")
-    }
-
-    /// Nil while no node answers.
-    private func newestView() async -> ClusterStatus? {
-        do {
-            return try await client.status().compactMap(\.cluster).max { $0.version < $1.version }
-        } catch { return nil }
-    }
 }
 
 extension ClusterStatus {

@@ -249,7 +249,7 @@ final class DemoRun: Sendable {
             for offset in 0..<count { state.checker.answered(first + offset, answer(outcomes[index + offset])) }
             state.latencies.record(time - posting.at, times: count)
             state.done += count
-            state.openLoop?.completed(count, at: time)
+            state.openLoop?.completed(count, at: time, latency: time - posting.at)
             index += count
         }
         if state.done >= state.end, state.finishedAt == nil { state.finishedAt = time }

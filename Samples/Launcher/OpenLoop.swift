@@ -20,6 +20,8 @@ struct OpenLoop: Sendable {
     private var completions: [Int] = []
     private var heard: [DemoRun.SessionKey: UInt64] = [:]
     private var gap: UInt64 = 0
+    /// What the sink sees, while somebody wants to know.
+    var window: SinkWindow?
 
     init(rate: Double, first: Int, start: UInt64) {
         self.rate = rate
@@ -32,8 +34,9 @@ struct OpenLoop: Sendable {
         Double(request - first) / rate - (Double(time) - Double(start)) / 1e9
     }
 
-    mutating func completed(_ count: Int, at time: UInt64) {
+    mutating func completed(_ count: Int, at time: UInt64, latency: UInt64) {
         guard time >= start else { return }
+        window?.completed(count, at: time, latency: latency)
         let index = Int((time - start) / Self.step)
         if index >= completions.count { completions += repeatElement(0, count: index + 1 - completions.count) }
         completions[index] += count

@@ -107,26 +107,26 @@ struct SoakCommand: AsyncParsableCommand {
             }
         }
         if let rate { run.offer(Double(rate)) }
-        let changes = Task { () -> ([KillTimes], UInt64) in
-            var kills: [KillTimes] = []
+        let changes = Task { () -> ([SoakEvent], UInt64) in
+            var events: [SoakEvent] = []
             do {
                 try await offer(run, soak.terminal)
-                try await soak.play { kills.append($0) }
+                try await soak.play { events.append($0) }
             } catch {
-                run.interrupt("not as planned after \(kills.count) kills: \(error)")
+                run.interrupt("not as planned: \(error)")
             }
             let end = DemoRun.now()
             run.finish()
-            return (kills, end)
+            return (events, end)
         }
         let seconds = await run.run(inbox: inbox, lanes: Self.lanes)
         changes.cancel()
         guards.cancel()
         deaths.cancel()
-        let (kills, end) = await changes.value
+        let (events, end) = await changes.value
         return SoakReport(
-            summary: run.summary(seconds: seconds, shares: []), kills: kills, load: run.openLoop, end: end,
-            seed: soak.seed)
+            summary: run.summary(seconds: seconds, shares: []), kills: events.compactMap(\.kill),
+            moves: events.compactMap(\.move), load: run.openLoop, end: end, seed: soak.seed)
     }
 
     /// Finds out what the nodes can do, and offers less. Returns when that goes at an even pace.

@@ -7,6 +7,7 @@ import Foundation
 struct SoakReport: RunReport, Sendable {
     var summary: Summary
     var kills: [KillTimes]
+    var moves: [MoveTimes]
     var load: OpenLoop?
     /// When the load ended, in nanoseconds.
     var end: UInt64
@@ -31,6 +32,10 @@ struct SoakReport: RunReport, Sendable {
         return kills.filter(\.isFollowedByRest).map { load.share(from: $0.at + 3_000_000_000) }.min()
     }
 
+    private func milliseconds(of kind: MoveTimes.Kind, _ time: (MoveTimes) -> UInt64) -> Double? {
+        moves.filter { $0.kind == kind }.map(time).max().map { Double($0) * Self.toMilliseconds }
+    }
+
     private var worstSecond: Double? {
         guard let load, let first = kills.first else { return nil }
         return load.worstSecond(from: first.at, to: end)
@@ -49,7 +54,12 @@ struct SoakReport: RunReport, Sendable {
             ("gap_p99_ms", text(Self.high(kills.compactMap(\.gap)), 1)),
             ("removed_p99_ms", text(Self.high(kills.map(\.removed)), 1)),
             ("whole_p99_ms", text(Self.high(kills.map(\.whole)), 1)), ("worst_second", text(worstSecond, 3)),
-            ("after_3s", text(afterThree, 3)), ("accepted", "\(checker.acceptedCount)"),
+            ("after_3s", text(afterThree, 3)),
+            ("join_ms", text(milliseconds(of: .join, \.time), 1)),
+            ("join_pause_ms", text(milliseconds(of: .join, \.pause), 1)),
+            ("leave_ms", text(milliseconds(of: .leave, \.time), 1)),
+            ("leave_p99_ratio", text(moves.filter { $0.kind == .leave }.map(\.slowdown).max(), 2)),
+            ("accepted", "\(checker.acceptedCount)"),
             ("offered_per_second", text(load?.rate, 0)), ("seed", "\(seed)"), ("ok", "\(isSuccess)"),
         ]
         return "{" + fields.map { "\"\($0.0)\": \($0.1)" }.joined(separator: ", ") + "}"

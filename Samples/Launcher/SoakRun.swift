@@ -24,6 +24,34 @@ struct KillTimes: Sendable {
     var isFollowedByRest: Bool
 }
 
+/// What a node that joined or left did; times in nanoseconds.
+struct MoveTimes: Sendable {
+    enum Kind: Sendable { case join, leave }
+    var kind: Kind
+    var node: String
+    /// Of a join: to its share of everything. Of a leave: to the end of its process.
+    var time: UInt64
+    /// What the sink saw meanwhile, and in the second before.
+    var during: SinkWindow
+    var before: SinkWindow
+
+    /// By how much the longest time without a result exceeds that of the second before.
+    var pause: UInt64 { during.pause > before.pause ? during.pause - before.pause : 0 }
+    /// The 99th percentile of the latency, in multiples of that of the second before.
+    var slowdown: Double {
+        Double(during.latencies.percentile(99)) / max(1, Double(before.latencies.percentile(99)))
+    }
+}
+
+/// What happened in a soak.
+enum SoakEvent: Sendable {
+    case killed(KillTimes)
+    case moved(MoveTimes)
+
+    var kill: KillTimes? { if case .killed(let times) = self { times } else { nil } }
+    var move: MoveTimes? { if case .moved(let times) = self { times } else { nil } }
+}
+
 /// Numbers from a seed (SplitMix64).
 struct SeededNumbers: RandomNumberGenerator {
     private var state: UInt64
@@ -51,13 +79,14 @@ struct SoakRun: Sendable {
     let end: ContinuousClock.Instant
 
     private var views: ViewWatch { ViewWatch(client: client) }
+    private static let second: UInt64 = 1_000_000_000
     /// From one kill to the next, at least.
     private static let distance: UInt64 = 2_000_000_000
     /// After each fifth kill nothing is done for so long, so that the fourth second after it can be looked at.
     private static let rest: UInt64 = 4_100_000_000
 
-    /// Calls back after each kill, so that what was measured is there also when a later one fails.
-    func play(_ onKill: (KillTimes) -> Void) async throws {
+    /// Calls back after each kill, join and leave, so that what was measured is there also when a later one fails.
+    func play(_ onEvent: (SoakEvent) -> Void) async throws {
         var random = SeededNumbers(seed: seed)
         var joined: String?
         for number in 1...kills {
@@ -73,10 +102,14 @@ struct SoakRun: Sendable {
                     + " · gap \(times.gap.map { Text.time(nanoseconds: $0) } ?? "-")"
                     + " · whole after \(Text.time(nanoseconds: times.whole))"
                     + " · worst second \(times.worstSecond.map { "\(Int($0 * 100)) %" } ?? "-")")
-            onKill(times)
-            if number == max(1, kills / 3) { joined = try await join() }
+            onEvent(.killed(times))
+            if number == max(1, kills / 3) {
+                let times = try await join()
+                onEvent(.moved(times))
+                joined = times.node
+            }
             if number >= max(2, kills * 2 / 3), let id = joined {
-                try await leave(id)
+                if let times = try await leave(id) { onEvent(.moved(times)) }
                 joined = nil
             }
         }
@@ -117,26 +150,46 @@ struct SoakRun: Sendable {
             worstSecond: worst, isFollowedByRest: isRested)
     }
 
-    private func join() async throws -> String {
-        let start = DemoRun.now()
+    private func join() async throws -> MoveTimes {
         let known = Set(flock.nodes.map(\.id))
-        try await flock.join(port: try Ports.free(1)[0], host: "127.0.0.1", settings: settings) { show($0, $1) }
-        try await waitUntilWhole()
+        let before = try await run.window(atLeast: Self.second) {}
+        let start = DemoRun.now()
+        var whole = start
+        let during = try await run.window(atLeast: Self.second) {
+            try await flock.join(port: try Ports.free(1)[0], host: "127.0.0.1", settings: settings) { show($0, $1) }
+            try await waitUntilWhole()
+            whole = DemoRun.now()
+        }
         let id = flock.nodes.map(\.id).first { !known.contains($0) } ?? "-"
-        terminal.line("  \(id) joined: has its share after \(Text.time(nanoseconds: DemoRun.now() - start))")
-        return id
+        return tell(
+            MoveTimes(kind: .join, node: id, time: whole - start, during: during, before: before),
+            "joined: has its share after")
     }
 
-    private func leave(_ id: String) async throws {
-        guard let node = flock.nodes.first(where: { $0.id == id }) else { return }
+    private func leave(_ id: String) async throws -> MoveTimes? {
+        guard let node = flock.nodes.first(where: { $0.id == id }) else { return nil }
+        let before = try await run.window(atLeast: Self.second) {}
         let start = DemoRun.now()
-        let status = await flock.leave(node)
-        guard status == 0 else {
-            throw FlockError(.system, "\(id) ended with status \(status) when it was asked to leave")
+        var left = start
+        let during = try await run.window(atLeast: Self.second) {
+            let status = await flock.leave(node)
+            guard status == 0 else {
+                throw FlockError(.system, "\(id) ended with status \(status) when it was asked to leave")
+            }
+            left = DemoRun.now()
+            try await waitUntilWhole()
         }
-        let left = DemoRun.now() - start
-        try await waitUntilWhole()
-        terminal.line("  \(id) left: ended with 0 after \(Text.time(nanoseconds: left))")
+        return tell(
+            MoveTimes(kind: .leave, node: id, time: left - start, during: during, before: before),
+            "left: ended with 0 after")
+    }
+
+    private func tell(_ times: MoveTimes, _ what: String) -> MoveTimes {
+        terminal.line(
+            "  \(times.node) \(what) \(Text.time(nanoseconds: times.time))"
+                + " · pause \(Text.time(nanoseconds: times.pause))"
+                + " · p99 \(String(format: "%.1f", times.slowdown)) times that of the second before")
+        return times
     }
 
     private func show(_ node: String, _ line: String) {
