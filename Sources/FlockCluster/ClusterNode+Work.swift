@@ -248,6 +248,7 @@ extension ClusterNode {
                 stepDispatcher(Int(run.lane), .begun(host, run.requests), out: &out)
             }
             held(partition, epoch: epoch, runs, by: peer, out: &out)
+        case .hosts(let stages): heard(stages, hostedBy: peer, out: &out)
         }
     }
 
@@ -257,7 +258,10 @@ extension ClusterNode {
     {
         // It has said that nothing keeps it but its seats, so it may be removed at any time: what it began now would be
         // taken for lost by its death.
-        guard !isDrained else { return send(.returned(lane: lane, runs.map(\.run.requests)), to: peer) }
+        // Or it was sent before its sender heard that this node has no instances of it any more.
+        guard !isDrained && hasInstances(lane: lane) else {
+            return send(.returned(lane: lane, runs.map(\.run.requests)), to: peer)
+        }
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
@@ -364,8 +368,10 @@ extension ClusterNode {
     /// The member at the other end does not answer: others get what it has.
     mutating func stall(_ place: Int, out: inout [NodeDirective]) {
         links[place].isStalled = true
+        links[place].isOpen = Array(repeating: false, count: dispatchers.count)
         let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
         for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
+        hostsChanged(out: &out)
         dispatcherIsDue = true
     }
 }

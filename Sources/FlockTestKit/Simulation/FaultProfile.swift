@@ -84,6 +84,9 @@ package struct FaultProfile: Sendable {
     /// Nanoseconds for which an outcome is kept.
     package var timeToLive = 600 * Virtual.second
 
+    /// Where the stage has instances.
+    package var placement = SimulatedPlacement.mixed
+
     /// Whether the states of copies are compared, which costs more than all the rest.
     package var comparesStates = false
     /// How often, of 1,000 times that it could, a client closes a session and opens another.
@@ -179,6 +182,7 @@ package struct FaultProfile: Sendable {
     package static let none: FaultProfile = {
         var profile = FaultProfile()
         for kind in FaultKind.allCases { profile[keyPath: kind.weight] = 0 }
+        profile.placement = .everywhere
         profile.poisonPerMille = 0
         return profile
     }()
