@@ -59,18 +59,27 @@ extension ClusterNode {
     private mutating func carryOut(_ directive: DispatcherDirective, lane: UInt32, out: inout [NodeDirective]) {
         switch directive {
         case .send(let host, let runs):
-            let assigned = runs.map { run in
-                var run = run
-                run.deadline = run.deadline.map { Tick(nanoseconds: ($0 - now).clampedNanoseconds) }
-                return AssignedRun(epoch: seats[Int(run.requests.partition.rawValue)]?.epoch ?? 0, run: run)
+            let target = MemberNumber(rawValue: UInt32(host.rawValue))
+            guard target == member, rules.partsAfterDeath, runs.contains(where: isSuspect) else {
+                return send(.runs(lane: lane, runs.map(assigned)), to: target)
             }
-            send(.runs(lane: lane, assigned), to: MemberNumber(rawValue: UInt32(host.rawValue)))
+            let others = runs.filter { !isSuspect($0) }
+            if !others.isEmpty { send(.runs(lane: lane, others.map(assigned)), to: target) }
+            for run in runs where isSuspect(run) { beginHere(run, lane: lane, out: &out) }
         case .giveUp(let partition, let session, let outcome):
             stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
         case .lost(let run): lost(run, out: &out)
         case .revoke(let host, let run):
+            if host.rawValue == member.map({ UInt64($0.rawValue) }), uncharge(run, lane: lane, out: &out) { return }
             send(.revoke(lane: lane, run), to: MemberNumber(rawValue: UInt32(host.rawValue)))
         }
+    }
+
+    /// As it is sent: deadlines count from now.
+    func assigned(_ run: OpenRun) -> AssignedRun {
+        var run = run
+        run.deadline = run.deadline.map { Tick(nanoseconds: ($0 - now).clampedNanoseconds) }
+        return AssignedRun(epoch: seats[Int(run.requests.partition.rawValue)]?.epoch ?? 0, run: run)
     }
 
     // MARK: After a primary change
@@ -80,6 +89,7 @@ extension ClusterNode {
         let number = Int(partition.rawValue)
         guard let replica = replicas[number], let epoch = seats[number]?.epoch, let member else { return }
         inquiries.removeAll { $0.partition == partition }
+        charges.removeAll { $0.run.requests.partition == partition }
         for lane in dispatchers.indices { stepDispatcher(lane, .forget(partition), out: &out) }
         let runs = replica.openRuns().map(\.requests)
         guard !runs.isEmpty else { return }
@@ -254,8 +264,7 @@ extension ClusterNode {
 
     // MARK: The stages' side
 
-    private mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective])
-    {
+    mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective]) {
         // It has said that nothing keeps it but its seats, so it may be removed at any time: what it began now would be
         // taken for lost by its death.
         // Or it was sent before its sender heard that this node has no instances of it any more.
@@ -357,6 +366,7 @@ extension ClusterNode {
                 workDeadline = min(workDeadline, inquiries[place].until)
             }
         }
+        lookAfterCharges(out: &out)
         for place in jobs.parts.indices {
             if jobs.parts[place].resendAt <= now { sendOutcomes(place) }
             workDeadline = min(workDeadline, jobs.parts[place].resendAt)

@@ -38,6 +38,8 @@ public struct ClusterNode: Sendable {
     var calls = CallTable()
     /// Partitions whose runs may still be with stages that another primary gave them to.
     var inquiries: [Inquiry] = []
+    /// Suspect runs that begin here once the log says so; one, or none.
+    var charges: [Charge] = []
     /// Lanes of suspended pipelines, ascending.
     var suspended: [Int] = []
     /// Instances of each stage that the shell has, and that it was told to have.

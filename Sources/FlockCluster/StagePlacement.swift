@@ -1,8 +1,8 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 // Where the instances of a lane run. Pure, and the same on every node: each works out its own share from the view that
-// it has and from what it runs, which all nodes run. It needs no agreement, as nothing depends on there being exactly so
-// many instances at each moment: one too many costs memory, one too few costs time.
+// it has and from what it runs, which all nodes run. It needs no agreement, as nothing depends on there being exactly
+// so many instances at each moment: one too many costs memory, one too few costs time.
 
 public import FlockWire
 

@@ -254,4 +254,51 @@ struct StagePlacementTests {
         #expect(node.isDrained && node.isOpenHere == [false])
         #expect(Self.said(out).contains { if case .hosts(let stages) = $0 { stages.isEmpty } else { false } })
     }
+
+    @Test("where nobody else has instances, a suspect request is counted before it begins, and poison in the end")
+    func atHome() throws {
+        var node = ClusterNodeTests.node(ClusterNodeTests.configuration(partitions: 1))
+        _ = ClusterNodeTests.run(&node)
+        let (partition, secret) = (PartitionID(0), SessionSecret(1, 2))
+        let opened = Self.step(
+            &node, .call(connection: 1, number: 1, .open(partition, pipeline: 0, secret, window: 16)))
+        guard case .answer(_, _, .opened(let session))? = opened.first else { return #expect(Bool(false)) }
+        /// Submits, and makes of it what a primary finds that takes over from so many dead ones.
+        func inherit(_ run: SequenceRun, deaths: Int) -> [NodeDirective] {
+            _ = Self.step(&node, .hosts([0]))
+            let accept = AcceptRun(sequences: run, items: items(run.count))
+            _ = Self.step(&node, .call(connection: 1, number: 2, .submit(partition, session, secret, accept)))
+            var out: [NodeDirective] = []
+            node.stepDispatcher(0, .forget(partition), out: &out)
+            node.stepReplica(
+                partition, .attempted(session: session, sequences: run, attempts: deaths), out: &out)
+            return Self.step(&node, .hosts([1]))
+        }
+        var out = inherit(sequences(0, 4), deaths: 2)
+        var executed: [UInt64] = []
+        for _ in 0..<20 where node.replicas[0]?.openItems != 0 {
+            for case .execute(let job, _, let open) in out {
+                #expect(open.requests.count == 1 && open.deaths == 3)
+                let logged = node.replicas[0]?.openRuns(of: open.requests).map(\.deaths)
+                #expect(logged == [3], "it is counted already")
+                executed.append(open.requests.sequences.first)
+                let outcome = OutcomeRun(sequences: open.requests.sequences, outcome: .filtered)
+                out = Self.step(&node, .executed(job: job, outcomes: [outcome], failed: [], returned: []))
+                break
+            }
+            out += Self.step(&node, .tick, after: .milliseconds(20))
+        }
+        #expect(executed.sorted() == [0, 1, 2, 3])
+        out = inherit(sequences(4, 1), deaths: 4)
+        #expect(!out.contains { if case .execute = $0 { true } else { false } })
+        #expect(node.replicas[0]?.openItems == 0 && node.charges.isEmpty, "it has an outcome")
+    }
+
+    private static func step(
+        _ node: inout ClusterNode, _ event: NodeEvent, after time: Duration
+    ) -> [NodeDirective] {
+        var out: [NodeDirective] = []
+        node.step(event, now: node.now + time, out: &out)
+        return out
+    }
 }

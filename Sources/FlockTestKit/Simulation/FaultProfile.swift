@@ -165,6 +165,7 @@ package struct FaultProfile: Sendable {
     package static let poison: FaultProfile = {
         var profile = FaultProfile.none
         profile.deadlyPerMille = 4
+        profile.placement = .mixed
         profile.shortestDown = 20 * Virtual.millisecond
         profile.longestDown = 1500 * Virtual.millisecond
         profile.faultsEnd = 18 * Virtual.second

@@ -41,6 +41,11 @@ package enum SimulatedPlacement: Sendable, Hashable {
     static func labels(of place: Int) -> [String] { place % 2 == 0 ? ["even"] : [] }
 }
 
+extension StagePlan {
+    /// Whether every node has instances of every stage.
+    var isEverywhere: Bool { stages.allSatisfy { $0.labels.isEmpty && $0.instances == .perNode(1) } }
+}
+
 extension Simulation {
     /// What depends on nobody else is there when a process begins.
     func beginInstances(_ place: Int) {

@@ -104,7 +104,8 @@ package final class Simulation {
             durable: profile.durablePartitions)
         faults = FaultScheduler(random: random.split(), partitions: profile.partitions)
         report = SimulationReport(seed: seed)
-        if profile.diesOfRequestsOnly { history.isDeadly = { PayloadKind.isDeadly($0) } }
+        // Where few processes have all the work, one that has a suspect request dies of fresh ones beside it.
+        if profile.diesOfRequestsOnly, plan.isEverywhere { history.isDeadly = { PayloadKind.isDeadly($0) } }
         limits.outcomeTimeToLive = .nanoseconds(Int64(profile.timeToLive))
         limits.attemptTime = .seconds(5)
         limits.creditItems = 64
