@@ -62,52 +62,30 @@ struct LabCommand: AsyncParsableCommand {
         let settings = try await Settings.resolve(
             node, defaults: [.nodes: "3", .logLevel: "error", .insecure: "true", .cores: "1"])
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
-        let flock = LocalFlock()
-        let signals = Signals { flock.killNow() }
-        let terminal = Terminal()
-        let folder = FileManager.default.temporaryDirectory.appending(path: "flockwork-lab-\(UUID())")
-        let played: Result<LabReport, any Error>
-        do {
-            played = .success(try await play(settings, folder, flock, signals, terminal))
-        } catch {
-            played = .failure(error)
+        let own = FlockRun("lab")
+        try await own.report(to: json, where: { report ? $0.isRight : $0.isSuccess }) {
+            try await play(settings, own)
         }
-        let statuses = await flock.stop()
-        do { try FileManager.default.removeItem(at: folder) } catch {
-            terminal.complain("launcher: \(folder.path) stays: \(error)")
-        }
-        let result = try played.mapError { error -> any Error in
-            terminal.complain("launcher: \(error)")
-            return ExitCode.failure
-        }.get()
-        for line in result.summary.lines(for: terminal) { terminal.line(line) }
-        let bad = statuses.filter { $0 != 0 }
-        if !bad.isEmpty { terminal.complain("launcher: nodes ended with \(bad)") }
-        terminal.line(result.json)
-        if let json { try SoakCommand.append(result.json, to: json) }
-        if let signal = signals.first.peek { throw ExitCode(128 + signal) }
-        guard self.report ? result.isRight : result.isSuccess, bad.isEmpty else { throw ExitCode.failure }
     }
 
-    private func play(
-        _ settings: Settings, _ folder: URL, _ flock: LocalFlock, _ signals: Signals, _ terminal: Terminal
-    ) async throws -> LabReport {
+    private func play(_ settings: Settings, _ own: FlockRun) async throws -> LabReport {
+        let (flock, terminal) = (own.flock, own.terminal)
         let faults = try chosen()
         let nodes = settings.number(.nodes) ?? 3
         let run = DemoRun(
             total: rate * (60 + rounds * faults.count * (hold + 60)), chunk: max(1, rate / 1000),
             data: try Dataset.bundled(), reference: try Reference.bundled(for: settings.diagnosisModel()))
-        let interruption = Task { if await signals.first.value() != nil { run.interrupt("interrupted") } }
+        let interruption = Task { if await own.signals.first.value() != nil { run.interrupt("interrupted") } }
         defer { interruption.cancel() }
         terminal.line(
             terminal.styled("Flockwork lab", .bold) + " · \(nodes) hosts · \(rounds * faults.count) faults of \(hold) s"
                 + " · \(Text.count(rate)) requests/s")
         try FileManager.default.createDirectory(
-            at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            at: own.folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         let places = (1...nodes).map {
             LocalFlock.Place(host: "10.77.0.\($0)", port: Self.port, namespace: "host-\($0)")
         }
-        try await flock.start(places: places, settings: settings, folder: folder) { node, line in
+        try await flock.start(places: places, settings: settings, folder: own.folder) { node, line in
             if !line.hasPrefix(ReadyLine.prefix) { terminal.line("  \(node) | \(line)") }
         }
         var configuration = try settings.clientConfiguration()

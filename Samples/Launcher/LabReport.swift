@@ -4,7 +4,7 @@ import Flockwork
 import Foundation
 
 /// The verdict of the lab, and its figures.
-struct LabReport: Sendable {
+struct LabReport: RunReport, Sendable {
     var summary: Summary
     var faults: [FaultTimes]
     var rate: Int

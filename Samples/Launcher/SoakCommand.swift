@@ -55,44 +55,12 @@ struct SoakCommand: AsyncParsableCommand {
         guard let nodes = settings.number(.nodes), nodes >= 3 else {
             throw ValidationError("A soak needs three nodes.")
         }
-        let flock = LocalFlock()
-        let signals = Signals { flock.killNow() }
-        let terminal = Terminal()
-        let folder = FileManager.default.temporaryDirectory.appending(path: "flockwork-soak-\(UUID())")
-        let result: Result<SoakReport, any Error>
-        do {
-            result = .success(try await play(settings, nodes, folder, flock, signals, terminal))
-        } catch {
-            result = .failure(error)
-        }
-        let statuses = await flock.stop()
-        do { try FileManager.default.removeItem(at: folder) } catch {
-            terminal.complain("launcher: \(folder.path) stays: \(error)")
-        }
-        let report = try result.mapError { error -> any Error in
-            terminal.complain("launcher: \(error)")
-            return ExitCode.failure
-        }.get()
-        for line in report.summary.lines(for: terminal) { terminal.line(line) }
-        let bad = statuses.filter { $0 != 0 }
-        if !bad.isEmpty { terminal.complain("launcher: nodes ended with \(bad)") }
-        terminal.line(report.json)
-        if let json { try Self.append(report.json, to: json) }
-        if let signal = signals.first.peek { throw ExitCode(128 + signal) }
-        guard report.isSuccess, bad.isEmpty else { throw ExitCode.failure }
+        let own = FlockRun("soak")
+        try await own.report(to: json, where: \.isSuccess) { try await play(settings, nodes, own) }
     }
 
-    static func append(_ line: String, to path: String) throws {
-        if !FileManager.default.fileExists(atPath: path) { try Data().write(to: URL(fileURLWithPath: path)) }
-        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
-        try file.seekToEnd()
-        try file.write(contentsOf: Data((line + "\n").utf8))
-        try file.close()
-    }
-
-    private func play(
-        _ settings: Settings, _ nodes: Int, _ folder: URL, _ flock: LocalFlock, _ signals: Signals, _ terminal: Terminal
-    ) async throws -> SoakReport {
+    private func play(_ settings: Settings, _ nodes: Int, _ own: FlockRun) async throws -> SoakReport {
+        let (flock, terminal) = (own.flock, own.terminal)
         let seed = seed ?? .random(in: 1...UInt64(UInt32.max))
         let data = try Dataset.bundled()
         // Small, and by many tasks: a session that waits must hold up no other, and each posts every few milliseconds.
@@ -100,14 +68,14 @@ struct SoakCommand: AsyncParsableCommand {
         let run = DemoRun(
             total: (rate ?? Self.fastest) * (seconds + 300), chunk: chunk, data: data,
             reference: try Reference.bundled(for: settings.diagnosisModel()))
-        let interruption = Task { if await signals.first.value() != nil { run.interrupt("interrupted") } }
+        let interruption = Task { if await own.signals.first.value() != nil { run.interrupt("interrupted") } }
         defer { interruption.cancel() }
         terminal.line(
             terminal.styled("Flockwork soak", .bold) + " · \(nodes) node processes · \(kills) kills · seed \(seed)")
         try FileManager.default.createDirectory(
-            at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            at: own.folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         try await flock.start(
-            ports: try Ports.free(nodes), host: "127.0.0.1", settings: settings, folder: folder
+            ports: try Ports.free(nodes), host: "127.0.0.1", settings: settings, folder: own.folder
         ) { node, line in
             if !line.hasPrefix(ReadyLine.prefix) { terminal.line("  \(node) | \(line)") }
         }

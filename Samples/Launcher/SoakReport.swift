@@ -4,7 +4,7 @@ import Flockwork
 import Foundation
 
 /// The verdict of a soak, and its figures.
-struct SoakReport: Sendable {
+struct SoakReport: RunReport, Sendable {
     var summary: Summary
     var kills: [KillTimes]
     var load: OpenLoop?

@@ -18,6 +18,8 @@ struct KillTimes: Sendable {
     var gap: UInt64?
     /// To as many copies of everything as wanted, the node that was started again among their holders.
     var whole: UInt64
+    /// Completions ÷ offered in the worst second until the next kill; nil where that is less than a second.
+    var worstSecond: Double?
     /// Nothing else happened for four seconds after it.
     var isFollowedByRest: Bool
 }
@@ -69,7 +71,8 @@ struct SoakRun: Sendable {
                 "  kill \(number)/\(kills) \(times.node) · noticed after \(Text.time(nanoseconds: times.detected))"
                     + " · no member after \(Text.time(nanoseconds: times.removed))"
                     + " · gap \(times.gap.map { Text.time(nanoseconds: $0) } ?? "-")"
-                    + " · whole after \(Text.time(nanoseconds: times.whole))")
+                    + " · whole after \(Text.time(nanoseconds: times.whole))"
+                    + " · worst second \(times.worstSecond.map { "\(Int($0 * 100)) %" } ?? "-")")
             onKill(times)
             if number == max(1, kills / 3) { joined = try await join() }
             if number >= max(2, kills * 2 / 3), let id = joined {
@@ -108,9 +111,10 @@ struct SoakRun: Sendable {
         let whole = DemoRun.now() - start
         let gap = run.openLoop?.longestGap(at: DemoRun.now())
         try await pause(until: start + (isRested ? Self.rest : Self.distance))
+        let worst = run.openLoop?.worstSecond(from: start, to: DemoRun.now())
         return KillTimes(
             node: victim.id, at: start, detected: detected, removed: removed, gap: gap, whole: whole,
-            isFollowedByRest: isRested)
+            worstSecond: worst, isFollowedByRest: isRested)
     }
 
     private func join() async throws -> String {

@@ -20,3 +20,9 @@ static inline int flock_wait_readable(int first, int second) {
     if (poll(waiting, 2, -1) <= 0) { return 0; }
     return (waiting[0].revents != 0) | (waiting[1].revents != 0) << 1;
 }
+
+/// Whether the descriptor can be read now.
+static inline int flock_is_readable(int descriptor) {
+    struct pollfd looked = {.fd = descriptor, .events = POLLIN};
+    return poll(&looked, 1, 0) > 0;
+}

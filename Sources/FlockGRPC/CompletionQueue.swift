@@ -59,6 +59,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
     private let wakes = Mutex(true)
     private let owner = Atomic<UInt>(0)
     private var running: [Work] = []
+    private var patience = LoopPatience(isBusy: false)
     /// Calls and servers that are not done; the queue stops when there are none.
     private var residents: [ObjectIdentifier: any QueueResident] = [:]
     private(set) var isStopping = false
@@ -187,6 +188,9 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
 
     /// After the end: whoever brings work runs it, one thread at a time.
     private func drainAfterStop() {
+        // What runs may let go of the last reference to the queue, and an executor is called without one.
+        let held = Unmanaged.passRetained(self)
+        defer { held.release() }
         owner.store(UInt(pthread_self()), ordering: .relaxed)
         repeat {
             runWork()
@@ -212,9 +216,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         flock_name_thread(String(name.prefix(15)))
         while true {
             runWork()
-            let sleeps = fallAsleep()
-            let event = flock_grpc_next(queue, sleeps)
-            if sleeps { takeBack() }
+            let event = next()
             switch event.type {
             case GRPC_OP_COMPLETE:
                 if event.tag != wakeTag.toOpaque() {
@@ -225,6 +227,36 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
             }
         }
     }
+
+    /// The next event; none if there is work. Before the thread blocks it may look for a moment, so that a worker that
+    /// answers need not wake it: see `LoopPatience`.
+    private func next() -> grpc_event {
+        let start = Tick.now.nanoseconds
+        var event = flock_grpc_next(queue, false)
+        if event.type == GRPC_QUEUE_TIMEOUT, patience.looks(at: start) { event = look(from: start) }
+        if event.type == GRPC_QUEUE_TIMEOUT, fallAsleep() {
+            event = flock_grpc_next(queue, true)
+            takeBack()
+        }
+        patience.waited(Tick.now.nanoseconds - start)
+        return event
+    }
+
+    private func look(from start: UInt64) -> grpc_event {
+        var last = start
+        while true {
+            // To whoever else wants this core.
+            sched_yield()
+            let event = flock_grpc_next(queue, false)
+            let now = Tick.now.nanoseconds
+            if now - last > LoopPatience.disturbance { patience.disturbed(at: now) }
+            let isOver = now - last > LoopPatience.disturbance || now - start > LoopPatience.longestLook
+            guard event.type == GRPC_QUEUE_TIMEOUT, !isOver, !hasWork else { return event }
+            last = now
+        }
+    }
+
+    private var hasWork: Bool { state.withLock { !$0.work.isEmpty } }
 
     private func runWork(isBorrowed: Bool = false) {
         repeat {

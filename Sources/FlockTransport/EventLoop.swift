@@ -55,7 +55,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     public let name: String
     /// The bounds that connections, calls and stages of this loop met.
     public let limitsReached = LimitCounts()
-    /// It looks for work for a moment before it blocks.
+    /// It always looks for work for a moment before it blocks, not only while that pays.
     public let busyPoll: Bool
     let handles: LoopHandles
     let inbox = Mutex(Inbox())
@@ -76,7 +76,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
     var timers = TimerHeap()
     var residents: [ObjectIdentifier: any LoopResident] = [:]
     var isStopping = false
-    var activity: UInt64 = 0
+    var patience: LoopPatience
     /// What tests let go wrong with connections; on the loop.
     package var faults: LinkFaults?
 
@@ -86,6 +86,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         _ = ProcessSetup.once
         self.name = name
         self.busyPoll = busyPoll
+        patience = LoopPatience(isBusy: busyPoll)
         handles = try LoopHandles.make(loopName: name)
         handles.attach(to: self)
         let code = start()

@@ -234,7 +234,6 @@ final class FrameStream: LoopResident, @unchecked Sendable {
     }
 
     private func didRead(_ count: Int) {
-        loop.activity &+= 1
         if count > 0 {
             reader.pointee.commit(count)
             deliver()

@@ -199,7 +199,6 @@ extension FrameStream {
     }
 
     private func didWrite(_ status: Int32) {
-        loop.activity &+= 1
         isWriting = false
         inFlight.removeAll(keepingCapacity: true)
         if status < 0 && isOpen { fail(status, "writing") }

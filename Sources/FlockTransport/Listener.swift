@@ -180,7 +180,6 @@ public final class Listener: LoopResident, @unchecked Sendable {
     // MARK: Accepting
 
     private func accept(_ status: Int32) {
-        loop.activity &+= 1
         guard status == 0, let handle else {
             note("a connection could not be accepted", uvError(status, "accepting"), from: nil)
             return

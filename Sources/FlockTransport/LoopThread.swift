@@ -4,11 +4,14 @@
 // a thread that brings work may borrow it for one turn. That saves the wake-up (20 to 35 us on a virtual machine whose
 // cores have gone to sleep) and both changes of thread.
 //
+// Before that it may look for a moment (LoopPatience).
+//
 //     own thread:  runs → asleep → runs             takes it at once, or waits until it is given back
 //     others:            asleep → lent → asleep     or → awake, if there is more to do than one turn
 
 internal import CFlockRuntime
 internal import CLibuv
+internal import FlockWire
 internal import Glibc
 internal import Synchronization
 
@@ -17,28 +20,46 @@ extension EventLoop {
         owner.store(UInt(pthread_self()), ordering: .relaxed)
         flock_name_thread(String(name.prefix(15)))
         flock_set_timer_slack(1000)
-        var seen = activity
-        var lastWork: UInt64 = 0
         while !isStopping {
             var isReadable = true
-            if busyPoll, activity != seen {
-                seen = activity
-                lastWork = uv_hrtime()
-            }
-            let spins = busyPoll && uv_hrtime() - lastWork < Self.spinNanoseconds
-            if !spins && !hasOwnWork && flock_uv_may_block(handles.loop) != 0 { isReadable = sleep() }
+            if !hasOwnWork && flock_uv_may_block(handles.loop) != 0 { isReadable = waitForWork() }
             if isReadable { uv_run(handles.loop, UV_RUN_NOWAIT) }
             endTurn()
         }
         shutDown()
     }
 
-    /// How long a busy-polling loop looks for work before it blocks.
-    private static let spinNanoseconds: UInt64 = 200_000
+    /// Returns when there is something to do. False: certainly nothing of it is I/O.
+    private func waitForWork() -> Bool {
+        let start = uv_hrtime()
+        var isReadable = true
+        if !patience.looks(at: start) || !look(from: start) { isReadable = sleep() }
+        patience.waited(uv_hrtime() - start)
+        return isReadable
+    }
+
+    /// Looks for work without blocking: whoever brings some need not wake the loop. False if there is none.
+    private func look(from start: UInt64) -> Bool {
+        var last = start
+        while true {
+            if hasInboxWork.load(ordering: .acquiring) || flock_is_readable(uv_backend_fd(handles.loop)) != 0 {
+                return true
+            }
+            // To whoever else wants this core.
+            sched_yield()
+            let now = uv_hrtime()
+            if now - last > LoopPatience.disturbance {
+                patience.disturbed(at: now)
+                return false
+            }
+            guard now - start < LoopPatience.longestLook else { return false }
+            last = now
+        }
+    }
 
     /// For what serves a busy-polling loop on other threads: looks for as long as the loop does, until `isDone`.
     public static func spin(until isDone: () -> Bool) {
-        let end = uv_hrtime() + spinNanoseconds
+        let end = uv_hrtime() + LoopPatience.longestLook
         while !isDone() && uv_hrtime() < end {}
     }
 

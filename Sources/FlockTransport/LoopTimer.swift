@@ -143,7 +143,6 @@ extension EventLoop {
     func timerFired() {
         var expirations: UInt64 = 0
         _ = read(handles.timerDescriptor, &expirations, MemoryLayout<UInt64>.size)
-        activity &+= 1
         let now = Self.now
         while let due = timers.popDue(at: now) { due.take()?() }
         setTimer()

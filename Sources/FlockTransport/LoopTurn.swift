@@ -81,7 +81,6 @@ extension EventLoop {
     private func runWork(isBorrowed: Bool = false) -> Bool {
         takeWork()
         guard !running.isEmpty else { return false }
-        activity &+= 1
         // By index, since work may append to `ownWork` but never to `running`.
         for index in running.indices {
             switch running[index] {

@@ -44,9 +44,8 @@ extension EventLoop {
         nonisolated(unsafe) var result: Value?
         OffloadedWork {
             result = work()
-        } completion: { [self] in
+        } completion: {
             guard let value = result else { preconditionFailure("work ended without a result") }
-            activity &+= 1
             completion(value)
         }.start(on: self)
     }

@@ -23,7 +23,8 @@ struct StatusCommand: AsyncParsableCommand {
     var partitions = false
     @Option(
         help: ArgumentHelp(
-            "Returns when all copies are made and nobody is about to come or go; fails after that time.",
+            "Returns when the node is a member, all copies are made and nobody is about to come or go; fails "
+                + "after that time. Also waits for a node that is being started.",
             valueName: "seconds"))
     var wait: Double?
     @Flag(help: "One JSON object a node, each on a line, with the totals since the start.")
@@ -46,6 +47,9 @@ struct StatusCommand: AsyncParsableCommand {
                 let source = AdminSource(path: admin.path ?? "")
                 defer { source.close() }
                 try await show { try await source.look() }
+            } else if wait != nil {
+                // The node may be started again meanwhile: each look is a connection of its own.
+                try await show { try await target.withClient(cluster) { try await $0.status() } }
             } else {
                 try await target.withClient(cluster) { client in try await show { try await client.status() } }
             }
@@ -73,18 +77,39 @@ struct StatusCommand: AsyncParsableCommand {
     private func waitUntilWhole(_ seconds: Double, _ look: () async throws -> [NodeStatus]) async throws {
         let end = ContinuousClock.now + .milliseconds(Int64(seconds * 1000))
         while true {
-            let nodes = try await look()
-            let view = nodes.compactMap(\.cluster).max { $0.version < $1.version }
-            guard let view else { throw FlockError(.invalidInput, "the node is in no cluster that makes copies") }
-            if view.isWhole {
-                if json { try printJSON(nodes) } else { Screen().print(StatusReport(nodes, nodes, seconds: 1).header) }
-                return
+            var reason: String
+            do {
+                let nodes = try await look()
+                reason = Self.whatIsMissing(nodes)
+                if reason.isEmpty {
+                    if json { return try printJSON(nodes) }
+                    return Screen().print(StatusReport(nodes, nodes, seconds: 1).header)
+                }
+            } catch let error as FlockError where error.code == .unavailable || error.code == .deadlineExceeded {
+                // It ends, or is not there yet, or has no time.
+                reason = error.message
             }
             guard ContinuousClock.now < end else {
-                throw FlockError(.deadlineExceeded, "not all copies are made after \(String(format: "%g", seconds)) s")
+                throw FlockError(.deadlineExceeded, "after \(String(format: "%g", seconds)) s: \(reason)")
             }
             try await Task.sleep(for: .milliseconds(100))
         }
+    }
+
+    /// Why the next node may not be stopped yet; empty if it may.
+    static func whatIsMissing(_ nodes: [NodeStatus]) -> String {
+        let views = nodes.compactMap(\.cluster)
+        guard let view = views.max(by: { $0.version < $1.version }) else {
+            return "the node is in no cluster that makes copies"
+        }
+        // One that was let go still answers until its process has ended, and so does one that is not let in yet.
+        let strangers = nodes.filter { node in
+            !(node.cluster?.members.contains { $0.node == node.node && $0.number == node.cluster?.member } ?? false)
+        }
+        guard strangers.isEmpty else {
+            return "\(strangers.map(\.node.rawValue).joined(separator: ", ")) is no member"
+        }
+        return view.isWhole ? "" : "not all copies are made"
     }
 
     private func showOnce(_ look: () async throws -> [NodeStatus]) async throws {

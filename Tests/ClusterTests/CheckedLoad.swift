@@ -45,6 +45,35 @@ final class CheckedLoad: Sendable {
     func abandon() { run.interrupt("the test failed") }
 }
 
+/// Runs `body` while requests go on, and expects that each of them has its one outcome. It begins when all of the nodes
+/// have their copies.
+func withCheckedLoad(
+    on addresses: [String], _ nodes: [String], _ configuration: ClientConfiguration,
+    _ body: (ViewWatch, CheckedLoad) async throws -> Void
+) async throws {
+    var configuration = configuration
+    configuration.sessionsPerNode = 4
+    let client = try await Client.connect(to: addresses, configuration: configuration)
+    do {
+        let views = ViewWatch(client: client, patience: .seconds(100))
+        try await views.whole(nodes)
+        let load = try await CheckedLoad(client)
+        do {
+            try await load.goesOn()
+            try await body(views, load)
+            try await load.goesOn()
+        } catch {
+            load.abandon()
+            throw error
+        }
+        await load.expectPerfect()
+        await client.close()
+    } catch {
+        await client.close()
+        throw error
+    }
+}
+
 extension ViewWatch {
     /// These nodes are members, each leads something, and all copies are there.
     func whole(_ nodes: [String]) async throws { try await wait("all copies") { $0.isWhole(members: nodes) } }

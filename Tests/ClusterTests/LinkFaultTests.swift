@@ -63,40 +63,18 @@ struct LinkFaultTests {
                     nodes.append(try await flock.start(configuration, diagnosisPipeline(model: .logistic)))
                 }
                 for node in nodes { try await node.joined() }
-                try await withClient(flock, nodes, body)
+                let faults = try nodes.map { try #require($0.faults) }
+                var configuration = ClientConfiguration()
+                configuration.window = 1024
+                configuration.logger = flock.logs.logger(for: "client")
+                try await withCheckedLoad(on: ["127.0.0.1:\(flock.ports[0])"], flock.names, configuration) {
+                    try await body(flock, faults, $0, $1)
+                }
                 await flock.stop()
             } catch {
                 await flock.stop()
                 throw error
             }
-        }
-    }
-
-    private func withClient(
-        _ flock: Flock, _ nodes: [Node], _ body: (Flock, [LinkFaults], ViewWatch, CheckedLoad) async throws -> Void
-    ) async throws {
-        var configuration = ClientConfiguration()
-        configuration.window = 1024
-        configuration.sessionsPerNode = 4
-        configuration.logger = flock.logs.logger(for: "client")
-        let client = try await Client.connect(to: ["127.0.0.1:\(flock.ports[0])"], configuration: configuration)
-        do {
-            let views = ViewWatch(client: client, patience: .seconds(100))
-            try await views.whole(flock.names)
-            let load = try await CheckedLoad(client)
-            do {
-                try await load.goesOn()
-                try await body(flock, try nodes.map { try #require($0.faults) }, views, load)
-                try await load.goesOn()
-            } catch {
-                load.abandon()
-                throw error
-            }
-            await load.expectPerfect()
-            await client.close()
-        } catch {
-            await client.close()
-            throw error
         }
     }
 

@@ -51,7 +51,11 @@ struct ProcessFaultTests {
             try await flock.start(ports: try FreePorts.find(3), host: "127.0.0.1", settings: settings, folder: folder) {
                 lines.add($0, $1)
             }
-            try await withLoad(flock, settings, lines, body)
+            var configuration = try settings.clientConfiguration()
+            configuration.logger.logLevel = .critical
+            try await withCheckedLoad(on: flock.addresses, flock.nodes.map(\.id), configuration) { views, load in
+                try await body(Cluster(flock: flock, views: views, load: load, lines: lines))
+            }
         } catch {
             print(lines.text)
             flock.killNow()
@@ -60,33 +64,6 @@ struct ProcessFaultTests {
         }
         let statuses = await flock.stop()
         #expect(statuses.allSatisfy { $0 == 0 }, "\(statuses)\n\(lines.text)")
-    }
-
-    private func withLoad(
-        _ flock: LocalFlock, _ settings: Settings, _ lines: Lines, _ body: (Cluster) async throws -> Void
-    ) async throws {
-        var configuration = try settings.clientConfiguration()
-        configuration.sessionsPerNode = 4
-        configuration.logger.logLevel = .critical
-        let client = try await Client.connect(to: flock.addresses, configuration: configuration)
-        do {
-            let views = ViewWatch(client: client, patience: .seconds(100))
-            try await views.whole(flock.nodes.map(\.id))
-            let load = try await CheckedLoad(client)
-            do {
-                try await load.goesOn()
-                try await body(Cluster(flock: flock, views: views, load: load, lines: lines))
-                try await load.goesOn()
-            } catch {
-                load.abandon()
-                throw error
-            }
-            await load.expectPerfect()
-            await client.close()
-        } catch {
-            await client.close()
-            throw error
-        }
     }
 
     @Test("a process that is stopped for a moment, and goes on, stays a member")

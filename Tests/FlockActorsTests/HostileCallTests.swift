@@ -4,6 +4,7 @@
 
 import Distributed
 import FlockActors
+import FlockTestKit
 import FlockTransport
 import FlockWire
 import Synchronization
@@ -214,14 +215,14 @@ struct HostileCallTests {
 
 /// Makes call frames that are almost right.
 struct CallMutator {
-    private var random: SplitMix
+    private var random: SeededRandom
     private(set) var made = 0
     private let shapes: [[any Encodable & Sendable]] = [
         [], [5 as UInt64], ["text"], [[1, 2, 3] as [UInt8]], [Person(name: "Ada", age: 36), "Hello"],
         [[[1.5, 2.5], [3.5]] as [[Float]]],
     ]
 
-    init(seed: UInt64) { random = SplitMix(seed: seed) }
+    init(seed: UInt64) { random = SeededRandom(seed: seed) }
 
     private mutating func below(_ bound: Int) -> Int { Int(random.next() % UInt64(bound)) }
 
@@ -245,18 +246,5 @@ struct CallMutator {
         let others: [FrameType] = [.reply, .cancel, .methods]
         let type = below(256) == 0 ? others[below(3)] : .call
         return (type, number, body, keepsHead && type == .call)
-    }
-}
-
-/// A seeded generator, for tests that print their seed.
-struct SplitMix: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ mixed >> 31
     }
 }

@@ -30,7 +30,7 @@ struct HostileNumberTests {
     @Test("300,000 calls with mutated numbers each get an answer, and only the method's own one a result")
     func numbers() async throws {
         let seed: UInt64 = 300_000
-        var random = SplitMix(seed: seed)
+        var random = SeededRandom(seed: seed)
         let node = try await node()
         let raw = try await RawPeer(to: node, as: .client)
         await raw.wait { $0.methodFrames > 0 || $0.closed != nil }
@@ -67,7 +67,7 @@ struct HostileNumberTests {
     @Test("300,000 mutated names in tables of methods harm nobody")
     func names() async throws {
         let seed: UInt64 = 77
-        var random = SplitMix(seed: seed)
+        var random = SeededRandom(seed: seed)
         let node = try await node()
         let raw = try await RawPeer(to: node, as: .node)
         await raw.wait { $0.methodFrames > 0 || $0.closed != nil }
@@ -111,7 +111,7 @@ struct HostileNumberTests {
     @Test("every type of frame, cut at every length and with any byte changed, ends at most its own connection")
     func everyType() async throws {
         let node = try await node()
-        var random = SplitMix(seed: 5)
+        var random = SeededRandom(seed: 5)
         let key = ActorAddress.key(named: "echo")
         let call = try callBody(number: 3, actor: key, method: 0, arguments: [Person(name: "Ada", age: 36), "Hi"])
         var methods = ByteWriter()

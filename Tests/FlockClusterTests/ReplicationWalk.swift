@@ -1,7 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 import FlockWire
-import Testing
 
 @testable import FlockCluster
 
@@ -66,90 +65,6 @@ struct ReplicationWalk {
         let done = clients.reduce(0) { $0 + $1.outcomes.count }
         return "\(committed) entries, \(group.seats.epoch) epochs, \(primaries) primaries, \(crashes) crashes, "
             + "\(snapshots) snapshots, \(done) outcomes\(group.isDurable ? ", durable" : "")"
-    }
-
-    // MARK: Views
-
-    /// Every view has its own epoch; every member installs it some time later, or skips it for a newer one.
-    mutating func change(_ body: (inout PartitionSeats) -> Void) {
-        let epoch = group.seats.epoch
-        body(&group.seats)
-        group.seats.epoch = epoch + 1
-        group.seats.inSync.sort()
-        group.seats.learners.sort()
-        group.minimum = 2
-        if group.seats.primary.map({ group.places[$0]?.isUp != true || !group.seats.inSync.contains($0) }) ?? true {
-            group.seats.primary = group.seats.inSync.first { group.places[$0]?.isUp == true }
-        }
-        for number in group.seats.inSync where group.places[number]?.isUp == true {
-            let has = group.replica(number).lastIndex
-            expect(has >= committed, "P2: \(number) is in sync with \(has) of \(committed) entries")
-        }
-        for number in group.places.keys.sorted() {
-            let delay = Duration.milliseconds(Int64(random.below(random.chance(20) ? 400 : 20)))
-            installs.append((group.now + delay, number, group.seats))
-        }
-    }
-
-    var live: [MemberNumber] { group.places.keys.sorted().filter { group.places[$0]?.isUp == true } }
-
-    mutating func control() {
-        let seats = group.seats
-        for report in group.reports where random.chance(80) {
-            switch report {
-            case .caughtUp(_, seats.epoch, let learner) where seats.learners.contains(learner):
-                change {
-                    $0.learners.removeAll { $0 == learner }
-                    $0.inSync.append(learner)
-                }
-            case .lagging(_, seats.epoch, let slow) where seats.inSync.count > 2 && slow != seats.primary:
-                change {
-                    $0.inSync.removeAll { $0 == slow }
-                    $0.learners.append(slow)
-                }
-            default: continue
-            }
-            break
-        }
-        group.reports = []
-        guard seats == group.seats else { return }
-        let copies = seats.inSync.count + seats.learners.count
-        if copies < 3, let fresh = live.first(where: { !seats.holds($0) }) {
-            return change { $0.learners.append(fresh) }
-        }
-        switch random.below(1600) {
-        case 0..<8:  // hand over, or a suspicion of the primary
-            let next = seats.inSync[random.below(seats.inSync.count)]
-            change { $0.primary = next }
-        case 8..<12 where seats.inSync.count > 2:  // suspicion of a backup
-            let gone = seats.inSync[random.below(seats.inSync.count)]
-            change { $0.inSync.removeAll { $0 == gone } }
-        case 12..<15 where !seats.learners.isEmpty: change { $0.learners.removeFirst() }
-        case 15..<18: crash()
-        default: return
-        }
-    }
-
-    /// One process loses its memory. Only while another complete copy is there: f is 1.
-    mutating func crash() {
-        let seats = group.seats
-        let complete = seats.inSync.filter { group.places[$0]?.isUp == true }
-        guard let victim = live.randomElement(using: &random) else { return }
-        guard !complete.contains(victim) || complete.count >= 2 else { return }
-        crashes += 1
-        group.places[victim] = nil
-        work.removeAll()  // the stages were on all nodes; what they held comes back with the next primary
-        group.add(member(nextMember), ahead: random.next() % 1_000_000_000_000)
-        nextMember += 1
-        change {
-            $0.inSync.removeAll { $0 == victim }
-            $0.learners.removeAll { $0 == victim }
-            if $0.primary == victim { $0.primary = nil }
-        }
-        // The work of a primary that goes on is sent again by its dispatcher.
-        if let primary = group.seats.primary, group.replica(primary).isServing {
-            work = group.replica(primary).openRuns()
-        }
     }
 
     // MARK: Steps
@@ -258,22 +173,6 @@ struct ReplicationWalk {
         }
     }
 
-    /// No faults any more, but learners are still let in.
-    private mutating func heal() {
-        for case .caughtUp(_, group.seats.epoch, let learner) in group.reports
-        where group.seats.learners.contains(learner) {
-            change {
-                $0.learners.removeAll { $0 == learner }
-                $0.inSync.append(learner)
-            }
-        }
-        group.reports = []
-        let seats = group.seats
-        if seats.inSync.count + seats.learners.count < 3, let fresh = live.first(where: { !seats.holds($0) }) {
-            change { $0.learners.append(fresh) }
-        }
-    }
-
     private mutating func arrive() {
         let now = group.now
         let views = installs.filter { $0.due <= now }
@@ -288,91 +187,6 @@ struct ReplicationWalk {
             if case .snapshot = message.message { snapshots += 1 }
             step(message.to, .replication(from: message.from, message.message))
         }
-    }
-}
-
-extension ReplicationWalk {
-    // MARK: Clients and stages
-
-    private mutating func someReplica() -> MemberNumber? {
-        if random.chance(85) { return group.seats.primary }
-        return live.randomElement(using: &random)
-    }
-
-    private mutating func act(_ client: Int, isHealed: Bool) {
-        guard let target = someReplica() else { return }
-        let state = clients[client]
-        guard let session = state.session else {
-            guard !state.waiting || state.waitsUntil <= group.now else { return }
-            clients[client].waiting = true
-            clients[client].waitsUntil = group.now + .milliseconds(500)
-            return step(
-                target,
-                .open(pipeline: 7, secret: ReplicaGroup.secret, window: 24 + client, reply: UInt64(client)))
-        }
-        switch random.below(10) {
-        case 0..<4: if !isHealed || state.next < state.accepted { submit(client, session, target) }
-        case 4..<5: attach(client, session, target)
-        case 5..<6 where !isHealed: cancel(client, session, target)
-        case 6..<7: attach(client, session, group.seats.primary ?? target)
-        default: acknowledge(client, session, target)
-        }
-    }
-
-    private func attach(_ client: Int, _ session: SessionID) -> PartitionEvent {
-        .attach(session: session, secret: ReplicaGroup.secret, subscriber: UInt64(client))
-    }
-
-    private mutating func attach(_ client: Int, _ session: SessionID, _ target: MemberNumber) {
-        step(target, attach(client, session))
-    }
-
-    private mutating func submit(_ client: Int, _ session: SessionID, _ target: MemberNumber) {
-        // Sometimes again what was accepted, sometimes before the answer.
-        let back = random.chance(30) ? UInt64(random.below(6)) : 0
-        let first = clients[client].next - min(back, clients[client].next)
-        let count = 1 + random.below(8)
-        let payload = items(count, from: session.rawValue << 32 + first)
-        let run = AcceptRun(sequences: sequences(first, count), items: payload)
-        if random.chance(10) { clients[client].next += UInt64(count) }  // the next one goes out before the answer
-        step(
-            target, .submit(session: session, secret: ReplicaGroup.secret, run: run, reply: UInt64(client)))
-        if random.chance(20) { clients[client].next = clients[client].accepted }
-    }
-
-    private mutating func cancel(_ client: Int, _ session: SessionID, _ target: MemberNumber) {
-        let low = clients[client].accepted - min(clients[client].accepted, UInt64(random.below(8)))
-        step(
-            target,
-            .cancel(session: session, secret: ReplicaGroup.secret, sequences: sequences(low, 1 + random.below(4))))
-    }
-
-    private mutating func acknowledge(_ client: Int, _ session: SessionID, _ target: MemberNumber) {
-        let state = clients[client]
-        var lowest = state.lowest
-        while state.outcomes[lowest] != nil { lowest += 1 }
-        clients[client].lowest = lowest
-        let known = state.outcomes.keys.filter { $0 >= lowest }.sorted().prefix(4)
-        step(
-            target,
-            .ack(
-                session: session, secret: ReplicaGroup.secret, runs: known.map { sequences($0, 1) },
-                lowestOpen: lowest))
-    }
-
-    /// A stage is done with something, perhaps with something that another one is done with too.
-    private mutating func finish() {
-        guard !work.isEmpty, let target = someReplica() else { return }
-        let place = random.below(work.count)
-        let run = work[place]
-        if target == group.seats.primary && random.chance(80) { work.remove(at: place) }
-        value += 1000
-        let outcome = RunOutcome.values(items(run.items.count, from: value), filtered: nil)
-        step(
-            target,
-            .completed(
-                session: run.requests.session,
-                runs: [OutcomeRun(sequences: run.requests.sequences, outcome: outcome)]))
     }
 
     /// After the last fault: all that was accepted has an outcome, all replicas are equal, nothing is left over.
@@ -418,79 +232,4 @@ extension Seeded: RandomNumberGenerator {}
 /// What went wrong first in a walk.
 final class FirstFailure {
     var text: String?
-}
-
-/// A rule of replication that is left out.
-enum Mutant: CaseIterable {
-    case awaitsInSync
-    case checksEpoch
-    case publishesCommittedOnly
-    case dedupsOutcomes
-    case dedupsAfterPrimaryChange
-    case waitsForReportedLearner
-    case refusesBelowMinimum
-    case servesAfterEpochEntry
-    case usesPartitionTime
-
-    func leaveOut(of rules: inout Rules) {
-        switch self {
-        case .awaitsInSync: rules.awaitsInSync = false
-        case .checksEpoch: rules.checksEpoch = false
-        case .publishesCommittedOnly: rules.publishesCommittedOnly = false
-        case .dedupsOutcomes: rules.dedupsOutcomes = false
-        case .dedupsAfterPrimaryChange: rules.dedupsAfterPrimaryChange = false
-        case .waitsForReportedLearner: rules.waitsForReportedLearner = false
-        case .refusesBelowMinimum: rules.refusesBelowMinimum = false
-        case .servesAfterEpochEntry: rules.servesAfterEpochEntry = false
-        case .usesPartitionTime: rules.usesPartitionTime = false
-        }
-    }
-}
-
-@Suite("Replication, random walks")
-struct ReplicationWalkTests {
-    private func run(_ seed: UInt64, rules: Rules = .all) -> ReplicationWalk {
-        var walk = ReplicationWalk(seed: seed, rules: rules)
-        walk.run(4000)
-        walk.end()
-        return walk
-    }
-
-    @Test(
-        "replicas agree, and keep what they accepted, whatever the network, crashes and views do",
-        arguments: 1...12 as ClosedRange<UInt64>)
-    func walk(seed: UInt64) {
-        let walk = run(seed)
-        #expect(walk.failure == nil, "seed \(seed)")
-        #expect(walk.committed > 50, "seed \(seed): only \(walk.committed) entries")
-        print("replication walk \(seed): \(walk.summary)")
-    }
-
-    @Test(
-        "seeds that once failed: a late part of an earlier snapshot, a view under way at the end",
-        arguments: [15_765_295_795_600_917_904, 9_670_416_686_855_354_241])
-    func pinned(seed: UInt64) { #expect(run(seed).failure == nil) }
-
-    @Test("seeds that nobody tried before do as well")
-    func freshSeeds() {
-        for _ in 0..<4 {
-            let seed = UInt64.random(in: 1000...UInt64.max)
-            print("replication walk: fresh seed \(seed)")
-            #expect(run(seed).failure == nil, "seed \(seed)")
-        }
-    }
-
-    @Test(
-        "each rule is needed: without it some walk goes wrong",
-        arguments: Mutant.allCases)
-    func mutants(mutant: Mutant) {
-        var rules = Rules.all
-        mutant.leaveOut(of: &rules)
-        for seed in 1...60 as ClosedRange<UInt64> {
-            guard let failure = run(seed, rules: rules).failure else { continue }
-            print("without \(mutant), seed \(seed): \(failure)")
-            return
-        }
-        Issue.record("nobody misses \(mutant)")
-    }
 }

@@ -65,6 +65,20 @@ final class Counter: Sendable {
     func reachGoal() async { await reached.value }
 }
 
+/// An actor that runs on a loop.
+actor Pinned {
+    private let loop: EventLoop
+    nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
+    var count = 0
+
+    init(_ loop: EventLoop) { self.loop = loop }
+
+    func add() -> Bool {
+        count += 1
+        return loop.isCurrent
+    }
+}
+
 extension EventLoop {
     /// Runs `body` on the loop and returns what it gives.
     @discardableResult

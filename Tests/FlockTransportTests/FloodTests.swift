@@ -162,7 +162,7 @@ struct FloodTests {
     func mutatedHandshake() async throws {
         let seed = UInt64.random(in: .min ... .max)
         print("FloodTests.mutatedHandshake seed \(seed)")
-        var random = SplitMix(state: seed)
+        var random = SeededRandom(seed: seed)
         try await withListener(.with { $0.handshakeTime = .milliseconds(500) }) { listener, _ in
             let hello = Hello(
                 protocolRange: 1...1, role: .client, hasToken: true, membersHash: 0, nonce: makeNonce(),

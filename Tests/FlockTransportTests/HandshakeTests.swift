@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import FlockWire
 import Testing
 
@@ -239,7 +240,7 @@ struct HandshakeTests {
     func refusesGarbage() {
         var random = SystemRandomNumberGenerator()
         let seed = random.next()
-        var generator = SplitMix(state: seed)
+        var generator = SeededRandom(seed: seed)
         for _ in 0..<20_000 {
             let count = Int(generator.next() % 200)
             let body = Bytes((0..<count).map { _ in UInt8(truncatingIfNeeded: generator.next()) })
@@ -271,18 +272,5 @@ struct HandshakeTests {
 
     private static func failed(_ directives: [HandshakeMachine.Directive]) -> Bool {
         if case .fail? = directives.last { true } else { false }
-    }
-}
-
-/// A small generator whose seed a failing test prints.
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ mixed >> 31
     }
 }

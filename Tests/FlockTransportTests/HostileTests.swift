@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import FlockTestKit
 import FlockWire
 import Glibc
 import Logging
@@ -105,7 +106,7 @@ struct HostileTests {
             #expect(socket.readToEnd().isEmpty)
             var random = SystemRandomNumberGenerator()
             let seed = random.next()
-            var generator = SplitMix(state: seed)
+            var generator = SeededRandom(seed: seed)
             for _ in 0..<50 {
                 let socket = try RawSocket(port: port)
                 socket.send((0..<4096).map { _ in UInt8(truncatingIfNeeded: generator.next()) })

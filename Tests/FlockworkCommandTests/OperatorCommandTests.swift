@@ -91,6 +91,46 @@ struct OperatorCommandTests {
         try FileManager.default.removeItem(atPath: folder)
     }
 
+    @Test("a rolling restart as Docs/OPERATIONS.md has it: each node leaves, comes back, and is waited for")
+    func rollingRestart() async throws {
+        let folder = NSTemporaryDirectory() + "flock-\(UInt32.random(in: 0 ... .max))"
+        let ports = try FreePorts.find(3)
+        let join = ports.map { "127.0.0.1:\($0)" }.joined(separator: ",")
+        func start(_ place: Int) throws -> ProgramRun {
+            try ProgramRun(
+                "launcher",
+                [
+                    "--bootstrap", "3", "--join", join, "--id", "n\(place)", "--port", "\(ports[place])",
+                    "--cores", "1", "--data-folder", "\(folder)/n\(place)",
+                ])
+        }
+        /// Nobody has said that the node is ready, or that its socket is there.
+        func wait(_ place: Int) async throws {
+            let wait = try ProgramRun(
+                "flockwork", ["status", "--wait", "60", "--json", "--admin", "\(folder)/n\(place)"])
+            #expect(try await wait.end() == 0, "\(wait.complaints)")
+            let nodes = try wait.output.split(separator: "\n").map { try json($0)["node"] as? String }
+            #expect(nodes == ["n0", "n1", "n2"], "\(wait.output)")
+        }
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
+        var nodes = try (0..<3).map(start)
+        defer { for node in nodes where node.isRunning { node.signal(SIGKILL) } }
+        try await wait(0)
+        for place in 0..<3 {
+            let leave = try ProgramRun("flockwork", ["leave", "n\(place)", "--admin", "\(folder)/n\(place)"])
+            #expect(try await leave.end() == 0, "\(leave.complaints)")
+            #expect(try await nodes[place].end() == 0, "\(nodes[place].complaints)")
+            nodes[place] = try start(place)
+            try await wait(place)
+        }
+        for node in nodes { node.signal(SIGTERM) }
+        for node in nodes {
+            #expect(try await node.end() == 0, "\(node.complaints)")
+            #expect(!node.complaints.contains("disk refuses"), "\(node.complaints)")
+        }
+        try FileManager.default.removeItem(atPath: folder)
+    }
+
     @Test("what cannot be done ends with 1 and says why; a wrong command line ends with 64")
     func wrong() async throws {
         try await withNodes { folder in

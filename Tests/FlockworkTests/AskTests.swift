@@ -59,7 +59,7 @@ struct AskTests {
     @Test("whose deadline passes fails with deadlineExceeded, on the node too")
     func deadline() async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await testCluster(pipeline) { flock in
             let inbox = try await flock.client.inbox(of: pipeline)
             async let first = inbox.ask(1)
@@ -77,7 +77,7 @@ struct AskTests {
     @Test("that is cancelled ends at once, and its item is taken out of the queue")
     func cancellation() async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await testCluster(pipeline) { flock in
             let inbox = try await flock.client.inbox(of: pipeline)
             async let first = inbox.ask(1)

@@ -113,7 +113,7 @@ struct ClusterTests {
     @Test("a node drains: what was accepted is answered, what comes after is refused")
     func drain() async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await testCluster(pipeline) { flock in
             let inbox = try await flock.client.inbox(of: pipeline)
             async let first = inbox.ask(1)

@@ -74,13 +74,7 @@ struct DurableClusterTests {
             for place in ports.indices { await kill(place) }
         }
 
-        func client() async throws -> Client {
-            var configuration = ClientConfiguration()
-            configuration.limits = limits
-            configuration.window = 1024
-            configuration.logger = logs.logger(for: "client")
-            return try await Client.connect(to: ports.map { "127.0.0.1:\($0)" }, configuration: configuration)
-        }
+        func client() async throws -> Client { try await .connect(toPorts: ports, limits: limits, logs: logs) }
 
         func settled() async throws {
             let (count, node) = (ports.count, try node(0))

@@ -1,6 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 import Distributed
+import FlockTestKit
 import Flockwork
 import Logging
 import Synchronization
@@ -96,6 +97,11 @@ final class Gate: Sendable {
         }
     }
 
+    /// One gated instance a node.
+    var pipeline: Pipeline<Int, Int> {
+        Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(self, actorSystem: $0) }
+    }
+
     func open() {
         let waiting = state.withLock { state in
             state.isOpen = true
@@ -124,6 +130,17 @@ extension Logger {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         return logger
+    }
+}
+
+extension Client {
+    /// A client of nodes on ports of this machine.
+    static func connect(toPorts ports: [Int], limits: Limits, logs: LogCapture) async throws -> Client {
+        var configuration = ClientConfiguration()
+        configuration.limits = limits
+        configuration.window = 1024
+        configuration.logger = logs.logger(for: "client")
+        return try await Client.connect(to: ports.map { "127.0.0.1:\($0)" }, configuration: configuration)
     }
 }
 

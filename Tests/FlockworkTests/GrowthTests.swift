@@ -87,17 +87,21 @@ struct GrowthTests {
         func score(_ rows: Rows<Float>, into scores: UnsafeMutableBufferPointer<Float>) throws {
             for row in 0..<rows.count { scores[row] = 1 }
         }
+
+        /// Does not keep it.
+        var source: ModelSource {
+            ModelSource(
+                name: "weighty",
+                load: { [weak self] in
+                    guard let self else { throw FlockError(.modelLoadFailed, "gone") }
+                    return self
+                })
+        }
     }
 
     private func partsOfStopped(closesInbox: Bool) async throws -> Parts {
         let model = Weighty()
-        let pipeline = Pipeline("weighty", rowsOf: 4).model(
-            ModelSource(
-                name: "weighty",
-                load: { [weak model] in
-                    guard let model else { throw FlockError(.modelLoadFailed, "gone") }
-                    return model
-                }))
+        let pipeline = Pipeline("weighty", rowsOf: 4).model(model.source)
         let node = try await OpenNode.start(pipeline)
         let client = try await node.client()
         let inbox = try await client.inbox(of: pipeline)
@@ -131,13 +135,7 @@ struct GrowthTests {
     func failedStart() async throws {
         func start() async throws -> Parts {
             let model = Weighty()
-            let pipeline = Pipeline("weighty", rowsOf: 4).model(
-                ModelSource(
-                    name: "weighty",
-                    load: { [weak model] in
-                        guard let model else { throw FlockError(.modelLoadFailed, "gone") }
-                        return model
-                    }))
+            let pipeline = Pipeline("weighty", rowsOf: 4).model(model.source)
             let first = try await OpenNode.start(Self.pipeline)
             let taken = Node(
                 pipelines: pipeline, configuration: NodeConfiguration(port: first.port, logger: .quiet, cores: 2))

@@ -36,7 +36,7 @@ struct HostileClientTests {
         limits: Limits = Limits(), attack: (OpenNode, Victim, Pipeline<Int, Int>) async throws -> Void
     ) async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await withOpenNode(pipeline, limits: limits) { node in
             defer { gate.open() }
             let client = try await node.client()

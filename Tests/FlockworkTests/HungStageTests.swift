@@ -217,7 +217,7 @@ struct HungStageTests {
         #expect(bench.runner.hung == (1, 1))
         #expect(bench.loop.limitsReached.count(of: .attemptTime) == 1)
         gate.open()
-        while bench.runner.hung.instances > 0 { await Task.yield() }
+        try await eventually { bench.runner.hung.instances == 0 }
         bench.put(6, as: 3)
         let last = try #require(await endings.next())
         #expect(last.0 == 3 && name(last.1) == "value", "the late result of run 1 came through")
@@ -255,7 +255,7 @@ struct HungStageTests {
         let refused = try #require(await endings.next())
         #expect(refused.0 == 4 && name(refused.1) == "unavailable")
         gate.open()
-        while bench.runner.hung.instances > 2 { await Task.yield() }
+        try await eventually { bench.runner.hung.instances <= 2 }
         // The first that returned takes work again; a put just before that may still be refused.
         var sequence: UInt64 = 5
         while true {

@@ -22,7 +22,7 @@ struct LimitTests {
         _ limits: Limits, items: Int, check: (OpenNode) async throws -> Void
     ) async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await withOpenNode(pipeline, limits: limits) { node in
             defer { gate.open() }
             let client = try await node.client()
@@ -111,7 +111,7 @@ struct LimitTests {
     @Test("a drain that does not end in its time")
     func drain() async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         let node = try await OpenNode.start(pipeline, limits: limits { $0.drainTime = .milliseconds(20) })
         let client = try await node.client()
         _ = try await client.inbox(of: pipeline).post([1])

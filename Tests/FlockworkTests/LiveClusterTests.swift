@@ -40,12 +40,9 @@ struct LiveClusterTests {
         }
 
         func client(_ change: (inout Limits) -> Void = { _ in }) async throws -> Client {
-            var configuration = ClientConfiguration()
-            configuration.limits = limits
-            change(&configuration.limits)
-            configuration.window = 1024
-            configuration.logger = logs.logger(for: "client")
-            return try await Client.connect(to: ports.map { "127.0.0.1:\($0)" }, configuration: configuration)
+            var limits = limits
+            change(&limits)
+            return try await .connect(toPorts: ports, limits: limits, logs: logs)
         }
 
         func stop() async {

@@ -74,10 +74,10 @@ struct MetricsTests {
                 let inbox = try await flock.client.inbox(of: pipeline)
                 let tickets = try await inbox.post(Array(0..<20))
                 await gate.arrived(1)
-                while gauge(metrics, "open_requests") != 20 || gauge(metrics, "credits") != 0 { await Task.yield() }
+                try await eventually { gauge(metrics, "open_requests") == 20 && gauge(metrics, "credits") == 0 }
                 // 16 were sent: a batch of at most 4 of them is with the stage.
                 let taken = try #require(gate.sizes.first)
-                while gauge(metrics, "stage_queue_depth") != Double(16 - taken) { await Task.yield() }
+                try await eventually { gauge(metrics, "stage_queue_depth") == Double(16 - taken) }
                 let openBytes = try await flock.nodes[0].status().openBytes
                 #expect(openBytes > 20 * options.limits.reservedResultBytes)
                 #expect(gauge(metrics, "open_bytes") == Double(openBytes))
@@ -88,8 +88,8 @@ struct MetricsTests {
                     left -= 1
                     if left == 0 { break }
                 }
-                while gauge(metrics, "open_requests") != 0 || gauge(metrics, "credits") != 16 { await Task.yield() }
-                while gauge(metrics, "stage_queue_depth") != 0 { await Task.yield() }
+                try await eventually { gauge(metrics, "open_requests") == 0 && gauge(metrics, "credits") == 16 }
+                try await eventually { gauge(metrics, "stage_queue_depth") == 0 }
             }
         }
     }
@@ -189,7 +189,7 @@ struct TraceTests {
     func links() async throws {
         let tracer = TraceRecorder()
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await withTracer(tracer) {
             try await testCluster(pipeline) { flock in
                 let inbox = try await flock.client.inbox(of: pipeline)

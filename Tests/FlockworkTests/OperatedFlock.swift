@@ -43,13 +43,7 @@ final class OperatedFlock: Sendable {
         return node
     }
 
-    func client() async throws -> Client {
-        var configuration = ClientConfiguration()
-        configuration.limits = limits
-        configuration.window = 1024
-        configuration.logger = logs.logger(for: "client")
-        return try await Client.connect(to: ports.map { "127.0.0.1:\($0)" }, configuration: configuration)
-    }
+    func client() async throws -> Client { try await .connect(toPorts: ports, limits: limits, logs: logs) }
 
     func stop() async throws {
         for node in nodes.withLock({ $0 }) { await node.abandon() }

@@ -96,7 +96,7 @@ struct OutboxTests {
     @Test("a refusal for load comes before acceptance, and the session goes on")
     func overload() async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         var limits = Limits()
         limits.openBytes = 40_000
         limits.reservedResultBytes = 256

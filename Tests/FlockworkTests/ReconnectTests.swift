@@ -45,7 +45,7 @@ struct ReconnectTests {
     @Test("while asks are under way answers each of them once")
     func asks() async throws {
         let gate = Gate()
-        let pipeline = Pipeline("gated", of: Int.self).stage(instances: .perNode(1)) { Gated(gate, actorSystem: $0) }
+        let pipeline = gate.pipeline
         try await withOpenNode(pipeline) { node in
             defer { gate.open() }
             let client = try await node.client()

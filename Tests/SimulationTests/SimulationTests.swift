@@ -25,25 +25,25 @@ struct SimulationTests {
     func calm(seed: UInt64) {
         let report = Simulation(seed: seed, profile: .calm).run()
         #expect(report.violations == [], "seed \(seed)")
-        #expect(report.requests > 1000, "seed \(seed)")
-        #expect(report.completed == report.requests, "seed \(seed)")
-        #expect(report.executed <= report.requests, "seed \(seed)")
-        #expect(report.crashes == 0)
+        #expect(report.counts.requests > 1000, "seed \(seed)")
+        #expect(report.counts.completed == report.counts.requests, "seed \(seed)")
+        #expect(report.counts.executed <= report.counts.requests, "seed \(seed)")
+        #expect(report.counts.crashes == 0)
     }
 
     @Test("processes die, and nothing that was accepted is lost", arguments: 1...3 as ClosedRange<UInt64>)
     func crashes(seed: UInt64) {
         let report = Simulation(seed: seed, profile: .crashes).run()
         #expect(report.violations == [], "seed \(seed)")
-        #expect(report.accepted > 1000, "seed \(seed)")
+        #expect(report.counts.accepted > 1000, "seed \(seed)")
     }
 
     @Test("requests kill the processes that execute them, and no other request is given up for it")
     func poison() {
         let report = Simulation(seed: 3, profile: .poison).run()
         #expect(report.violations == [])
-        #expect(report.crashes > 3, "some requests should have been deadly")
-        #expect(report.completed == report.requests)
+        #expect(report.counts.crashes > 3, "some requests should have been deadly")
+        #expect(report.counts.completed == report.counts.requests)
     }
 
     // `make sim` compares with the same hash in release.
@@ -77,16 +77,14 @@ struct SimulationTests {
     func durable(seed: UInt64) {
         let report = Simulation(seed: seed, profile: .durable).run()
         #expect(report.violations == [], "seed \(seed)")
-        #expect(report.recovered > 0, "copies should have been found on disks")
+        #expect(report.counts.recovered > 0, "copies should have been found on disks")
     }
 }
 
 extension FaultProfile {
     /// All faults for a short time.
-    static var brief: FaultProfile {
-        var profile = FaultProfile.all
-        profile.faultsEnd = 4_000_000_000
-        profile.end = 5_000_000_000
-        return profile
+    static let brief = FaultProfile.all.with {
+        $0.faultsEnd = 4_000_000_000
+        $0.end = 5_000_000_000
     }
 }

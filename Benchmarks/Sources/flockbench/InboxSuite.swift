@@ -28,10 +28,10 @@ enum InboxSuite {
             try await postRows(client, seconds: $0, nodes: [node.id])
         }
         try await run.rate("inbox", "post-codable", must: "1.2 M/s (aim 4 M/s)") {
-            try await postStructs(client, seconds: $0, nodes: [node.id])
+            try await post(Served.items, to: client.inbox(of: Served.structs), seconds: $0, nodes: [node.id])
         }
         try await run.rate("inbox", "post-plain", must: "no must: the struct as its own bytes") {
-            try await postRecords(client, seconds: $0, nodes: [node.id])
+            try await post(Served.plainItems, to: client.inbox(of: Served.records), seconds: $0, nodes: [node.id])
         }
         await client.close()
         try await measureBusy(run, limit: ping)
@@ -86,18 +86,9 @@ enum InboxSuite {
         return try await posting.measure(seconds: seconds, children: nodes)
     }
 
-    private static func postStructs(_ client: Client, seconds: Double, nodes: [Int32]) async throws -> Measured {
-        let inbox = try await client.inbox(of: Served.structs)
-        let items = Served.items
-        let posting = Posting(inbox: inbox, runs: items.count / run) { index in
-            try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
-        }
-        return try await posting.measure(seconds: seconds, children: nodes)
-    }
-
-    private static func postRecords(_ client: Client, seconds: Double, nodes: [Int32]) async throws -> Measured {
-        let inbox = try await client.inbox(of: Served.records)
-        let items = Served.plainItems
+    private static func post<Item: Sendable>(
+        _ items: [Item], to inbox: Inbox<Item, Float>, seconds: Double, nodes: [Int32]
+    ) async throws -> Measured {
         let posting = Posting(inbox: inbox, runs: items.count / run) { index in
             try await inbox.post(Array(items[index * run..<(index + 1) * run]), until: .buffered)
         }

@@ -69,10 +69,7 @@ enum ModelsSuite {
     private static func inbox(
         _ pipeline: Pipeline<Row, Float>, _ rows: Rows<Float>, _ scores: [Float], seconds: Double
     ) async throws -> Measured {
-        var configuration = NodeConfiguration()
-        configuration.port = 0
-        configuration.logger = .quiet
-        let node = Node(pipelines: pipeline, configuration: configuration)
+        let node = Node(pipelines: pipeline, configuration: NodeConfiguration(port: 0, logger: .quiet))
         try await node.start()
         let inbox = try await node.inbox(of: pipeline)
         let run = InboxSuite.run

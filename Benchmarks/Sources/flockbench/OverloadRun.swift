@@ -40,9 +40,8 @@ struct OverloadRun: AsyncParsableCommand {
         var overloadP99 = 0.0
         var afterP99 = 0.0
         var recoveryMilliseconds = 0.0
-        /// Resident megabytes of the node over time, and of this process at its ends.
+        /// Resident megabytes of the node over time.
         var nodeMemory: [Double] = []
-        var ownMemory: [Double] = []
 
         var memoryGrowth: Double {
             // The second half of the overload against its first.

@@ -42,10 +42,7 @@ enum ThreadRows {
     }
 
     private static func ask(_ pipeline: Pipeline<Row, Float>, seconds: Double) async throws -> Measured {
-        var configuration = NodeConfiguration()
-        configuration.port = 0
-        configuration.logger = .quiet
-        let node = Node(pipelines: pipeline, configuration: configuration)
+        let node = Node(pipelines: pipeline, configuration: NodeConfiguration(port: 0, logger: .quiet))
         try await node.start()
         let inbox = try await node.inbox(of: pipeline)
         let measured = try await ClosedLoop.measure(tasks: 1, seconds: seconds, children: []) { turn in

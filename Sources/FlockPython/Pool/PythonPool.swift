@@ -325,12 +325,3 @@ package actor PythonPool {
         }
     }
 }
-
-extension Tick {
-    /// The time of the monotonic clock.
-    static var now: Tick {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Tick(nanoseconds: UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec))
-    }
-}

@@ -96,82 +96,75 @@ package struct FaultProfile: Sendable {
 
     package init() {}
 
+    /// The same but for what `change` changes.
+    package func with(_ change: (inout FaultProfile) -> Void) -> FaultProfile {
+        var profile = self
+        change(&profile)
+        return profile
+    }
+
     /// Nothing keeps a running process from answering: no cut, no pause, no weather.
     var isConnected: Bool {
         pause == 0 && cut == 0 && oneWayCut == 0 && isolation == 0 && badWeather == 0 && slow == 0
     }
 
     /// Everything at once, as a fresh seed meets it.
-    package static let all: FaultProfile = {
-        var profile = FaultProfile()
-        profile.join = 1
-        return profile
-    }()
+    package static let all = FaultProfile().with {
+        $0.join = 1
+    }
 
     /// Whether there are disks under the partitions, or one of them.
     package var isDurable: Bool { durablePartitions > 0 }
     package func isDurable(_ partition: Int) -> Bool { partition >= partitions - durablePartitions }
 
     /// Copies are on disks: all processes may die at once, with torn ends of their logs, and nothing is lost.
-    package static let durable: FaultProfile = {
-        var profile = FaultProfile.all
-        profile.durablePartitions = profile.partitions
-        profile.outage = 2
-        profile.diskLoss = 1
-        profile.diskFailure = 1
-        profile.longestSync = 20 * Virtual.millisecond
-        return profile
-    }()
+    package static let durable = FaultProfile.all.with {
+        $0.durablePartitions = $0.partitions
+        $0.outage = 2
+        $0.diskLoss = 1
+        $0.diskFailure = 1
+        $0.longestSync = 20 * Virtual.millisecond
+    }
 
     /// A voter's disk is wiped, voters are exchanged and copies are set by operators, among the other faults.
-    package static let operators: FaultProfile = {
-        var profile = FaultProfile.all
-        profile.voterLoss = 1
-        profile.replaceVoter = 1
-        profile.replication = 1
+    package static let operators = FaultProfile.all.with {
+        $0.voterLoss = 1
+        $0.replaceVoter = 1
+        $0.replication = 1
         // Who leaves does not come back, and an exchange may have made a voter of it.
-        profile.leave = 0
-        return profile
-    }()
+        $0.leave = 0
+    }
 
     /// Operators drain nodes, suspend the pipeline and add voters, among the other faults.
-    package static let maintenance: FaultProfile = {
-        var profile = FaultProfile.all
-        profile.drain = 4
-        profile.suspend = 2
-        profile.addVoter = 1
+    package static let maintenance = FaultProfile.all.with {
+        $0.drain = 4
+        $0.suspend = 2
+        $0.addVoter = 1
         // Who leaves does not come back, and may have become a voter.
-        profile.leave = 0
-        return profile
-    }()
+        $0.leave = 0
+    }
 
     /// Nothing goes wrong.
-    package static let calm: FaultProfile = {
-        var profile = FaultProfile.none
-        profile.driftPartsPerMillion = 0
-        return profile
-    }()
+    package static let calm = FaultProfile.none.with {
+        $0.driftPartsPerMillion = 0
+    }
 
     /// Processes die and come back; nothing else goes wrong, and nobody is told.
-    package static let crashes: FaultProfile = {
-        var profile = FaultProfile.none
-        profile.crash = 1
-        profile.faultInterval = 2500 * Virtual.millisecond
-        profile.resetPerMille = 0
-        return profile
-    }()
+    package static let crashes = FaultProfile.none.with {
+        $0.crash = 1
+        $0.faultInterval = 2500 * Virtual.millisecond
+        $0.resetPerMille = 0
+    }
 
     /// Nothing goes wrong but that some requests kill the processes that execute them.
-    package static let poison: FaultProfile = {
-        var profile = FaultProfile.none
-        profile.deadlyPerMille = 4
-        profile.placement = .mixed
-        profile.shortestDown = 20 * Virtual.millisecond
-        profile.longestDown = 1500 * Virtual.millisecond
-        profile.faultsEnd = 18 * Virtual.second
-        profile.end = 27 * Virtual.second
-        return profile
-    }()
+    package static let poison = FaultProfile.none.with {
+        $0.deadlyPerMille = 4
+        $0.placement = .mixed
+        $0.shortestDown = 20 * Virtual.millisecond
+        $0.longestDown = 1500 * Virtual.millisecond
+        $0.faultsEnd = 18 * Virtual.second
+        $0.end = 27 * Virtual.second
+    }
 
     /// No process dies but of a request.
     var diesOfRequestsOnly: Bool {
@@ -180,13 +173,11 @@ package struct FaultProfile: Sendable {
     }
 
     /// No fault is ever drawn.
-    package static let none: FaultProfile = {
-        var profile = FaultProfile()
-        for kind in FaultKind.allCases { profile[keyPath: kind.weight] = 0 }
-        profile.placement = .everywhere
-        profile.poisonPerMille = 0
-        return profile
-    }()
+    package static let none = FaultProfile().with {
+        for kind in FaultKind.allCases { $0[keyPath: kind.weight] = 0 }
+        $0.placement = .everywhere
+        $0.poisonPerMille = 0
+    }
 }
 
 /// What can go wrong.

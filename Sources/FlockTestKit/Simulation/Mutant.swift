@@ -29,9 +29,7 @@ package struct Mutant: Sendable, CustomStringConvertible {
         var rules = Rules.all
         rules[keyPath: rule] = false
         self.rules = rules
-        var profile = FaultProfile.small
-        change(&profile)
-        self.profile = profile
+        profile = FaultProfile.small.with(change)
     }
 
     /// All of them.
@@ -192,16 +190,14 @@ extension Mutant {
 
 extension FaultProfile {
     /// A small cluster for a short time, for one kind of fault or a few.
-    static let small: FaultProfile = {
-        var profile = FaultProfile.none
-        profile.partitions = 6
-        profile.clients = 3
-        profile.sessions = 3
-        profile.thinkTime = 150 * Virtual.millisecond
-        profile.faultInterval = 300 * Virtual.millisecond
-        profile.faultsBegin = 1600 * Virtual.millisecond
-        profile.faultsEnd = 8 * Virtual.second
-        profile.end = 15 * Virtual.second
-        return profile
-    }()
+    static let small = FaultProfile.none.with {
+        $0.partitions = 6
+        $0.clients = 3
+        $0.sessions = 3
+        $0.thinkTime = 150 * Virtual.millisecond
+        $0.faultInterval = 300 * Virtual.millisecond
+        $0.faultsBegin = 1600 * Virtual.millisecond
+        $0.faultsEnd = 8 * Virtual.second
+        $0.end = 15 * Virtual.second
+    }
 }

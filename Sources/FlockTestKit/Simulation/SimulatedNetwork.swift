@@ -28,8 +28,6 @@ package struct SimulatedNetwork {
     private var lastArrival: [UInt64]
     private let shortest: UInt64
     private let spread: UInt64
-    package private(set) var sent = 0
-    package private(set) var lost = 0
 
     package init(ends: Int, shortest: UInt64, longest: UInt64) {
         self.ends = ends
@@ -68,20 +66,13 @@ package struct SimulatedNetwork {
     package mutating func send(
         from sender: Int, to receiver: Int, random: inout SimulatedRandom
     ) -> (first: UInt64?, second: UInt64?) {
-        sent += 1
         // One draw decides delay and fate in fair weather; bits that are used twice are far apart.
         let draw = random.next()
-        if cuts[sender * ends + receiver] > 0 {
-            lost += 1
-            return (nil, nil)
-        }
+        if isCut(from: sender, to: receiver) { return (nil, nil) }
         var delay = shortest + (draw >> 32).multipliedReportingOverflow(by: spread).partialValue >> 32
         delay += slowness[sender] + slowness[receiver]
         guard weather != .fair else { return (delay, nil) }
-        if random.chance(weather.lossPerMille) {
-            lost += 1
-            return (nil, nil)
-        }
+        if random.chance(weather.lossPerMille) { return (nil, nil) }
         if random.chance(weather.latePerMille) { delay += random.below(weather.longDelay) }
         guard random.chance(weather.doublePerMille) else { return (delay, nil) }
         return (delay, delay + random.below(50 * Virtual.millisecond))

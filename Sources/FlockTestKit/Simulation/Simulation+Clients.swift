@@ -123,7 +123,7 @@ extension Simulation {
             for _ in 0..<count { clients[client].sessions[session].isDone.append(false) }
             clients[client].sessions[session].pending.append(
                 PendingRun(first: first, payloads: payloads, deadline: deadline, retryAt: 0))
-            report.requests += count
+            report.counts.requests += count
             submit(client, session, clients[client].sessions[session].pending.count - 1)
             if isCancelled {
                 // It may be accepted, done, or unknown by then; from now on it is a cancellation that is retried.

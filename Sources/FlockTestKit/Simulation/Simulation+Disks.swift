@@ -33,7 +33,7 @@ extension Simulation {
         do throws(WireError) {
             var copies: [RecoveredCopy] = []
             for partition in recovery.partitions { copies.append(try RecoveredCopy(partition, limits: limits)) }
-            report.recovered += copies.count
+            report.counts.recovered += copies.count
             trace?("\(now) n\(place) finds \(copies.count) copies, log \(recovery.verdict)")
             return (recovery, copies)
         } catch {
@@ -100,7 +100,7 @@ extension Simulation {
             case .failed:
                 trace?("\(now) n\(place) has no disk any more")
                 processes[place].isLeaving = true
-                report.leaves += 1
+                report.counts.leaves += 1
                 step(place, .diskFailed)
             }
         }

@@ -44,7 +44,7 @@ extension Simulation {
         case .pause:
             let time = faults.random.between(50 * Virtual.millisecond, profile.longestPause)
             processes[node].pausedUntil = max(processes[node].pausedUntil, now + time)
-            report.pauses += 1
+            report.counts.pauses += 1
         case .cut: if node != other { cut([(node, other), (other, node)], for: duration) }
         case .oneWayCut: if node != other { cut([(node, other)], for: duration) }
         case .isolation:
@@ -67,7 +67,7 @@ extension Simulation {
                 return
             }
             processes[fresh].isGone = false
-            report.joins += 1
+            report.counts.joins += 1
             start(fresh)
         case .leave: leave(node)
         case .burst: faults.burstUntil = now + duration
@@ -75,7 +75,7 @@ extension Simulation {
         case .reset:
             for peer in nodes where peer != node { reset(peer, of: node) }
         case .outage:
-            report.outages += 1
+            report.counts.outages += 1
             for place in nodes { crash(place) }
         case .diskLoss: crash(node, isWiped: true)
         case .diskFailure: failDisk(node)
@@ -94,7 +94,7 @@ extension Simulation {
 
     private func cut(_ ways: [(from: Int, to: Int)], for duration: UInt64) {
         for way in ways { network.cut(from: way.from, to: way.to) }
-        report.cuts += 1
+        report.counts.cuts += 1
         queue.push(.fault(.mend(ways)), at: now + duration)
     }
 
@@ -119,7 +119,7 @@ extension Simulation {
         for number in exposed { faults.destroyed[number] += 1 }
         let voters = (0..<profile.voters).count { $0 != place && processes[$0].isUp }
         if let member { god.crashed(member, isDecidable: voters > profile.voters / 2, now: now) }
-        report.crashes += 1
+        report.counts.crashes += 1
         let down = faults.random.between(profile.shortestDown, profile.longestDown)
         stop(place, restartAfter: down)
         if isWiped { processes[place].files = SimulatedDisk() }
@@ -189,7 +189,7 @@ extension Simulation {
         let staying = processes.filter { $0.isUp && !$0.isLeaving }.count
         guard place >= profile.voters, staying > profile.voters, !processes[place].isLeaving else { return }
         processes[place].isLeaving = true
-        report.leaves += 1
+        report.counts.leaves += 1
         step(place, .leave)
     }
 

@@ -73,7 +73,7 @@ extension Simulation {
             let again = now + 20 * Virtual.millisecond
             return queue.push(.executed(place, run: processes[place].run, job: job, open, fate), at: again)
         }
-        report.executed += open.items.count
+        report.counts.executed += open.items.count
         var start = 0
         while start < open.items.count {
             let kind = PayloadKind(Self.word(open.items, start), poisonPerMille: profile.poisonPerMille)

@@ -159,21 +159,19 @@ package final class Simulation {
         scheduleFaults()
         while let due = queue.pop() {
             now = due.time
-            report.events += 1
+            report.counts.events += 1
             handle(due.event)
             if !god.violations.isEmpty || !history.violations.isEmpty { break }
             if case .fault(.check(.end)) = due.event { break }
         }
         report.hash = hash
-        report.virtualTime = now
         report.violations = god.violations + history.violations
-        report.accepted = history.accepted
-        report.completed = history.completed
-        report.views = god.latestVersion
-        report.messages = network.sent
-        report.acceptGaps = god.acceptGaps
-        report.doubleGaps = god.doubleGaps
-        report.serveGaps = god.serveGaps
+        report.counts.accepted = history.accepted
+        report.counts.completed = history.completed
+        report.counts.views = god.latestVersion
+        report.counts.acceptGaps = god.acceptGaps
+        report.counts.doubleGaps = god.doubleGaps
+        report.counts.serveGaps = god.serveGaps
         return report
     }
 
@@ -310,7 +308,7 @@ package final class Simulation {
         case .revoke: break
         case .admitted(let member): trace?("\(now) n\(place) is \(member)")
         case .evicted:
-            report.evictions += 1
+            report.counts.evictions += 1
             trace?("\(now) n\(place) evicted")
             if profile.isConnected { violated("L4", "n\(place) was evicted, though it ran and answered") }
             stop(place, restartAfter: 50 * Virtual.millisecond)

@@ -18,7 +18,8 @@ public struct ClientConfiguration: Sendable {
     public var window = 16_384
     /// Sessions with each node: more of them spread callers of many threads over more locks.
     public var sessionsPerNode = 1
-    /// Spin for a moment before the client's thread sleeps: less latency for a core.
+    /// Always look for work for a moment before the client's thread sleeps, not only while that pays: less latency for
+    /// a core.
     public var busyPoll = false
     public var logger = Logger(label: "flockwork.client")
     public init() {}

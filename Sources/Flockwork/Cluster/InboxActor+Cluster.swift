@@ -78,6 +78,8 @@ extension InboxActor {
     func persisted(_ result: Result<UInt64, FlockError>) {
         switch result {
         case .success(let token): step(.persisted(token))
+        // This node ends, and its disk is as good as before.
+        case .failure(let error) where error.code == .shuttingDown: return
         case .failure(let error):
             log.critical("this node does not vote any more: its disk refuses", metadata: ["error": "\(error)"])
             step(NodeEvent.persistFailed)

@@ -11,8 +11,8 @@ internal import Logging
 // and dispatchers are plain values inside it, and nothing on the way of a batch takes a lock before the mailbox.
 //
 // It is the shell of the pure parts: it turns frames into events, hands them to `PartitionReplica` and `Dispatcher`,
-// and carries their directives out. Its extensions: +Sessions (clients), +Dispatch (stages). In a cluster whose views
-// are agreed it is the shell of one `ClusterNode` instead (Cluster/): the same sessions, streams and lanes.
+// and carries their directives out. Its extensions: +Sessions and +Streams (clients), +Dispatch (stages). In a cluster
+// whose views are agreed it is the shell of one `ClusterNode` instead (Cluster/): the same sessions, streams and lanes.
 
 distributed actor InboxActor {
     typealias ActorSystem = FlockSystem

@@ -41,8 +41,8 @@ public struct NodeConfiguration: Sendable {
     public var labels: [String] = []
     /// Cores that `.perCore` counts; nil: those of the machine.
     public var cores: Int?
-    /// Look for work for a moment before the node's thread and an instance of each lane sleep: less latency, for a
-    /// core each while requests come.
+    /// Always look for work for a moment before the node's thread and an instance of each lane sleep, not only while
+    /// that pays: less latency, for a core each while requests come.
     public var busyPoll = false
     /// For tests: faults of the network can be turned on, and are drawn from this seed.
     package var faultSeed: UInt64?

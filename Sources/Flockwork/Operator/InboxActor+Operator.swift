@@ -188,10 +188,19 @@ extension InboxActor {
         askToLeave()
         guard let cluster, (cluster.node.view?.members.count ?? 0) > 1 else { return }
         await leaveCluster()
-        guard !cluster.hasLeft else { return }
+        // Whoever lets a process go may end the connection before the process has heard of it.
+        guard !cluster.hasLeft, let view = cluster.node.view, !isHandedOver(in: view) else { return }
         throw FlockError(
             .unavailable,
             "\(actorSystem.node) ends without having handed over all that it has: nobody was there to take it in time")
+    }
+
+    /// Others lead everything, with the copies that it takes.
+    private func isHandedOver(in view: ControlState) -> Bool {
+        guard let own = view.member(on: actorSystem.node)?.number else { return true }
+        return view.partitions.allSatisfy { seats in
+            seats.primary != own && seats.inSync.count { $0 != own } >= view.minimumInSync
+        }
     }
 
     /// Whoever runs this node ends it, in its own time.

@@ -1,0 +1,51 @@
+// Flockwork · Apache-2.0 · see LICENSE
+
+import Testing
+
+@testable import FlockWire
+
+@Suite("When a loop looks for work before it blocks")
+struct LoopPatienceTests {
+    private static let short = LoopPatience.longestLook
+
+    private func patience(afterShortWaits count: Int) -> LoopPatience {
+        var patience = LoopPatience(isBusy: false)
+        for _ in 0..<count { patience.waited(Self.short) }
+        return patience
+    }
+
+    @Test("It blocks at once until several waits in a row were short")
+    func begins() {
+        #expect(!patience(afterShortWaits: LoopPatience.shortWaits - 1).looks(at: 0))
+        #expect(patience(afterShortWaits: LoopPatience.shortWaits).looks(at: 0))
+    }
+
+    @Test("One long wait, and it blocks at once again until as many were short")
+    func ends() {
+        var patience = patience(afterShortWaits: 100)
+        patience.waited(Self.short + 1)
+        #expect(!patience.looks(at: 0))
+        for _ in 1..<LoopPatience.shortWaits { patience.waited(0) }
+        #expect(!patience.looks(at: 0))
+        patience.waited(0)
+        #expect(patience.looks(at: 0))
+    }
+
+    @Test("After a look that lost its core it blocks at once for a while, however short the waits are")
+    func rests() {
+        var patience = patience(afterShortWaits: LoopPatience.shortWaits)
+        patience.disturbed(at: 1000)
+        patience.waited(0)
+        #expect(!patience.looks(at: 999 + LoopPatience.rest))
+        #expect(patience.looks(at: 1000 + LoopPatience.rest))
+    }
+
+    @Test("A busy one always looks")
+    func busy() {
+        var patience = LoopPatience(isBusy: true)
+        #expect(patience.looks(at: 0))
+        patience.waited(.max)
+        patience.disturbed(at: 0)
+        #expect(patience.looks(at: 1))
+    }
+}
