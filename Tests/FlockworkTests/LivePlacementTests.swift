@@ -77,7 +77,7 @@ struct LivePlacementTests {
         }
     }
 
-    @Test("instances follow the members: a drained node has none, and others have them before it ends its own")
+    @Test("instances follow the members: a drained node has none, and has its share again when it is taken back")
     func drained() async throws {
         let seen = NodeList()
         let pipeline = Pipeline("two", of: Int.self).stage(instances: .total(2)) { Located(seen, actorSystem: $0) }
