@@ -155,8 +155,10 @@ struct SequenceTests {
                     #expect(value == Int64(sequence) && kind == (50..<150 ~= sequence ? .posts : .asks))
                 }
             }
-            let unanswered = Set(sent.unanswered().flatMap { values($0.items).map { UInt64($0) } })
+            let unanswered = Set(sent.unanswered(from: 0).flatMap { values($0.items).map { UInt64($0) } })
             #expect(unanswered == Set((0..<200).filter { seen[$0] == nil }), "seed \(seed)")
+            let later = Set(sent.unanswered(from: first).flatMap { values($0.items).map { UInt64($0) } })
+            #expect(later == unanswered.filter { $0 >= first }, "seed \(seed): from \(first)")
             #expect(Set(list(sent.open(from: 120))) == unanswered.filter { $0 >= 120 }, "seed \(seed)")
             sent.trim()
         }

@@ -70,10 +70,12 @@ struct SentRequests {
         while let first = runs.first, first.open == 0 { runs.removeFirst() }
     }
 
-    /// The runs that must be sent again over a new connection, without what was answered.
-    func unanswered() -> [OutgoingRun] {
-        runs.flatMap { run in
-            delivered.missing(in: run.sequences).map { part in
+    /// What must be sent again from `sequence` on, without what was answered.
+    func unanswered(from sequence: UInt64) -> [OutgoingRun] {
+        runs[index(of: sequence)...].flatMap { run in
+            let first = max(run.sequences.first, sequence)
+            let rest = SequenceRun(first: first, count: Int(run.sequences.end - first))
+            return delivered.missing(in: rest).map { part in
                 var again = run.outgoing
                 again.first = part.first
                 again.items = run.outgoing.items.slice(from: Int(part.first - run.outgoing.first), count: part.count)

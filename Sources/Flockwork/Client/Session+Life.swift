@@ -72,24 +72,28 @@ extension Session {
         }
     }
 
-    /// What was refused is sent again soon, in order, and nothing before it.
-    func sendAgain(after error: FlockError) {
+    /// What was refused is sent again soon, in order, and nothing before it. Nor what came before: an inbox that is
+    /// overloaded has taken that, and sent a second time it would only keep it so.
+    func sendAgain(from first: UInt64, after error: FlockError) {
+        let isTakenBefore = error.code == .overloaded || error.code == .suspended
         if error.code == .moved, let node = error.node { port.moved(to: node) }
         noteLoss()
         let isFirst = loopState.with { state in
             defer { state.isHeldBack = true }
+            state.heldBackFrom = min(state.heldBackFrom, isTakenBefore ? first : 0)
             return !state.isHeldBack
         }
         guard isFirst else { return }
         let pause = max(error.retryAfter ?? port.limits.retryAfter, .milliseconds(1))
         _ = port.loop.schedule(after: pause) {
-            let isThere = self.loopState.with { state in
+            let from = self.loopState.with { state -> UInt64? in
                 state.isHeldBack = false
                 state.attachedAt = EventLoop.now
-                return state.isAttached && !state.ended
+                defer { state.heldBackFrom = .max }
+                return state.isAttached && !state.ended ? state.heldBackFrom : nil
             }
             // Not attached any more: what is found next gets all of it.
-            if isThere { self.sendUnanswered() }
+            if let from { self.sendUnanswered(from: from) }
         }
     }
 
@@ -99,19 +103,20 @@ extension Session {
         if !port.isRouted { loopState.with { $0.lostSince = nil } }
         loopState.with { state in
             state.isHeldBack = false
+            state.heldBackFrom = .max
             state.attachedAt = EventLoop.now
         }
         attach()
         guard loopState.with({ $0.isAttached }) else { return }
-        sendUnanswered()
+        sendUnanswered(from: 0)
     }
 
     /// Also when nothing is open: what was told over the lost connection may never have arrived.
-    private func sendUnanswered() {
+    private func sendUnanswered(from first: UInt64) {
         if port.isRouted, let run = loopState.with({ $0.givenUpRun }) {
             port.cancel(CancelMessage(key: token.key, sequences: run))
         }
-        send(loopState.with { $0.sent.unanswered() })
+        send(loopState.with { $0.sent.unanswered(from: first) })
     }
 
     func scheduleExpiry() {

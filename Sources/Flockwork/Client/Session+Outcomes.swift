@@ -111,7 +111,7 @@ extension Session {
     func refuse(from first: UInt64, _ error: FlockError) {
         // A refusal of what was given up already, on its way when that was told: it says nothing of later requests.
         guard loopState.with({ first >= $0.givenUp }) else { return }
-        if isPassing(error, from: first) { return sendAgain(after: error) }
+        if isPassing(error, from: first) { return sendAgain(from: first, after: error) }
         let open = loopState.with { $0.sent.open(from: first) }
         guard let last = open.last else { return }
         let run = SequenceRun(first: first, count: Int(last.end - first))

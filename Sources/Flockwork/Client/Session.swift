@@ -40,6 +40,8 @@ final class Session: Sendable {
         var isAttached = false
         /// Something was refused for the moment: what follows it waits until it is sent again.
         var isHeldBack = false
+        /// The first of it.
+        var heldBackFrom = UInt64.max
         /// Ends the stream of outcomes.
         var detach: (@Sendable () -> Void)?
         var expiryTimer: LoopTimer?
