@@ -57,11 +57,10 @@ release: setup ## Builds the programs, release.
 	swift build -c release --product launcher
 
 # Each has a build folder of its own, and most of a build waits for one large module: `make -j2 builds` takes half the time.
-BUILDS := build-programs build-release-tests build-benchmarks build-fuzz
+BUILDS := build-programs build-benchmarks build-fuzz
 .PHONY: builds $(BUILDS)
-builds: setup $(BUILDS) ## Builds all that is built in release, so that what runs it later need not.
+builds: setup $(BUILDS) ## Builds the programs, benchmarks and fuzz targets in release, so that what runs them later need not.
 build-programs: ; swift build -c release
-build-release-tests: ; @scripts/test release --build
 build-benchmarks: ; swift build -c release --package-path Benchmarks --product flockbench
 build-fuzz: ; @scripts/fuzz build
 
