@@ -46,10 +46,6 @@ struct NodeFlags: ParsableArguments {
     var join: String?
     @Option(
         help: ArgumentHelp(
-            "Something that the node has and stages may ask for, as \"gpu\"; may be given again.", valueName: "name"))
-    var label: [String] = []
-    @Option(
-        help: ArgumentHelp(
             "A folder of this node's own, where its votes survive a restart; of several nodes, one for each in it.",
             valueName: "path"),
         completion: .directory)
@@ -90,7 +86,6 @@ struct NodeFlags: ParsableArguments {
         given[.members] = members
         given[.bootstrap] = bootstrap.map { String($0) }
         given[.join] = join
-        given[.label] = label.isEmpty ? nil : label.joined(separator: ",")
         given[.dataFolder] = dataFolder
         given[.durable] = durable.map { String($0) }
         given[.admin] = admin

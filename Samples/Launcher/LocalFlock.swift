@@ -140,7 +140,6 @@ final class LocalFlock: Sendable {
         if settings.flag(.durable) { arguments.append("--durable") }
         arguments += ["--admin", settings.optional(.admin).map { "\($0)/\(id).sock" } ?? ""]
         if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
-        for label in settings.text(.label).split(separator: ",") { arguments += ["--label", String(label)] }
         return arguments
     }
 

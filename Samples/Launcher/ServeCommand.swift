@@ -177,7 +177,6 @@ extension Settings {
         configuration.bootstrap = number(.bootstrap)
         configuration.dataFolder = optional(.dataFolder)
         configuration.adminSocket = optional(.admin)
-        configuration.labels = text(.label).split(separator: ",").map { String($0) }
         configuration.join = text(.join).split(separator: ",").map { String($0) }
         // A cluster of one, so that there is a log.
         if try durableFolder() != nil, flag(.durable), members.isEmpty, !configuration.isCluster {

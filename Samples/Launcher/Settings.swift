@@ -10,15 +10,14 @@ import Synchronization
 
 /// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
-    case id, host, port, nodes, members, bootstrap, join, label, dataFolder, durable, admin, clusterID, tokenFile,
-        insecure
+    case id, host, port, nodes, members, bootstrap, join, dataFolder, durable, admin, clusterID, tokenFile, insecure
     case cores, logLevel, model, requests, window, lanes
 
     enum Kind { case text, number(ClosedRange<Int>), flag }
 
     var kind: Kind {
         switch self {
-        case .id, .host, .members, .join, .label, .dataFolder, .admin, .clusterID, .tokenFile, .logLevel, .model: .text
+        case .id, .host, .members, .join, .dataFolder, .admin, .clusterID, .tokenFile, .logLevel, .model: .text
         case .port: .number(0...65_535)
         case .nodes: .number(1...64)
         case .bootstrap: .number(1...5)
@@ -51,7 +50,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .host: "127.0.0.1"
         case .port: "7400"
         case .nodes: "1"
-        case .members, .join, .label: ""
+        case .members, .join: ""
         case .clusterID: "flockwork"
         case .insecure, .durable: "false"
         case .logLevel: "notice"

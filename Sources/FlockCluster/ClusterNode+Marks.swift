@@ -76,7 +76,7 @@ extension ClusterNode {
         let held = dispatchers.reduce((0, 0)) { ($0.0 + $1.queuedItems, $0.1 + $1.sentItems) }
         let stalled = links.filter(\.isStalled).map { "\($0.peer)" }
         return "queued \(held.0) sent \(held.1) jobs \(jobs.jobs.count) unconfirmed \(jobs.parts.count) "
-            + "inquiries \(inquiries.count) charges \(charges.count) stalled \(stalled)"
+            + "inquiries \(inquiries.count) stalled \(stalled)"
     }
 }
 

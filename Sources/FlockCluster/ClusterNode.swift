@@ -12,7 +12,7 @@ public struct ClusterNode: Sendable {
     public let node: NodeID
     let limits: Limits
     let rules: Rules
-    let plan: StagePlan
+    let lanes: Int
     /// Entries whose hashes each copy remembers, for checkers.
     let history: Int
     /// It would begin a cluster with partitions on disks, and has none.
@@ -38,15 +38,10 @@ public struct ClusterNode: Sendable {
     var calls = CallTable()
     /// Partitions whose runs may still be with stages that another primary gave them to.
     var inquiries: [Inquiry] = []
-    /// Suspect runs that begin here once the log says so; one, or none.
-    var charges: [Charge] = []
     /// Lanes of suspended pipelines, ascending.
     var suspended: [Int] = []
-    /// Instances of each stage that the shell has, and that it was told to have.
-    var hosted: [Int]
-    var placed: [Int]?
-    /// By lane: the dispatcher may send to this node's own stages.
-    var isOpenHere: [Bool]
+    /// Members whose stages get nothing new.
+    var relieved: [MemberNumber] = []
     /// The copies in sync that the replicas were told to need; 0 before any view.
     var minimumInSync = 0
     /// Why this process does nothing.
@@ -80,10 +75,9 @@ public struct ClusterNode: Sendable {
     package var touched: [PartitionID] = []
 
     /// A process that starts. `record` is what its disk holds if it is a voter, `copies` what it holds of partitions if
-    /// it is the candidate's `disk`; `seed` decides its random choices. It has no instances before it `hosts` some.
+    /// it is the candidate's `disk`; `seed` decides its random choices.
     package init(
-        configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy] = [],
-        plan: StagePlan,
+        configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy] = [], lanes: Int,
         limits: Limits, seed: UInt64,
         rules: Rules = .all, history: Int = 0, now: Tick
     ) {
@@ -91,9 +85,7 @@ public struct ClusterNode: Sendable {
         self.limits = limits
         self.rules = rules
         self.history = history
-        self.plan = plan
-        hosted = Array(repeating: 0, count: plan.stages.count)
-        isOpenHere = Array(repeating: false, count: plan.pipelines.count)
+        self.lanes = lanes
         self.now = now
         control = ControlNode(configuration: configuration, record: record, seed: seed, rules: rules, now: now)
         replicas = []
@@ -102,7 +94,7 @@ public struct ClusterNode: Sendable {
         isMissingDisk = configuration.isBootstrap && configuration.durablePartitions > 0 && !hasDisk
         recovered = copies
         budget = ByteBudget(limits: limits)
-        dispatchers = plan.pipelines.indices.map { Dispatcher(seed: seed &+ UInt64($0), limits: limits) }
+        dispatchers = (0..<lanes).map { Dispatcher(seed: seed &+ UInt64($0), limits: limits) }
         nextDeadline = now
     }
 
@@ -138,7 +130,6 @@ public struct ClusterNode: Sendable {
         case .clientGone(let connection): clientGone(connection, out: &out)
         case .executed(let job, let outcomes, let failed, let returned):
             executed(job: job, outcomes: outcomes, failed: failed, returned: returned)
-        case .hosts(let counts): hosts(counts, out: &out)
         case .leave:
             isLeaving = true
             stepControl(.leave, out: &out)
@@ -195,7 +186,6 @@ public struct ClusterNode: Sendable {
                 for lane in dispatchers.indices { stepDispatcher(lane, .tick, out: &out) }
             }
         }
-        drain(out: &out)
         if let member {
             for place in links.indices {
                 while links[place].hasToSend, let frame = links[place].takeFrame(from: member, now: now) {
@@ -213,6 +203,7 @@ public struct ClusterNode: Sendable {
             let due = dispatchers[lane].nextDeadline()
             if due > now { workDeadline = min(workDeadline, due) }
         }
+        drain(out: &out)
         nextDeadline = min(control.nextDeadline, replicaDeadline, workDeadline)
     }
 
@@ -220,10 +211,7 @@ public struct ClusterNode: Sendable {
     private mutating func drain(out: inout [NodeDirective]) {
         guard isLeaving, !isDrained, let member, control.view?.member(member)?.phase == .leaving else { return }
         guard jobs.isEmpty, dispatchers.allSatisfy({ $0.queuedItems == 0 && $0.sentItems == 0 }) else { return }
-        // First, that nobody sends what would only come back.
         isDrained = true
-        tellHosted()
-        hostsChanged(out: &out)
         stepControl(.drained, out: &out)
     }
 

@@ -66,8 +66,6 @@ package struct Rules: Sendable, Equatable {
     /// A run that was on a process that died is executed in halves, apart from others. Without: a request that kills
     /// its process takes those beside it along, as poison.
     package var partsAfterDeath = true
-    /// Who has no share of a stage any more ends its instances. Without: a stage of one instance has two.
-    package var followsPlacement = true
     /// What a host has answered may be sent to it again. Without: a dispatcher runs dry.
     package var returnsCredits = true
 

@@ -21,11 +21,9 @@ struct FolderSettings: Codable, Equatable {
     var bytes: Bool?
     /// What callers call it, if not by the folder's name.
     var name: String?
-    /// What a node must have to run it.
-    var labels: [String]?
 
     private enum CodingKeys: String, CodingKey, CaseIterable {
-        case handler, rows, outputs, bytes, name, labels
+        case handler, rows, outputs, bytes, name
     }
 
     /// Reads the file of a folder; without one, everything is nil.
@@ -55,7 +53,7 @@ struct FolderSettings: Codable, Equatable {
         let hasForm = rows != nil || bytes != nil
         return FolderSettings(
             handler: handler ?? other.handler, rows: hasForm ? rows : other.rows, outputs: outputs ?? other.outputs,
-            bytes: hasForm ? bytes : other.bytes, name: name ?? other.name, labels: labels ?? other.labels)
+            bytes: hasForm ? bytes : other.bytes, name: name ?? other.name)
     }
 }
 
@@ -111,11 +109,11 @@ struct ModelFolder {
             let pipeline = Pipeline(name, rowsOf: rows)
             let outputs = settings.outputs ?? 1
             return outputs == 1
-                ? pipeline.model(model, instances: instances, labels: settings.labels)
-                : pipeline.model(model, outputs: outputs, instances: instances, labels: settings.labels)
+                ? pipeline.model(model, instances: instances)
+                : pipeline.model(model, outputs: outputs, instances: instances)
         }
         return settings.bytes == true
-            ? Pipeline(name, of: Bytes.self).model(model, instances: instances, labels: settings.labels)
-            : Pipeline(name, of: String.self).model(model, instances: instances, labels: settings.labels)
+            ? Pipeline(name, of: Bytes.self).model(model, instances: instances)
+            : Pipeline(name, of: String.self).model(model, instances: instances)
     }
 }

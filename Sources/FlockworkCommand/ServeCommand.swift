@@ -16,7 +16,7 @@ struct ServeCommand: AsyncParsableCommand {
             The pipeline is called as its folder is. Requests are lines of text for a function transform_list(list), \
             unless flags or the folder's flockwork.json say something else:
 
-              {"handler": "score", "rows": 4, "outputs": 3, "labels": ["gpu"]}
+              {"handler": "score", "rows": 4, "outputs": 3}
 
             Prints a line that begins with "ready" when the node accepts connections. SIGTERM and Ctrl-C drain it.
             """)
@@ -62,11 +62,6 @@ struct ServeCommand: AsyncParsableCommand {
     var port = 7400
     @Option(help: ArgumentHelp("All members of the cluster, this one included.", valueName: "id=host:port,…"))
     var members: String?
-    @Option(
-        help: ArgumentHelp(
-            "Something that this node has and folders may ask for in their flockwork.json; may be given again.",
-            valueName: "name"))
-    var label: [String] = []
     @Option(
         help: ArgumentHelp(
             "A socket of mode 0600 to make, where operators reach this node (default: none).", valueName: "path"),
@@ -155,7 +150,6 @@ struct ServeCommand: AsyncParsableCommand {
             clusterID: cluster.clusterId, tokenFile: cluster.tokenFile, insecure: insecure,
             limits: limits, logger: cluster.logger("flockwork.node"))
         configuration.adminSocket = admin
-        configuration.labels = label
         return configuration
     }
 

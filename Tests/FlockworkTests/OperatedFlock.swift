@@ -29,14 +29,13 @@ final class OperatedFlock: Sendable {
 
     func socket(_ place: Int) -> String { "\(folder)/\(place).sock" }
 
-    func start(_ place: Int, _ pipeline: any ServablePipeline, labels: [String] = []) async throws -> Node {
+    func start(_ place: Int, _ pipeline: any ServablePipeline) async throws -> Node {
         let id = NodeID("node-\(place)")
         var configuration = NodeConfiguration(
             id: id, port: ports[place], limits: limits, logger: logs.logger(for: id), cores: 1)
         configuration.bootstrap = place < voters ? voters : nil
         configuration.join = ports.prefix(voters).map { "127.0.0.1:\($0)" }
         configuration.adminSocket = socket(place)
-        configuration.labels = labels
         let node = Node(pipelines: [pipeline], configuration: configuration)
         nodes.withLock { $0.append(node) }
         try await node.start()

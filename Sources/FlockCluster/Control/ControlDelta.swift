@@ -44,6 +44,7 @@ public struct ControlDelta: Sendable, Equatable {
         var formerVoters: [NodeID]
         var isReplicationSet: Bool
         var commands: [CommandID]
+        var deployments: [Deployment]
         var suspended: [String]
 
         init(_ state: ControlState) {
@@ -58,6 +59,7 @@ public struct ControlDelta: Sendable, Equatable {
             formerVoters = state.formerVoters
             isReplicationSet = state.isReplicationSet
             commands = state.commands
+            deployments = state.deployments
             suspended = state.suspended
         }
     }
@@ -147,6 +149,7 @@ public struct ControlDelta: Sendable, Equatable {
             state.formerVoters = rest.formerVoters
             state.isReplicationSet = rest.isReplicationSet
             state.commands = rest.commands
+            state.deployments = rest.deployments
             state.suspended = rest.suspended
         }
         return true

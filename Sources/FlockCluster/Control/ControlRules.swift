@@ -29,7 +29,7 @@ struct ControlRules: Sendable {
             exchange: nil, formerVoters: [], members: [], nextMember: 1, retired: [],
             partitions: Array(
                 repeating: PartitionSeats(epoch: 0, primary: nil, inSync: []), count: configuration.partitions),
-            isReplicationSet: false, commands: [], suspended: [])
+            isReplicationSet: false, commands: [], deployments: [], suspended: [])
         return next(empty, reasons, isAgreed: true)
     }
 

@@ -47,8 +47,6 @@ public struct Member: Sendable, Hashable {
     public var weight: Int
     /// Copies of a partition go to different zones where there are several; empty for none.
     public var zone: String
-    /// What it has that stages may ask for, ascending.
-    public var labels: [String]
     /// The disk that its durable replicas are on; 0 for a process that has only its memory.
     public var disk: UInt64
     /// The newest version of the protocol that it speaks.
@@ -62,8 +60,8 @@ public struct Member: Sendable, Hashable {
     /// A member as admitted.
     public init(
         number: MemberNumber, node: NodeID, incarnation: UInt64, host: String = "", port: Int = 0, weight: Int = 1,
-        zone: String = "", labels: [String] = [], disk: UInt64 = 0, protocolVersion: UInt16 = 1,
-        phase: Phase = .joining, isSuspected: Bool = false
+        zone: String = "", disk: UInt64 = 0, protocolVersion: UInt16 = 1, phase: Phase = .joining,
+        isSuspected: Bool = false
     ) {
         self.number = number
         self.node = node
@@ -72,7 +70,6 @@ public struct Member: Sendable, Hashable {
         self.port = port
         self.weight = weight
         self.zone = zone
-        self.labels = labels
         self.disk = disk
         self.protocolVersion = protocolVersion
         self.phase = phase
@@ -97,8 +94,6 @@ public struct Candidate: Sendable, Hashable {
     public var weight: Int
     /// Copies of a partition go to different zones where there are several; empty for none.
     public var zone: String
-    /// What it has that stages may ask for, ascending.
-    public var labels: [String]
     /// The disk that its durable replicas are on; 0 for a process that has only its memory.
     public var disk: UInt64
     /// The newest version of the protocol that it speaks.
@@ -107,7 +102,7 @@ public struct Candidate: Sendable, Hashable {
     /// A process as its configuration describes it.
     public init(
         node: NodeID, incarnation: UInt64, host: String = "", port: Int = 0, weight: Int = 1, zone: String = "",
-        labels: [String] = [], disk: UInt64 = 0, protocolVersion: UInt16 = 1
+        disk: UInt64 = 0, protocolVersion: UInt16 = 1
     ) {
         precondition((1...64).contains(weight), "weight \(weight) of \(node)")
         self.node = node
@@ -116,7 +111,6 @@ public struct Candidate: Sendable, Hashable {
         self.port = port
         self.weight = weight
         self.zone = zone
-        self.labels = labels
         self.disk = disk
         self.protocolVersion = protocolVersion
     }
@@ -125,6 +119,6 @@ public struct Candidate: Sendable, Hashable {
     func admitted(as number: MemberNumber) -> Member {
         Member(
             number: number, node: node, incarnation: incarnation, host: host, port: port, weight: weight, zone: zone,
-            labels: labels, disk: disk, protocolVersion: protocolVersion)
+            disk: disk, protocolVersion: protocolVersion)
     }
 }

@@ -36,9 +36,9 @@ extension OperatorCommand {
             return member.phase == .leaving ? "\(node) is leaving, and comes back when it is started again" : nil
         case .suspend(let pipeline):
             if pipeline.utf8.count > ControlLimits.text || pipeline.isEmpty { return "that is no pipeline's name" }
-            return state.suspended.count < ControlLimits.pipelines || state.suspended.contains(pipeline)
+            return state.suspended.count < ControlLimits.deployments || state.suspended.contains(pipeline)
                 ? nil : "too many pipelines are suspended"
-        case .resume, .forceNewControl: return nil
+        case .deploy, .withdraw, .resume, .forceNewControl: return nil
         }
     }
 
@@ -75,6 +75,8 @@ extension OperatorCommand {
         case .undrain(let node): state.member(on: node).map { $0.phase != .draining } ?? false
         case .suspend(let pipeline): state.suspended.contains(pipeline)
         case .resume(let pipeline): !state.suspended.contains(pipeline)
+        case .deploy(let deployment): state.deployments.contains(deployment)
+        case .withdraw(let pipeline): !state.deployments.contains { $0.pipeline == pipeline }
         }
     }
 
@@ -96,6 +98,12 @@ extension OperatorCommand {
         case .suspend(let pipeline):
             if !state.suspended.contains(pipeline) { state.suspended = (state.suspended + [pipeline]).sorted() }
         case .resume(let pipeline): state.suspended.removeAll { $0 == pipeline }
+        case .deploy(let deployment):
+            state.deployments.removeAll { $0.pipeline == deployment.pipeline }
+            state.deployments.append(deployment)
+            state.deployments.sort { $0.pipeline < $1.pipeline }
+        case .withdraw(let pipeline):
+            state.deployments.removeAll { $0.pipeline == pipeline }
         case .forceNewControl:
             break  // Not a change of the agreed state but a new one: see `ControlNode`.
         }

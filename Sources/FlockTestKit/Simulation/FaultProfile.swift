@@ -84,9 +84,6 @@ package struct FaultProfile: Sendable {
     /// Nanoseconds for which an outcome is kept.
     package var timeToLive = 600 * Virtual.second
 
-    /// Where the stage has instances.
-    package var placement = SimulatedPlacement.mixed
-
     /// Whether the states of copies are compared, which costs more than all the rest.
     package var comparesStates = false
     /// How often, of 1,000 times that it could, a client closes a session and opens another.
@@ -159,7 +156,6 @@ package struct FaultProfile: Sendable {
     /// Nothing goes wrong but that some requests kill the processes that execute them.
     package static let poison = FaultProfile.none.with {
         $0.deadlyPerMille = 4
-        $0.placement = .mixed
         $0.shortestDown = 20 * Virtual.millisecond
         $0.longestDown = 1500 * Virtual.millisecond
         $0.faultsEnd = 18 * Virtual.second
@@ -175,7 +171,6 @@ package struct FaultProfile: Sendable {
     /// No fault is ever drawn.
     package static let none = FaultProfile().with {
         for kind in FaultKind.allCases { $0[keyPath: kind.weight] = 0 }
-        $0.placement = .everywhere
         $0.poisonPerMille = 0
     }
 }

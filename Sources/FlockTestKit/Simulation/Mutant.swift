@@ -156,11 +156,6 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.shortestDown = 20 * Virtual.millisecond
             $0.longestDown = 200 * Virtual.millisecond
         },
-        Mutant("followsPlacement", \.followsPlacement, budget: 20, breaks: ["L8"]) {
-            $0.placement = .total(1)
-            $0.crash = 2
-            $0.drain = 1
-        },
         Mutant("returnsCredits", \.returnsCredits, budget: 20, breaks: ["S1", "L2", "L3"]) {
             $0.burst = 1
         },

@@ -14,7 +14,7 @@ package struct PinnedSeed: Sendable {
 
     /// A seed and the hash of its run, in debug and release. A change of the protocol, or of the simulator's dice,
     /// changes the hash: `make sim` says the new one, and if the debug tests say the same it is written down here.
-    package static let compared = (seed: UInt64(878_483_177), hash: "09fa600228d46f19")
+    package static let compared = (seed: UInt64(878_483_177), hash: "79276f3828a19e79")
 
     /// All of them, in the order in which they were found.
     package static let all = [

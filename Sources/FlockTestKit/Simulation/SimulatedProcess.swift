@@ -60,9 +60,6 @@ struct SimulatedProcess {
     var isLeaving = false
     /// Left for good, or not there yet.
     var isGone = false
-    /// Instances of each stage that it has, and that its node wants it to have.
-    var hosted: [Int] = []
-    var wanted: [Int] = []
     /// It is a voter whose disk was lost.
     var isWithoutRecord = false
 

@@ -169,18 +169,16 @@ extension Simulation {
         let found = profile.isDurable ? readDisk(place) : nil
         configuration.candidate.disk = found?.recovery.log ?? 0
         configuration.pipelines = [Self.pipeline]
-        configuration.candidate.labels = SimulatedPlacement.labels(of: place)
         processes[place].node = RunningNode(
             ClusterNode(
                 configuration: configuration, record: processes[place].disk.record, copies: found?.copies ?? [],
-                plan: plan, limits: limits, seed: random.next(), rules: rules,
+                lanes: 1, limits: limits, seed: random.next(), rules: rules,
                 now: Tick(nanoseconds: processes[place].clock.local(now))))
         if let found {
             processes[place].node?.log = NodeLog(
                 after: found.recovery, configuration: Self.segments, limits: limits, rules: rules)
         }
         trace?("\(now) n\(place) starts, run \(processes[place].run)")
-        beginInstances(place)
         step(place, .tick)
     }
 
@@ -230,7 +228,6 @@ extension Simulation {
         case .members:
             checkMembers()
             checkDrained()
-            checkPlacement()
         case .recollect: recollect()
         case .end: history.finish(time: now)
         }

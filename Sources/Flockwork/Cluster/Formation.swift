@@ -18,8 +18,6 @@ struct Formation: Sendable {
     let inbox: InboxActor
     let pipelines: [Greeting.Pipeline]
     let durablePartitions: Int
-    /// What the node has that stages may ask for.
-    let labels: [String]
     /// What the node's disk has.
     let disk: NodeDisk
 
@@ -161,7 +159,7 @@ struct Formation: Sendable {
         var control = ControlConfiguration(
             candidate: Candidate(
                 node: configuration.id, incarnation: .random(in: 1 ... .max), host: configuration.host, port: port,
-                labels: labels, disk: disk.log),
+                disk: disk.log),
             voters: voters, isBootstrap: isBootstrap,
             clusterID: ControlConfiguration.clusterID(named: configuration.clusterID),
             partitions: configuration.limits.partitions)

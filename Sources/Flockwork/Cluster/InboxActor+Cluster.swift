@@ -38,7 +38,6 @@ extension InboxActor {
         case .push(let stream, _, _, let runs): deliver(runs, to: stream)
         case .execute(let job, _, let run): execute(job, run, cluster)
         case .revoke(let job, let part): revoke(job, part, cluster)
-        case .place(let counts): place(counts)
         case .admitted(let member):
             log.info("admitted to the cluster", metadata: ["member": "\(member)"])
             admitted()
@@ -94,13 +93,7 @@ extension InboxActor {
         let error = FlockError(.unavailable, "The node begins again.", node: actorSystem.node)
         for number in cluster.calls.keys.sorted() { fail(number, error, cluster) }
         for stream in streams.keys.sorted() { endStream(stream, error) }
-        actorSystem.loop.execute { [weak self] in self?.assumeIsolated { $0.beginStepping() } }
-    }
-
-    /// The first that a new node hears: which instances there are.
-    func beginStepping() {
-        if !isEndingPlaces { step(.hosts(places.map { $0.running?.count ?? 0 })) }
-        step(NodeEvent.tick)
+        actorSystem.loop.execute { [weak self] in self?.assumeIsolated { $0.step(NodeEvent.tick) } }
     }
 
     // MARK: Clients

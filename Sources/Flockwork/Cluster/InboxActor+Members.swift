@@ -63,7 +63,6 @@ extension InboxActor {
             endStream(stream, moved(place.partition, view))
         }
         tellViewWaiters(view)
-        sayUnplaceable(cluster)
         log.debug("view", metadata: ["version": "\(view.version)", "members": "\(view.members.count)"])
         if !cluster.leaving.isEmpty, view.members.allSatisfy({ $0.phase == .leaving || $0.isSuspected }) {
             // Nobody is left to hand anything over to.
@@ -142,9 +141,9 @@ extension InboxActor {
 
     /// This process takes part, as `configuration` says; `peers` are where it begins to look for others.
     func join(_ configuration: ControlConfiguration, disk: NodeDisk, peers: [Greeting.Place]) {
-        guard let plan else { return }
         let cluster = ClusterShell(
-            configuration, record: disk.record, copies: disk.copies, plan: plan, limits: limits, now: EventLoop.now)
+            configuration, record: disk.record, copies: disk.copies, lanes: pipelines.count, limits: limits,
+            now: EventLoop.now)
         self.cluster = cluster
         var wanted: [NodeID: ClusterShell.Address] = [:]
         for peer in peers where peer.node != actorSystem.node {
@@ -153,7 +152,7 @@ extension InboxActor {
             cluster.guestAddresses[peer.node] = wanted[peer.node]
         }
         relink(wanted, cluster)
-        beginStepping()
+        step(NodeEvent.tick)
     }
 
     /// Hands over what is here; returns when the cluster has let this process go, or nobody is left to take anything.

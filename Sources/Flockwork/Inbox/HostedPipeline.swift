@@ -8,7 +8,7 @@ internal import FlockWire
 struct HostedPipeline: Sendable {
     let definition: PipelineDefinition
     /// By lane; nil where no instance runs on this node.
-    var runners: [LaneFlow?]
+    let runners: [LaneFlow?]
     var dispatcher: Dispatcher
     var dispatchDirectives: [DispatcherDirective] = []
     var isDirty = false

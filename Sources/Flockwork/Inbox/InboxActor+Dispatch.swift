@@ -40,14 +40,13 @@ extension InboxActor {
         } catch {
             return peer.close(FlockError(.protocolViolation, "announcement: \(error)"))
         }
-        // Members of a cluster say it again and again, as views change.
-        for entry in announced.pipelines where !isClustered {
+        for entry in announced.pipelines {
             guard let index = pipelines.firstIndex(where: { $0.definition.fingerprint == entry.fingerprint }),
                 entry.instances.count == pipelines[index].runners.count
             else { continue }
             for (lane, count) in entry.instances.enumerated() where count > 0 {
                 pipelines[index].nodesOfLane[lane].append(peer.identity.node)
-                if lane == 0 { hostUp(peer.identity.node, pipeline: index, isLocal: false) }
+                if lane == 0, !isClustered { hostUp(peer.identity.node, pipeline: index, isLocal: false) }
             }
         }
         log.info("node connected", metadata: ["node": "\(peer.identity.node)"])
@@ -180,14 +179,7 @@ extension InboxActor {
 
     private func forward(_ batch: FinishedBatch, pipeline index: Int, to lane: Int) {
         guard let node = nextNode(pipeline: index, lane: lane) else {
-            guard isClustered else {
-                for work in batch.runs { work.assignment.ended(work.run, .lost) }
-                return
-            }
-            // Nothing more is sent once this node has noticed; what was under way is tried again after a moment.
-            actorSystem.loop.schedule(after: Self.returnPause) {
-                for work in batch.runs { work.assignment.ended(work.run, .returned) }
-            }
+            for work in batch.runs { work.assignment.ended(work.run, .lost) }
             return
         }
         var first = 0
@@ -212,16 +204,12 @@ extension InboxActor {
 
     /// This node if it can, else each other in turn.
     private func nextNode(pipeline index: Int, lane: Int) -> NodeID? {
-        if isClustered && pipelines[index].runners[lane] != nil { return actorSystem.node }
-        let nodes = isClustered ? othersHosting(index, lane) : pipelines[index].nodesOfLane[lane]
+        let nodes = pipelines[index].nodesOfLane[lane]
         if nodes.contains(actorSystem.node) { return actorSystem.node }
         guard !nodes.isEmpty else { return nil }
         pipelines[index].nextNode += 1
         return nodes[pipelines[index].nextNode % nodes.count]
     }
-
-    /// A lane has no instances that can be reached.
-    private static let returnPause = Duration.milliseconds(20)
 
     // MARK: Time
 
@@ -308,11 +296,11 @@ extension InboxActor {
 extension InboxActor {
     private var pipelineStates: [PipelineState] {
         let suspended = currentlySuspended
-        return pipelines.enumerated().map { index, pipeline in
+        return pipelines.map { pipeline in
             let definition = pipeline.definition
             return PipelineState(
                 name: definition.name, form: definition.form.map { "\($0)" },
-                isSuspended: suspended.contains(definition.name), unplaced: unplaced(index))
+                isSuspended: suspended.contains(definition.name))
         }
     }
 
@@ -327,8 +315,7 @@ extension InboxActor {
                 pipeline.runners.compactMap { runner in
                     runner.map { $0.currentStatus(of: pipeline.definition.name) }
                 }
-            }, children: places.flatMap { $0.running?.context.children ?? [] }, pipelines: pipelineStates,
-            cluster: cluster?.status)
+            }, children: context?.children ?? [], pipelines: pipelineStates, cluster: cluster?.status)
     }
 }
 

@@ -36,9 +36,6 @@ public struct NodeConfiguration: Sendable {
     public var insecure: Bool
     public var limits: Limits
     public var logger: Logger
-    /// What this node has that stages may ask for with `labels:`, "gpu" for example: at most 16, of 1 to 255 bytes
-    /// without space, comma or equals sign.
-    public var labels: [String] = []
     /// Cores that `.perCore` counts; nil: those of the machine.
     public var cores: Int?
     /// Always look for work for a moment before the node's thread and an instance of each lane sleep, not only while
@@ -69,7 +66,6 @@ public struct NodeConfiguration: Sendable {
 
     /// - Throws: `invalidInput` where the ways to find others do not go together.
     func checkCluster() throws(FlockError) {
-        _ = try NodeLabels.checked(labels)
         guard isClustered else { return }
         guard members.isEmpty else {
             throw FlockError(.invalidInput, "A static member list does not go together with join or bootstrap.")
@@ -94,13 +90,6 @@ public struct NodeConfiguration: Sendable {
     /// Where the admin socket is to be; nil for nowhere.
     var adminPath: String? {
         adminSocket ?? (isClustered ? dataFolder.map { $0 + "/" + OperatorActor.socketName } : nil)
-    }
-
-    /// Instances that a node begins with. In a cluster, a number for all of it is shared out by views.
-    func instances(of placement: StagePlacement, members: [NodeID]) -> Int {
-        guard placement.isAllowed(on: labels) else { return 0 }
-        if isClustered, case .total = placement.instances { return 0 }
-        return placement.instances.count(on: id, of: members, cores: coreCount, stage: placement.name)
     }
 
     var coreCount: Int { cores ?? ProcessInfo.processInfo.activeProcessorCount }
