@@ -26,8 +26,6 @@ final class DemoRun: Sendable {
         /// Requests that there will be; what is claimed at its end where nobody knows before.
         var end: Int
         var done = 0
-        /// Outcomes that came before their post returned with the tickets.
-        var early: [(RequestRun, [Outcome<Verdict>], UInt64)] = []
         var interruption: String?
         var finishedAt: UInt64?
         /// Requests are spread over time while the cluster is changed.
@@ -131,7 +129,7 @@ final class DemoRun: Sendable {
     func summary(seconds: Double, shares: [NodeShare], changes: ChangeTimes? = nil) -> Summary {
         state.withLock { state in
             var checker = state.checker
-            checker.strays += state.early.reduce(0) { $0 + $1.1.count }
+            checker.strays += state.ledgers.values.reduce(0) { $0 + $1.strays }
             return Summary(
                 checker: checker, seconds: seconds, latencies: state.latencies, shares: shares,
                 interruption: state.interruption, changes: changes)
@@ -208,51 +206,42 @@ final class DemoRun: Sendable {
                     state.checker.strays += run.count
                 }
                 first += run.count
+                for early in state.ledgers[key]?.takeEarly(of: sequences) ?? [] { record(early, of: key, in: &state) }
             }
-            let early = state.early
-            state.early = []
-            for (run, outcomes, time) in early { record(run, outcomes, at: time, in: &state) }
         }
         finishIfDone()
     }
 
     private func took(_ run: RequestRun, _ outcomes: [Outcome<Verdict>], at time: UInt64) {
-        state.withLock { record(run, outcomes, at: time, in: &$0) }
+        let key = SessionKey(partition: run.partition, session: run.session)
+        state.withLock { state in
+            if let before = state.heard?[key] {
+                state.gap = max(state.gap, time > before ? time - before : 0)
+                state.heard?[key] = time
+            }
+            record(Ledger.Early(first: run.sequences.first, outcomes: outcomes, at: time), of: key, in: &state)
+        }
         finishIfDone()
     }
 
-    private func record(_ run: RequestRun, _ outcomes: [Outcome<Verdict>], at time: UInt64, in state: inout State) {
-        let key = SessionKey(partition: run.partition, session: run.session)
-        if let before = state.heard?[key] {
-            state.gap = max(state.gap, time > before ? time - before : 0)
-            state.heard?[key] = time
-        }
-        guard let ledger = state.ledgers[key] else {
-            state.early.append((run, outcomes, time))
-            return
-        }
-        var index = 0
-        while index < outcomes.count {
-            let sequence = run.sequences.first + UInt64(index)
-            guard let posting = ledger.posting(of: sequence) else {
-                let rest = SequenceRun(first: sequence, count: 1)
-                state.early.append(
-                    (
-                        RequestRun(partition: run.partition, session: run.session, sequences: rest), [outcomes[index]],
-                        time
-                    ))
-                index += 1
+    private func record(_ came: Ledger.Early, of key: SessionKey, in state: inout State) {
+        var rest = came.outcomes[...]
+        for (sequences, posting) in state.ledgers[key, default: Ledger()].parts(of: came.sequences) {
+            let outcomes = rest.prefix(sequences.count)
+            rest = rest.dropFirst(sequences.count)
+            guard let posting else {
+                state.ledgers[key, default: Ledger()].keep(
+                    Ledger.Early(first: sequences.lowerBound, outcomes: Array(outcomes), at: came.at))
                 continue
             }
-            let count = min(outcomes.count - index, Int(posting.sequences.upperBound - sequence))
-            let first = posting.firstRequest + Int(sequence - posting.sequences.lowerBound)
-            for offset in 0..<count { state.checker.answered(first + offset, answer(outcomes[index + offset])) }
-            state.latencies.record(time - posting.at, times: count)
-            state.done += count
-            state.openLoop?.completed(count, at: time, latency: time - posting.at)
-            index += count
+            let first = posting.firstRequest + Int(sequences.lowerBound - posting.sequences.lowerBound)
+            for (offset, outcome) in outcomes.enumerated() { state.checker.answered(first + offset, answer(outcome)) }
+            let latency = came.at - posting.at
+            state.latencies.record(latency, times: outcomes.count)
+            state.done += outcomes.count
+            state.openLoop?.completed(outcomes.count, at: came.at, latency: latency)
         }
-        if state.done >= state.end, state.finishedAt == nil { state.finishedAt = time }
+        if state.done >= state.end, state.finishedAt == nil { state.finishedAt = came.at }
     }
 
     private func answer(_ outcome: Outcome<Verdict>) -> Checker.Answer {

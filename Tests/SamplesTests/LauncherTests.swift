@@ -73,15 +73,27 @@ import Testing
     @Test("a ledger finds the request of a ticket, and none for a foreign one")
     func ledger() {
         var ledger = Ledger()
-        #expect(ledger.posting(of: 0) == nil)
+        #expect(ledger.parts(of: 0..<1).map(\.posting?.firstRequest) == [nil])
         // Several tasks post at once, so the runs come in any order.
         let runs: [(Range<UInt64>, Int)] = [(20..<30, 0), (0..<10, 100), (10..<12, 500), (11..<13, 700), (29..<31, 7)]
         let taken = runs.map { ledger.posted($0.0, firstRequest: $0.1, at: 1) }
         #expect(taken == [true, true, true, false, false], "a ticket that is there already is refused")
-        let found = (0..<32).map { ledger.posting(of: UInt64($0))?.firstRequest }
-        #expect(
-            found == Array(repeating: 100, count: 10) + [500, 500] + Array(repeating: nil, count: 8)
-                + Array(repeating: 0, count: 10) + [nil, nil])
+        let parts = ledger.parts(of: 0..<32)
+        #expect(parts.map(\.sequences) == [0..<10, 10..<12, 12..<20, 20..<30, 30..<32])
+        #expect(parts.map(\.posting?.firstRequest) == [100, 500, nil, 0, nil])
+        #expect(ledger.parts(of: 11..<11).isEmpty && ledger.parts(of: 5..<11).map(\.sequences) == [5..<10, 10..<11])
+    }
+
+    @Test("outcomes that come before their tickets are kept, and given to those who show them")
+    func earlyOutcomes() {
+        var ledger = Ledger()
+        for first in [0, 4, 10] as [UInt64] {
+            ledger.keep(Ledger.Early(first: first, outcomes: Array(repeating: .filtered, count: 4), at: first))
+        }
+        #expect(ledger.strays == 12 && ledger.takeEarly(of: 8..<10).isEmpty)
+        #expect(ledger.takeEarly(of: 2..<5).map(\.sequences) == [0..<4, 4..<8])
+        #expect(ledger.strays == 4 && ledger.takeEarly(of: 0..<10).isEmpty)
+        #expect(ledger.takeEarly(of: 13..<20).map(\.at) == [10] && ledger.strays == 0)
     }
 }
 
