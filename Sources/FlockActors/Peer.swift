@@ -95,6 +95,9 @@ public final class Peer: Sendable {
     /// On the loop: asks for a sign of life, a frame that its loop sends back.
     public func ping() { connection.send(.ping) { _ in } }
 
+    /// On the loop: writes now what was sent, for what must be on its way before something else begins.
+    public func flush() { connection.flush() }
+
     /// On the loop: ends the connection. Everything that waits for this peer fails with `unavailable`.
     public func close(_ reason: FlockError) { connection.close(reason) }
 

@@ -22,6 +22,14 @@ extension ClusterNode {
         stepDispatcher(Int(lane), .counted(host, runs: runs, attempt: attempt), out: &out)
         var isCounted = true
         for run in runs {
+            // Executed while they were on their way to the others: the log counts it behind them.
+            if rules.completesProposed,
+                let proposed = replicas[Int(run.partition.rawValue)]?.proposed(of: run)
+            {
+                isCounted = false
+                stepReplica(
+                    run.partition, .failed(session: run.session, sequences: proposed, attempts: attempt), out: &out)
+            }
             for open in replicas[Int(run.partition.rawValue)]?.openRuns(of: run) ?? [] {
                 if open.attempt > attempt {
                     attempted(open.requests, out: &out)

@@ -75,6 +75,11 @@ extension ClusterNode {
             out.append(.answer(connection: connection, number: number, whereItIs(partition)))
             return
         }
+        if case .ack(_, let session, let secret, let runs, let lowestOpen) = call {
+            // Nobody waits for it.
+            return stepReplica(
+                partition, .ack(session: session, secret: secret, runs: runs, lowestOpen: lowestOpen), out: &out)
+        }
         let reply = calls.insert(connection: connection, number: number, partition: partition)
         let event: PartitionEvent
         switch call {
@@ -86,8 +91,7 @@ extension ClusterNode {
             event = .cancel(session: session, secret: secret, sequences: sequences, reply: reply)
         case .attach(_, let session, let secret):
             event = .attach(session: session, secret: secret, subscriber: connection, reply: reply)
-        case .ack(_, let session, let secret, let runs, let lowestOpen):
-            event = .ack(session: session, secret: secret, runs: runs, lowestOpen: lowestOpen, reply: reply)
+        case .ack: return
         case .close(_, let session, let secret):
             event = .close(session: session, secret: secret, reply: reply)
         }

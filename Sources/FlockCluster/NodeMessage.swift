@@ -112,7 +112,7 @@ public enum ClientCall: Sendable {
     case cancel(PartitionID, SessionID, SessionSecret, SequenceRun)
     /// Send all outcomes that are not acknowledged, then each later one.
     case attach(PartitionID, SessionID, SessionSecret)
-    /// These outcomes arrived, and everything below `lowestOpen`.
+    /// These outcomes arrived, and everything below `lowestOpen`. There is no answer.
     case ack(PartitionID, SessionID, SessionSecret, [SequenceRun], lowestOpen: UInt64)
     /// The session is not needed any more.
     case close(PartitionID, SessionID, SessionSecret)
@@ -137,7 +137,7 @@ public enum ClientAnswer: Sendable {
     indirect case refused(from: UInt64, FlockError)
     /// It had no effect.
     indirect case failed(FlockError)
-    /// To `cancel`, `attach`, `ack` and `close`.
+    /// To `cancel`, `attach` and `close`.
     case done
     /// Another node has the partition, as of that version of the view.
     case moved(version: UInt64, NodeID)

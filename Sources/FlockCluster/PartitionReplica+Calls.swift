@@ -128,6 +128,8 @@ extension PartitionReplica {
             tail.items = run.items.slice(from: known, count: tail.sequences.count)
         }
         if let error = admit(tail, slot: slot, budget: budget) {
+            // It may be for what was taken already; the next try shall find room.
+            if error.code == .overloaded && !taken.sessions.isEmpty { noteTaken(budget: &budget, out: &out) }
             return refuse(refused(from: next, error), out: &out)
         }
         var local = PartitionLog.Local(reply: reply)

@@ -140,6 +140,12 @@ extension PartitionReplica {
         guard isServing else { return }
         sessionsDue = min(sessionsDue, deadline ?? .never)
         if let reply { out.append(.accepted(reply: reply, through: run.sequences.end - 1)) }
+        guard log.applied > dispatched else { return }
+        dispatched = log.applied
+        dispatch(run, slot: slot, deadline: deadline, out: &out)
+    }
+
+    func dispatch(_ run: AcceptRun, slot: Int, deadline: Tick?, out: inout [PartitionDirective]) {
         out.append(
             .dispatch(
                 OpenRun(

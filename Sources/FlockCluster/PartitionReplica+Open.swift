@@ -18,4 +18,10 @@ extension PartitionReplica {
         }
         return result
     }
+
+    /// The part of these requests that is proposed and not accepted yet; nil if there is none.
+    func proposed(of requests: RequestRun) -> SequenceRun? {
+        guard let slot = sessions.slot(of: requests.session) else { return nil }
+        return sessions[slot].proposed(in: requests.sequences)
+    }
 }

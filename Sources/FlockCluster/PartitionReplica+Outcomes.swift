@@ -16,6 +16,8 @@ extension PartitionReplica {
         for run in runs {
             var open = takeScratch()
             sessions[slot].appendOpen(in: run.sequences, to: &open)
+            // Executed while they were on their way to the others: they will be open when this is applied.
+            if rules.completesProposed { sessions[slot].appendProposed(in: run.sequences, to: &open) }
             var fresh = 0
             let isWhole = open.count == 1 && open[0] == run.sequences
             if isWhole || !(rules.dedupsOutcomes && rules.dedupsAfterPrimaryChange) {
@@ -92,6 +94,7 @@ extension PartitionReplica {
 
     mutating func tick(budget: inout ByteBudget, out: inout [PartitionDirective]) {
         if role == .primary && !isAlone { tickPeers(out: &out) }
+        noteTakenAlone(budget: &budget, out: &out)
         guard isServing, sessionsDue <= now else { return }
         sessionsDue = .never
         var place = 0

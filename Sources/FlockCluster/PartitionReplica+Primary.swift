@@ -8,6 +8,7 @@ internal import FlockWire
 extension PartitionReplica {
     /// After each event: entries to the disk, what is everywhere is committed, the others get what they lack.
     mutating func settle(budget: inout ByteBudget, out: inout [PartitionDirective]) {
+        if role == .primary && isServing { noteTakenWithOthers(budget: &budget, out: &out) }
         if isDurable && handed < log.last { handOut(&out) }
         guard role == .primary else { return }
         advance(budget: &budget, out: &out)
@@ -17,8 +18,10 @@ extension PartitionReplica {
             feed(place, out: &out)
             peersDue = min(peersDue, peers[place].arm(now: local))
         }
+        dispatchEarly(&out)
         isAlone =
             isServing && peers.isEmpty && !isDurable && history.limit == 0 && isSufficient && log.applied == log.last
+            && taken.sessions.isEmpty
     }
 
     private mutating func handOut(_ out: inout [PartitionDirective]) {
@@ -51,6 +54,28 @@ extension PartitionReplica {
         guard index > log.committed, index >= epochIndex else { return }
         commit(through: index, budget: &budget, out: &out)
         if noticeDue == .never && !peers.isEmpty { noticeDue = local + times.notice }
+    }
+
+    /// Runs whose entries are on their way to all copies that count are executed meanwhile. What becomes of them is in
+    /// the log behind them, so nobody sees it before they are accepted. On their way they must be: the next primary has
+    /// to know of a request that kills this process.
+    private mutating func dispatchEarly(_ out: inout [PartitionDirective]) {
+        guard isServing, log.last > max(dispatched, log.applied) else { return }
+        var through = log.last
+        var copies = 0
+        for peer in peers where peer.isInSync {
+            copies += 1
+            through = min(through, peer.sent)
+        }
+        var index = max(dispatched, log.applied)
+        guard copies > 0, through > index else { return }
+        while index < through {
+            index += 1
+            let entry = log.entry(at: index)
+            guard case .accept(let id, let run, _) = entry.operation, let slot = sessions.slot(of: id) else { continue }
+            dispatch(run, slot: slot, deadline: run.deadline.map { entry.time + $0 }, out: &out)
+        }
+        dispatched = through
     }
 
     /// Drops what all others have and know to be committed. A learner cannot keep the log for ever: it gets a snapshot.

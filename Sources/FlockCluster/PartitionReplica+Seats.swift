@@ -84,6 +84,8 @@ extension PartitionReplica {
     /// The epoch's entry is committed, and with it all that came before.
     mutating func serve(out: inout [PartitionDirective]) {
         isServing = true
+        dispatched = log.applied
+        forgetTaken()
         sessionsDue = .never
         for place in 0..<sessions.count {
             let slot = sessions.slot(at: place)
@@ -100,6 +102,7 @@ extension PartitionReplica {
         for place in 0..<sessions.count { sessions[sessions.slot(at: place)].takeOver(now: now) }
         peers = []
         (peersDue, noticeDue) = (.never, .never)
+        forgetTaken()
         isAlone = false
         if isServing { out.append(.demoted) }
         isServing = false

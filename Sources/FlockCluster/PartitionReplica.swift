@@ -95,6 +95,10 @@ public struct PartitionReplica: Sendable {
     // Primary: the index of its epoch's entry, what it knows of the others, when it has to look after them.
     var epochIndex: UInt64 = 0
     var epochStart = Tick.zero
+    /// What clients have and the log does not say yet.
+    var taken = TakenNotes()
+    /// Accepted runs in entries up to here were given to the dispatcher.
+    var dispatched: UInt64 = 0
     var peers: [ReplicationPeer] = []
     /// Only for the mutant of `Rules.bumpsEpochForLearners`.
     var former: [ReplicationPeer] = []
@@ -178,7 +182,7 @@ public struct PartitionReplica: Sendable {
 
     /// When `tick` is due; `never` if nothing is waiting for time to pass.
     public var nextDeadline: Tick {
-        let others = min(peersDue, noticeDue)
+        let others = min(peersDue, noticeDue, taken.due)
         return isServing ? min(others, processTime(sessionsDue)) : others
     }
 
@@ -213,11 +217,9 @@ public struct PartitionReplica: Sendable {
             attach(subscriber, slot: slot, out: &out)
         case .detach(let subscriber): detach(subscriber)
         case .ack(let session, let secret, let runs, let lowestOpen, let reply):
-            guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil
+            guard mayCall(reply, out: &out), let slot = find(session, secret, reply: reply, budget: &budget, out: &out)
             else { return }
-            propose(
-                .acked(session, runs, lowestOpen: lowestOpen), local: PartitionLog.Local(reply: reply),
-                budget: &budget, out: &out)
+            acknowledge(runs, lowestOpen: lowestOpen, slot: slot, reply: reply, budget: &budget, out: &out)
         case .close(let session, let secret, let reply):
             guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil
             else { return }
@@ -286,12 +288,14 @@ public struct PartitionReplica: Sendable {
 
 /// The times of replication in nanoseconds.
 struct ReplicationTimes: Sendable {
-    let resendMinimum, resendMaximum, lagging, notice: UInt64
+    let resendMinimum, resendMaximum, lagging, notice, taken: UInt64
 
     init(_ limits: Limits) {
         resendMinimum = limits.resendMinimum.clampedNanoseconds
         resendMaximum = limits.resendMaximum.clampedNanoseconds
         lagging = limits.laggingTime.clampedNanoseconds
         notice = limits.commitNoticeTime.clampedNanoseconds
+        // Together with other entries after a tenth of it.
+        taken = notice / 2
     }
 }

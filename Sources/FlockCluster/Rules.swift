@@ -30,6 +30,10 @@ package struct Rules: Sendable, Equatable {
     /// does not know it, denies the sessions of its successor.
     package var confirmsUnknown = true
 
+    /// What was executed before it was accepted has its outcome when it is. Without: nobody executes it again, and it
+    /// never gets one.
+    package var completesProposed = true
+
     // MARK: Control
 
     /// A voter answers a prepare only with its promise on disk. Without it, a restarted voter helps two states of one

@@ -25,6 +25,8 @@ struct Session: Sendable {
     var proposedNext: UInt64 = 0
     /// Items proposed and not yet accepted. Primary only.
     var proposedItems = 0
+    /// What its client has taken and the log does not say yet. Primary only.
+    var taken: TakenRuns?
     /// It was proposed to close it. Primary only.
     var isClosing = false
     private(set) var openItems = 0
@@ -85,6 +87,7 @@ struct Session: Sendable {
     mutating func takeOver(now: Tick) {
         proposedNext = next
         proposedItems = 0
+        taken = nil
         isClosing = false
         lastCall = now
         earliestDeadline = .never
@@ -145,6 +148,19 @@ struct Session: Sendable {
             entries[index].appendOpenInPlace(in: part, to: &runs)
             index += 1
         }
+    }
+
+    /// The part of `run` that is proposed and not accepted yet; nil if none is.
+    func proposed(in run: SequenceRun) -> SequenceRun? {
+        let start = max(run.first, next)
+        let stop = min(run.end, proposedNext)
+        return start < stop ? SequenceRun(first: start, count: Int(stop - start)) : nil
+    }
+
+    /// Appends the part of `run` that is proposed and not accepted yet.
+    mutating func appendProposed(in run: SequenceRun, to runs: inout [SequenceRun]) {
+        guard run.end > next, let part = proposed(in: run) else { return }
+        runs.appendMerged(part)
     }
 
     mutating func accept(

@@ -84,6 +84,9 @@ public final class Connection: @unchecked Sendable {
         stream.send(type, flags: flags, payload: payload, build)
     }
 
+    /// Writes what waits now and not at the end of the turn, as far as the kernel takes it.
+    public func flush() { stream.flush() }
+
     /// Closes at the end of the turn, after one attempt to write what waits; `onClose` gets `reason`.
     public func close(_ reason: FlockError) { stream.close(reason) }
 

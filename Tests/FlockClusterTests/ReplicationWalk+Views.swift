@@ -85,7 +85,7 @@ extension ReplicationWalk {
         }
         // The work of a primary that goes on is sent again by its dispatcher.
         if let primary = group.seats.primary, group.replica(primary).isServing {
-            work = group.replica(primary).openRuns()
+            work = group.replica(primary).openRuns() + group.replica(primary).dispatchedEarly()
         }
     }
 
@@ -102,6 +102,17 @@ extension ReplicationWalk {
         let seats = group.seats
         if seats.inSync.count + seats.learners.count < 3, let fresh = live.first(where: { !seats.holds($0) }) {
             change { $0.learners.append(fresh) }
+        }
+    }
+}
+
+extension PartitionReplica {
+    /// Runs that were dispatched and are not accepted yet.
+    fileprivate func dispatchedEarly() -> [OpenRun] {
+        guard dispatched > log.applied else { return [] }
+        return (log.applied + 1...dispatched).compactMap { index in
+            guard case .accept(let session, let run, _) = log.entry(at: index).operation else { return nil }
+            return OpenRun(requests: requests(session, run.sequences), pipeline: 7, items: run.items)
         }
     }
 }

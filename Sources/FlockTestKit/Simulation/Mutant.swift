@@ -93,6 +93,10 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.oneWayCut = 2
             $0.closePerMille = 100
         },
+        Mutant("completesProposed", \.completesProposed, budget: 20, breaks: ["S1", "L3"]) {
+            $0.badWeather = 2
+            $0.slow = 1
+        },
         // A voter's disk that does not sync comes back with what was on it when the process began.
         Mutant("persistsPromise", \.persistsPromise, budget: 60, breaks: ["C1", "C2"]) {
             $0.nodes = 5

@@ -74,6 +74,10 @@ struct PendingRequests: ~Copyable {
     var waiting = Deque<Waiter>()
     /// The loop knows that there is something to take.
     var isArmed = false
+    /// The loop will look soon by itself: what comes until then may share a frame.
+    var isGathering = false
+    /// Every sequence below was taken by the loop.
+    private var handedOver: UInt64 = 0
     /// Set once the session cannot be used any more.
     var ended: FlockError?
 
@@ -89,6 +93,16 @@ struct PendingRequests: ~Copyable {
     var open: UInt64 { next - base }
 
     var room: Int { Int(window - min(window, next - base)) }
+
+    /// Whether the loop is to be told now: a good part of what is open has gathered, or it will not look by itself.
+    mutating func arm() -> Bool {
+        guard !isArmed, !isGathering || (next - handedOver) * Self.frames >= open else { return false }
+        isArmed = true
+        return true
+    }
+
+    /// Frames that what is open is sent in while callers ask again as they are answered.
+    static let frames: UInt64 = 8
 
     /// Appends one ask. The caller has checked that there is room.
     mutating func ask(_ item: EncodedItem, deadline: Duration?, trace: TraceContext?) throws -> UInt64 {
@@ -146,6 +160,7 @@ struct PendingRequests: ~Copyable {
     mutating func take() -> [OutgoingRun] {
         seal()
         isArmed = false
+        handedOver = next
         defer { runs = [] }
         return runs
     }

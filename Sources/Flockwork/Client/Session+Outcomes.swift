@@ -8,6 +8,7 @@ internal import Synchronization
 
 extension Session {
     func received(_ part: StreamPart) {
+        if !part.outcomes.isEmpty { followed(part.outcomes) }
         if port.isRouted, part.accepted != nil || !part.outcomes.isEmpty { loopState.with { $0.lostSince = nil } }
         var answered: [SequenceRun] = []
         var posted: [OutcomeRun] = []
@@ -23,6 +24,7 @@ extension Session {
             for (run, kind) in loopState.with({ $0.sent.deliver(outcome) }) {
                 switch kind {
                 case .asks:
+                    if answered.isEmpty { gather() }
                     answer(run)
                     answered.append(run.sequences)
                 case .posts: posted.append(run)

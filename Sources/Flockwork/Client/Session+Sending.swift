@@ -24,6 +24,7 @@ extension Session {
         guard !runs.isEmpty else { return }
         let now = EventLoop.now
         let isAttached = loopState.with { state in
+            if let last = runs.last { state.roundTrip.sent(last.first, at: now) }
             for run in runs {
                 state.sent.append(run, expires: run.deadline.map { now + $0 + Self.grace } ?? .never)
             }

@@ -49,6 +49,7 @@ final class Session: Sendable {
         var lookTimer: LoopTimer?
         var lostSince: Tick?
         var ended = false
+        var roundTrip = RoundTrip()
     }
 
     /// `onEnd` is called once, on the loop, when the session takes no more requests and gives no more outcomes.
@@ -111,9 +112,8 @@ final class Session: Sendable {
             do {
                 let sequence = try pending.ask(item, deadline: deadline, trace: trace)
                 slots[Int(sequence & mask)] = continuation
-                wakes = !pending.isArmed
+                wakes = pending.arm()
                 isAlone = pending.open <= Self.fewRequests
-                pending.isArmed = true
                 return .sent(sequence)
             } catch {
                 return .notSent(.failed(FlockError.decoding(error)))

@@ -78,6 +78,12 @@ final class ClusterShell {
 
     var status: ClusterStatus? { node.view.map { ClusterStatus($0, member: node.member) } }
 
+    /// The message leaves at the end of the turn, perhaps with an earlier one about the same partition.
+    func post(_ message: NodeMessage, to node: NodeID) {
+        if outgoing[node]?.isEmpty ?? true { addressees.append(node) }
+        outgoing[node, default: []].post(message)
+    }
+
     /// This process is out: it goes on as another one, with an empty memory.
     func beginAgain(limits: Limits, now: Tick) {
         var configuration = configuration
@@ -90,5 +96,21 @@ final class ClusterShell {
         work = [:]
         life += 1
         followed = 0
+    }
+}
+
+extension [NodeMessage] {
+    /// Messages looked at for an earlier one of the same partition.
+    private static let reach = 8
+
+    /// Messages about different partitions may overtake each other; those about one do not.
+    fileprivate mutating func post(_ message: NodeMessage) {
+        if let partition = message.replicated {
+            for place in indices.suffix(Self.reach).reversed() where self[place].replicated == partition {
+                if self[place].absorb(message) { return }
+                break
+            }
+        }
+        append(message)
     }
 }

@@ -254,13 +254,15 @@ extension InboxActor {
     }
 
     /// The last thing in a turn: what came for this node's stages, and what others are to hear.
+    ///
+    /// Messages are written before anything is executed: others must know of what this process may die of.
     func endOfClusterTurn() {
         guard let cluster else { return }
+        sendPosted(cluster, atOnce: cluster.taken.contains { !$0.isEmpty })
         for lane in cluster.taken.indices where !cluster.taken[lane].isEmpty {
             let runs = cluster.taken[lane]
             cluster.taken[lane] = []
             run(runs, on: actorSystem.node, pipeline: lane, lane: 0)
         }
-        sendPosted(cluster)
     }
 }

@@ -13,13 +13,13 @@ extension InboxActor {
     // MARK: Messages
 
     func post(_ message: NodeMessage, to node: NodeID, _ cluster: ClusterShell) {
-        if cluster.outgoing[node]?.isEmpty ?? true { cluster.addressees.append(node) }
-        cluster.outgoing[node, default: []].append(message)
+        cluster.post(message, to: node)
         turn?.arm()
     }
 
-    /// One frame for each member, or a few: what does not arrive is said again by whoever needs it.
-    func sendPosted(_ cluster: ClusterShell) {
+    /// One frame for each member, or a few: what does not arrive is said again by whoever needs it. It leaves at the
+    /// end of the turn, or at once.
+    func sendPosted(_ cluster: ClusterShell, atOnce: Bool) {
         let addressees = cluster.addressees
         cluster.addressees.removeAll(keepingCapacity: true)
         for node in addressees {
@@ -34,6 +34,7 @@ extension InboxActor {
                 writer = ByteWriter()
             }
             if writer.count > 0 { peer.send(MemberActor.deliverMethod, on: address, payload: writer.finish()) }
+            if atOnce { peer.flush() }
         }
     }
 
