@@ -13,10 +13,12 @@ struct SystemState {
     var isStopped = false
     /// Nodes by id.
     var nodes: [NodeID: Peer] = [:]
+    /// The nodes' second connections, for control messages.
+    var controls: [NodeID: Peer] = [:]
     /// Clients by object: several may use one id.
     var clients: [ObjectIdentifier: Peer] = [:]
     var listeners: [Listener] = []
-    var links: [NodeID: Link] = [:]
+    var links: [NodeID: [Link]] = [:]
     var handlers: [PeerHandlers] = []
 }
 
@@ -31,12 +33,16 @@ extension FlockSystem {
     /// The nodes that this process is connected to; for a client, also the nodes it called `connect` for.
     public var peers: [NodeID: Peer] { state.withLock { $0.nodes } }
 
+    /// The second connections to nodes, for what must not wait behind bulk (`link`). They come and go unheard: what
+    /// is to be done when a node is lost follows from `peers`.
+    public var controlPeers: [NodeID: Peer] { state.withLock { $0.controls } }
+
     /// The clients that are connected to this process.
     public var clients: [Peer] { state.withLock { Array($0.clients.values) } }
 
     func peer(at node: NodeID) -> Peer? {
         state.withLock { state in
-            state.nodes[node] ?? state.clients.values.first { $0.identity.node == node }
+            state.nodes[node] ?? state.controls[node] ?? state.clients.values.first { $0.identity.node == node }
         }
     }
 
@@ -110,27 +116,36 @@ extension FlockSystem {
         }
     }
 
-    /// Keeps a connection to a member of the cluster. A client dials; of two nodes, the one with the lower id does.
-    public func link(to other: NodeID, host: String, port: Int) {
+    /// Keeps a connection to a member of the cluster; `withControl`, a second one for control messages. A client dials;
+    /// of two nodes, the one with the lower id does.
+    public func link(to other: NodeID, host: String, port: Int, withControl: Bool = false) {
         guard identity.role == .client || node < other else { return }
-        let link = state.withLock { state -> Link? in
-            guard !state.isStopped, state.links[other] == nil else { return nil }
-            let link = Link(
-                host: host, port: port, on: loop, identity: identity, limits: limits, expecting: other, log: log,
-                onUp: { [weak self] connection in self?.introduce(connection) { _ in } })
-            state.links[other] = link
-            return link
+        let links = state.withLock { state -> [Link] in
+            guard !state.isStopped, state.links[other] == nil else { return [] }
+            let links = (withControl ? [identity.role, .control] : [identity.role]).map { role in
+                var identity = identity
+                identity.role = role
+                return Link(
+                    host: host, port: port, on: loop, identity: identity, limits: limits, expecting: other, log: log,
+                    onUp: { [weak self] connection in self?.introduce(connection) { _ in } })
+            }
+            state.links[other] = links
+            return links
         }
-        link?.start()
+        for link in links { link.start() }
     }
 
-    /// The link to that node, if it is down, is tried at once instead of after its pause.
-    public func hurry(to other: NodeID) { state.withLock { $0.links[other] }?.hurry() }
+    /// The links to that node, where they are down, are tried at once instead of after their pause.
+    public func hurry(to other: NodeID) {
+        for link in state.withLock({ $0.links[other] ?? [] }) { link.hurry() }
+    }
 
-    /// Ends what `link` began, and a connection that it made. Nothing happens if there is none.
+    /// Ends what `link` began, and connections that it made. Nothing happens if there are none.
     public func unlink(_ other: NodeID) {
-        let link = state.withLock { $0.links.removeValue(forKey: other) }
-        link?.stop(FlockError(.unavailable, "\(other) is none of the nodes any more that are linked to", node: other))
+        let links = state.withLock { $0.links.removeValue(forKey: other) ?? [] }
+        let reason = FlockError(
+            .unavailable, "\(other) is none of the nodes any more that are linked to", node: other)
+        for link in links { link.stop(reason) }
     }
 
     private func checkRunning() throws(FlockError) {
@@ -176,7 +191,7 @@ extension FlockSystem {
     private func sendMethods(over connection: Connection) -> Int {
         let names = registry.names
         let clientMethods = registry.clientMethods(after: 0)
-        let numbers = connection.peer.role == .node ? Array(0..<UInt32(names.all.count)) : clientMethods
+        let numbers = connection.peer.role != .client ? Array(0..<UInt32(names.all.count)) : clientMethods
         // A table over the peer's limits would end the connection; without a name a method cannot be called from there.
         let sendable = numbers.filter { names[$0].identifier.utf8.count <= limits.methodNameBytes }
         if sendable.count < numbers.count || sendable.count > limits.methods {
@@ -196,17 +211,19 @@ extension FlockSystem {
 
     private func register(_ peer: Peer) -> Result<Peer, any Error> {
         peer.begin()
-        if peer.identity.role == .node && peer.identity.node == node {
+        if peer.identity.role != .client && peer.identity.node == node {
             let error = FlockError(.incompatibleNode, "two nodes have the id \(node)")
             peer.close(error)
             return .failure(error)
         }
         let (handlers, replaced) = state.withLock { state -> ([PeerHandlers], Peer?) in
-            if peer.identity.role == .client {
+            switch peer.identity.role {
+            case .client:
                 state.clients[ObjectIdentifier(peer)] = peer
                 return (state.handlers, nil)
+            case .control: return ([], state.controls.updateValue(peer, forKey: peer.identity.node))
+            case .node: return (state.handlers, state.nodes.updateValue(peer, forKey: peer.identity.node))
             }
-            return (state.handlers, state.nodes.updateValue(peer, forKey: peer.identity.node))
         }
         // The dialer noticed the end of the old connection before we did: down comes before up.
         replaced?.giveUp(FlockError(.unavailable, "replaced by a new connection"))
@@ -221,7 +238,8 @@ extension FlockSystem {
         let handlers = state.withLock { state -> [PeerHandlers] in
             state.clients[ObjectIdentifier(peer)] = nil
             if state.nodes[peer.identity.node] === peer { state.nodes[peer.identity.node] = nil }
-            return state.handlers
+            if state.controls[peer.identity.node] === peer { state.controls[peer.identity.node] = nil }
+            return peer.identity.role == .control ? [] : state.handlers
         }
         for handler in handlers { handler.down(peer, reason) }
     }
@@ -238,7 +256,7 @@ extension FlockSystem {
                 state.listeners = []
                 state.links = [:]
             }
-            return (state.listeners, Array(state.links.values))
+            return (state.listeners, state.links.values.flatMap { $0 })
         }
         for link in links { link.stop() }
         for listener in listeners { await listener.close() }
@@ -254,7 +272,7 @@ extension FlockSystem {
     private func endPeers() {
         let reason = FlockError(.shuttingDown, "the system of \(node) was stopped")
         for connection in newcomers.values { connection.close(reason) }
-        let all = state.withLock { Array($0.nodes.values) + Array($0.clients.values) }
+        let all = state.withLock { Array($0.nodes.values) + Array($0.controls.values) + Array($0.clients.values) }
         for peer in all {
             peer.connection.send(.goodbye) { _ in }
             peer.giveUp(reason)

@@ -131,7 +131,8 @@ struct HandshakeMachine {
             throw FlockError(.incompatibleNode, "the peer uses this node's own id \(identity.node)")
         }
         let challenge = Challenge(
-            version: version, protocolRange: identity.protocolRange, role: identity.role,
+            version: version, protocolRange: identity.protocolRange,
+            role: hello.role == .control && identity.role == .node ? .control : identity.role,
             hasToken: identity.token != nil, nonce: nonce, node: identity.node
         ).encoded()
         state = .awaitingProof(hello, version: version, transcript: Self.transcript(body, challenge))
@@ -142,7 +143,7 @@ struct HandshakeMachine {
         _ body: Bytes, from hello: Hello, version: UInt16, transcript: Bytes
     ) throws -> [Directive] {
         try check(body, proves: .dialer, transcript)
-        let bothNodes = hello.role == .node && identity.role == .node
+        let bothNodes = hello.role != .client && identity.role == .node
         guard !bothNodes || hello.membersHash == identity.membersHash else {
             throw FlockError(
                 .incompatibleNode,
@@ -172,6 +173,10 @@ struct HandshakeMachine {
         }
         guard challenge.nonce != nonce, identity.role == .client || challenge.node != identity.node else {
             throw FlockError(.incompatibleNode, "the peer uses this node's own id \(identity.node)")
+        }
+        guard (identity.role == .control) == (challenge.role == .control) else {
+            throw FlockError(
+                .protocolViolation, "a connection of a \(identity.role) was answered as one of a \(challenge.role)")
         }
         let transcript = Self.transcript(hello, body)
         state = .awaitingWelcome(challenge, transcript: transcript)

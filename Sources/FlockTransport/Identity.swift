@@ -2,10 +2,12 @@
 
 public import FlockWire
 
-/// What a process is to its peers. Raw values are part of the wire format.
+/// What a process is to its peers on a connection. Raw values are part of the wire format.
 public enum PeerRole: UInt8, Sendable, CaseIterable {
     case node = 1
     case client = 2
+    /// A node, on a second connection for what must not wait behind bulk.
+    case control = 3
 }
 
 /// Who this process says it is, and how it proves it.

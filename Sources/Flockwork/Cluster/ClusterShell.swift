@@ -41,7 +41,7 @@ final class ClusterShell {
     /// Runs that go to this node's stages at the end of the turn, by lane.
     var taken: [[WorkRun]]
     /// Messages that leave at the end of the turn.
-    var outgoing: [NodeID: [NodeMessage]] = [:]
+    var outgoing: [NodeID: Outgoing] = [:]
     /// In the order in which they were first written to.
     var addressees: [NodeID] = []
 
@@ -80,8 +80,8 @@ final class ClusterShell {
 
     /// The message leaves at the end of the turn, perhaps with an earlier one about the same partition.
     func post(_ message: NodeMessage, to node: NodeID) {
-        if outgoing[node]?.isEmpty ?? true { addressees.append(node) }
-        outgoing[node, default: []].post(message)
+        if outgoing[node] == nil { addressees.append(node) }
+        outgoing[node, default: Outgoing()].post(message)
     }
 
     /// This process is out: it goes on as another one, with an empty memory.
@@ -99,18 +99,24 @@ final class ClusterShell {
     }
 }
 
-extension [NodeMessage] {
+/// Messages of a turn to one node.
+struct Outgoing {
+    /// They have a connection of their own: no sign of life waits behind entries.
+    private(set) var control: [NodeMessage] = []
+    private(set) var bulk: [NodeMessage] = []
+
     /// Messages looked at for an earlier one of the same partition.
     private static let reach = 8
 
     /// Messages about different partitions may overtake each other; those about one do not.
-    fileprivate mutating func post(_ message: NodeMessage) {
+    mutating func post(_ message: NodeMessage) {
+        if case .control = message { return control.append(message) }
         if let partition = message.replicated {
-            for place in indices.suffix(Self.reach).reversed() where self[place].replicated == partition {
-                if self[place].absorb(message) { return }
+            for place in bulk.indices.suffix(Self.reach).reversed() where bulk[place].replicated == partition {
+                if bulk[place].absorb(message) { return }
                 break
             }
         }
-        append(message)
+        bulk.append(message)
     }
 }

@@ -23,19 +23,26 @@ extension InboxActor {
         let addressees = cluster.addressees
         cluster.addressees.removeAll(keepingCapacity: true)
         for node in addressees {
-            let messages = cluster.outgoing.updateValue([], forKey: node) ?? []
-            guard let peer = actorSystem.peers[node], peer.isOpen else { continue }
-            let address = ActorAddress(named: MemberActor.name, on: node)
-            var writer = ByteWriter()
-            for message in messages {
-                message.write(to: &writer, limits: limits)
-                guard writer.count >= limits.replicationMessageBytes else { continue }
-                peer.send(MemberActor.deliverMethod, on: address, payload: writer.finish())
-                writer = ByteWriter()
-            }
-            if writer.count > 0 { peer.send(MemberActor.deliverMethod, on: address, payload: writer.finish()) }
+            guard let outgoing = cluster.outgoing.removeValue(forKey: node), let peer = actorSystem.peers[node],
+                peer.isOpen
+            else { continue }
+            let control = actorSystem.controlPeers[node].flatMap { $0.isOpen ? $0 : nil }
+            send(outgoing.control, over: control ?? peer)
+            send(outgoing.bulk, over: peer)
             if atOnce { peer.flush() }
         }
+    }
+
+    private func send(_ messages: [NodeMessage], over peer: Peer) {
+        let address = ActorAddress(named: MemberActor.name, on: peer.identity.node)
+        var writer = ByteWriter()
+        for message in messages {
+            message.write(to: &writer, limits: limits)
+            guard writer.count >= limits.replicationMessageBytes else { continue }
+            peer.send(MemberActor.deliverMethod, on: address, payload: writer.finish())
+            writer = ByteWriter()
+        }
+        if writer.count > 0 { peer.send(MemberActor.deliverMethod, on: address, payload: writer.finish()) }
     }
 
     /// A frame of messages from the process that the node of that name is now.
@@ -98,7 +105,7 @@ extension InboxActor {
         }
         for (node, address) in wanted where cluster.linked[node] == nil {
             cluster.linked[node] = address
-            actorSystem.link(to: node, host: address.host, port: address.port)
+            actorSystem.link(to: node, host: address.host, port: address.port, withControl: true)
         }
     }
 
