@@ -47,6 +47,7 @@ extension ClusterNode {
 
     /// The log has counted what befell these: what nobody has of them is executed again.
     mutating func attempted(_ run: RequestRun, out: inout [NodeDirective]) {
+        beginCharged(run, out: &out)
         guard let replica = replicas[Int(run.partition.rawValue)] else { return }
         for open in replica.openRuns(of: run) {
             guard let kind = SessionKind(number: open.pipeline), kind.pipeline < dispatchers.count else { continue }

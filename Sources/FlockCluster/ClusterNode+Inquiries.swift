@@ -27,6 +27,7 @@ extension ClusterNode {
         let number = Int(partition.rawValue)
         guard let replica = replicas[number], let epoch = seats[number]?.epoch, let member else { return }
         inquiries.removeAll { $0.partition == partition }
+        charges.removeAll { $0.run.requests.partition == partition }
         for lane in dispatchers.indices { stepDispatcher(lane, .forget(partition), out: &out) }
         let runs = replica.openRuns().map(\.requests)
         guard !runs.isEmpty else { return }

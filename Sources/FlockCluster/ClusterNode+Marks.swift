@@ -23,6 +23,14 @@ extension ClusterNode {
     /// The version of the view that it has; 0 for none.
     package var viewVersion: UInt64 { control.view?.version ?? 0 }
 
+    /// Whether a command that this process was told has not been answered by a view yet.
+    package var awaitsCommands: Bool { !control.outgoing.commands.isEmpty }
+
+    /// Whether suspect runs of its partitions wait for their turn, or have it.
+    package mutating func holdsSuspects() -> Bool {
+        !charges.isEmpty || dispatchers.contains { !$0.suspects.isEmpty || $0.suspectItems > 0 }
+    }
+
     /// Where this node's copy of a partition stands; nil if it has none.
     package mutating func mark(of partition: PartitionID) -> ReplicaMark? {
         let number = Int(partition.rawValue)
@@ -76,7 +84,7 @@ extension ClusterNode {
         let held = dispatchers.reduce((0, 0)) { ($0.0 + $1.queuedItems, $0.1 + $1.sentItems) }
         let stalled = links.filter(\.isStalled).map { "\($0.peer)" }
         return "queued \(held.0) sent \(held.1) jobs \(jobs.jobs.count) unconfirmed \(jobs.parts.count) "
-            + "inquiries \(inquiries.count) stalled \(stalled)"
+            + "inquiries \(inquiries.count) charges \(charges.count) stalled \(stalled)"
     }
 }
 

@@ -59,6 +59,7 @@ extension ClusterNode {
     mutating func demoted(_ partition: PartitionID, out: inout [NodeDirective]) {
         for lane in dispatchers.indices { stepDispatcher(lane, .forget(partition), out: &out) }
         inquiries.removeAll { $0.partition == partition }
+        charges.removeAll { $0.run.requests.partition == partition }
         for call in calls.takeAll(of: partition) {
             out.append(.answer(connection: call.connection, number: call.number, whereItIs(partition)))
         }

@@ -16,6 +16,16 @@ extension ClusterNode {
         return replicas[place]?.pipeline(of: session, secret: secret)
     }
 
+    /// Requests of a pipeline and priority that its partitions have given to stages, or are about to.
+    package mutating func heldItems(of priority: RequestPriority, pipeline: Int) -> Int {
+        pipeline < dispatchers.count ? dispatchers[pipeline].heldItems(of: priority) : 0
+    }
+
+    /// Whether a session of a partition that it leads never submitted `sequence` or one behind it.
+    package mutating func isNew(_ sequence: UInt64, of session: SessionID, in partition: PartitionID) -> Bool {
+        leads(partition) && replicas[Int(partition.rawValue)]?.isNew(sequence, of: session) ?? false
+    }
+
     /// Partitions of a group that this node leads and can answer for.
     package mutating func serving(isDurable: Bool) -> [PartitionID] {
         guard let view = control.view, !isDurable || !isDiskFailed else { return [] }

@@ -92,25 +92,17 @@ extension ClusterNode {
         }
         for other in view.members where other.number != member {
             guard self.place(of: other.number) == nil else { continue }
-            let link = WorkLink(peer: other.number, node: other.node)
+            let link = WorkLink(peer: other.number, node: other.node, lanes: dispatchers.count)
             links.insert(link, at: links.firstIndex { $0.peer > other.number } ?? links.count)
+            tellHosted(other.number)
             hostUp(other.number, out: &out)
         }
         followSuspicion(view, out: &out)
-        for other in view.members {
-            if isRelieved(other, view) {
-                closeHost(other.number, out: &out)
-                if !relieved.contains(other.number) { relieved.append(other.number) }
-            } else if let place = relieved.firstIndex(of: other.number) {
-                relieved.remove(at: place)
-                hostUp(other.number, out: &out)
-            }
-        }
-        if relieved.count > 0 { relieved.removeAll { view.member($0) == nil } }
         if !isHostItself {
             isHostItself = true
             hostUp(member, out: &out)
         }
+        hostsChanged(out: &out)
     }
 
     /// Who is suspected is not waited for: a majority has not heard it for a while, or its connection was reset.
@@ -127,32 +119,6 @@ extension ClusterNode {
                 hostUp(links[place].peer, out: &out)
             }
         }
-    }
-
-    /// Whether a member gets no new runs. One that is drained does where nobody else is left.
-    private func isRelieved(_ host: Member, _ view: ControlState) -> Bool {
-        host.phase == .leaving || (host.phase == .draining && view.members.contains { $0.takesWork })
-    }
-
-    mutating func hostUp(_ number: MemberNumber, out: inout [NodeDirective]) {
-        let id = HostID(rawValue: UInt64(number.rawValue))
-        for lane in dispatchers.indices {
-            stepDispatcher(
-                lane,
-                .hostUp(
-                    id, isLocal: number == member, creditItems: limits.creditItems, creditBytes: limits.creditBytes),
-                out: &out)
-        }
-        // Whose link moves again is a host again, but not one that gets anything new if it leaves.
-        if let view = control.view, let host = view.member(number), isRelieved(host, view) {
-            closeHost(number, out: &out)
-        }
-        dispatcherIsDue = true
-    }
-
-    private mutating func closeHost(_ number: MemberNumber, out: inout [NodeDirective]) {
-        let id = HostID(rawValue: UInt64(number.rawValue))
-        for lane in dispatchers.indices { stepDispatcher(lane, .hostClosing(id), out: &out) }
     }
 
     /// The place of a member's link; few members, so a search by halves would not be faster.

@@ -42,18 +42,27 @@ extension ClusterNode {
     private mutating func carryOut(_ directive: DispatcherDirective, lane: UInt32, out: inout [NodeDirective]) {
         switch directive {
         case .send(let host, let runs):
-            let assigned = runs.map { run in
-                var run = run
-                run.deadline = run.deadline.map { Tick(nanoseconds: ($0 - now).clampedNanoseconds) }
-                return AssignedRun(epoch: seats[Int(run.requests.partition.rawValue)]?.epoch ?? 0, run: run)
+            let target = MemberNumber(rawValue: UInt32(host.rawValue))
+            guard rules.partsAfterDeath, runs.contains(where: isSuspect) else {
+                return send(.runs(lane: lane, runs.map(assigned)), to: target)
             }
-            send(.runs(lane: lane, assigned), to: MemberNumber(rawValue: UInt32(host.rawValue)))
+            let others = runs.filter { !isSuspect($0) }
+            if !others.isEmpty { send(.runs(lane: lane, others.map(assigned)), to: target) }
+            for run in runs where isSuspect(run) { sendSuspect(run, lane: lane, to: target, out: &out) }
         case .giveUp(let partition, let session, let outcome):
             stepReplica(partition, .completed(session: session, runs: [outcome]), out: &out)
         case .lost(let run): lost(run, out: &out)
         case .revoke(let host, let run):
+            if host.rawValue == member.map({ UInt64($0.rawValue) }), uncharge(run, lane: lane, out: &out) { return }
             send(.revoke(lane: lane, run), to: MemberNumber(rawValue: UInt32(host.rawValue)))
         }
+    }
+
+    /// As it is sent: deadlines count from now.
+    func assigned(_ run: OpenRun) -> AssignedRun {
+        var run = run
+        run.deadline = run.deadline.map { Tick(nanoseconds: ($0 - now).clampedNanoseconds) }
+        return AssignedRun(epoch: seats[Int(run.requests.partition.rawValue)]?.epoch ?? 0, run: run)
     }
 
     // MARK: Both sides
@@ -95,16 +104,19 @@ extension ClusterNode {
                 stepDispatcher(Int(run.lane), .begun(host, run.requests), out: &out)
             }
             held(partition, epoch: epoch, runs, by: peer, out: &out)
+        case .hosts(let stages): heard(stages, hostedBy: peer, out: &out)
         }
     }
 
     // MARK: The stages' side
 
-    private mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective])
-    {
+    mutating func take(_ runs: [AssignedRun], lane: UInt32, from peer: MemberNumber, out: inout [NodeDirective]) {
         // It has said that nothing keeps it but its seats, so it may be removed at any time: what it began now would be
         // taken for lost by its death.
-        guard !isDrained else { return send(.returned(lane: lane, runs.map(\.run.requests)), to: peer) }
+        // Or it was sent before its sender heard that this node has no instances of it any more.
+        guard !isDrained && hasInstances(lane: lane) else {
+            return send(.returned(lane: lane, runs.map(\.run.requests)), to: peer)
+        }
         for assigned in runs {
             var run = assigned.run
             run.deadline = run.deadline.map { now + .nanoseconds(Int64(clamping: $0.nanoseconds)) }
@@ -211,8 +223,10 @@ extension ClusterNode {
     /// The member at the other end does not answer: others get what it has.
     mutating func stall(_ place: Int, out: inout [NodeDirective]) {
         links[place].isStalled = true
+        links[place].isOpen = Array(repeating: false, count: dispatchers.count)
         let id = HostID(rawValue: UInt64(links[place].peer.rawValue))
         for lane in dispatchers.indices { stepDispatcher(lane, .hostAway(id), out: &out) }
+        hostsChanged(out: &out)
         dispatcherIsDue = true
     }
 }

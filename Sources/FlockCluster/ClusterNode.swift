@@ -12,7 +12,7 @@ public struct ClusterNode: Sendable {
     public let node: NodeID
     let limits: Limits
     let rules: Rules
-    let lanes: Int
+    let plan: StagePlan
     /// Entries whose hashes each copy remembers, for checkers.
     let history: Int
     /// It would begin a cluster with partitions on disks, and has none.
@@ -38,10 +38,17 @@ public struct ClusterNode: Sendable {
     var calls = CallTable()
     /// Partitions whose runs may still be with stages that another primary gave them to.
     var inquiries: [Inquiry] = []
+    /// Suspect runs that begin here once the log says so; one, or none.
+    var charges: [Charge] = []
+    /// Another member's suspect run was handed back since the last one began here.
+    var hasTurnedAway = false
     /// Lanes of suspended pipelines, ascending.
     var suspended: [Int] = []
-    /// Members whose stages get nothing new.
-    var relieved: [MemberNumber] = []
+    /// Instances of each stage that the shell has, and that it was told to have.
+    var hosted: [Int]
+    var placed: [Int]?
+    /// By lane: the dispatcher may send to this node's own stages.
+    var isOpenHere: [Bool]
     /// The copies in sync that the replicas were told to need; 0 before any view.
     var minimumInSync = 0
     /// Why this process does nothing.
@@ -75,9 +82,10 @@ public struct ClusterNode: Sendable {
     package var touched: [PartitionID] = []
 
     /// A process that starts. `record` is what its disk holds if it is a voter, `copies` what it holds of partitions if
-    /// it is the candidate's `disk`; `seed` decides its random choices.
+    /// it is the candidate's `disk`; `seed` decides its random choices. It has no instances before it `hosts` some.
     package init(
-        configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy] = [], lanes: Int,
+        configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy] = [],
+        plan: StagePlan,
         limits: Limits, seed: UInt64,
         rules: Rules = .all, history: Int = 0, now: Tick
     ) {
@@ -85,7 +93,9 @@ public struct ClusterNode: Sendable {
         self.limits = limits
         self.rules = rules
         self.history = history
-        self.lanes = lanes
+        self.plan = plan
+        hosted = Array(repeating: 0, count: plan.stages.count)
+        isOpenHere = Array(repeating: false, count: plan.pipelines.count)
         self.now = now
         control = ControlNode(configuration: configuration, record: record, seed: seed, rules: rules, now: now)
         replicas = []
@@ -94,7 +104,7 @@ public struct ClusterNode: Sendable {
         isMissingDisk = configuration.isBootstrap && configuration.durablePartitions > 0 && !hasDisk
         recovered = copies
         budget = ByteBudget(limits: limits)
-        dispatchers = (0..<lanes).map { Dispatcher(seed: seed &+ UInt64($0), limits: limits) }
+        dispatchers = plan.pipelines.indices.map { Dispatcher(seed: seed &+ UInt64($0), limits: limits) }
         nextDeadline = now
     }
 
@@ -130,6 +140,7 @@ public struct ClusterNode: Sendable {
         case .clientGone(let connection): clientGone(connection, out: &out)
         case .executed(let job, let outcomes, let failed, let returned):
             executed(job: job, outcomes: outcomes, failed: failed, returned: returned)
+        case .hosts(let counts): hosts(counts, out: &out)
         case .leave:
             isLeaving = true
             stepControl(.leave, out: &out)
@@ -173,6 +184,7 @@ public struct ClusterNode: Sendable {
 
     /// What the event led to within the node: queued runs go out, frames are closed, the next deadline is known.
     private mutating func settle(out: inout [NodeDirective]) {
+        if !charges.isEmpty { lookAfterCharges(out: &out) }
         var rounds = 0
         while dispatcherIsDue || !local.isEmpty {
             rounds += 1
@@ -186,6 +198,7 @@ public struct ClusterNode: Sendable {
                 for lane in dispatchers.indices { stepDispatcher(lane, .tick, out: &out) }
             }
         }
+        drain(out: &out)
         if let member {
             for place in links.indices {
                 while links[place].hasToSend, let frame = links[place].takeFrame(from: member, now: now) {
@@ -203,7 +216,6 @@ public struct ClusterNode: Sendable {
             let due = dispatchers[lane].nextDeadline()
             if due > now { workDeadline = min(workDeadline, due) }
         }
-        drain(out: &out)
         nextDeadline = min(control.nextDeadline, replicaDeadline, workDeadline)
     }
 
@@ -211,7 +223,10 @@ public struct ClusterNode: Sendable {
     private mutating func drain(out: inout [NodeDirective]) {
         guard isLeaving, !isDrained, let member, control.view?.member(member)?.phase == .leaving else { return }
         guard jobs.isEmpty, dispatchers.allSatisfy({ $0.queuedItems == 0 && $0.sentItems == 0 }) else { return }
+        // First, that nobody sends what would only come back.
         isDrained = true
+        tellHosted()
+        hostsChanged(out: &out)
         stepControl(.drained, out: &out)
     }
 

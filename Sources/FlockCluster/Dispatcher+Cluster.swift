@@ -68,6 +68,18 @@ extension Dispatcher {
         for slot in cut(run, where: { $0.host == host && $0.run.deaths >= isolation }) { pieces[slot].hasBegun = true }
     }
 
+    /// These have an outcome from whoever had them first. Of others that would be a second execution; suspect runs go
+    /// out one by one, and would wait for it.
+    mutating func dropSuspects(_ runs: [RequestRun]) {
+        let isolation = isolation
+        for run in runs {
+            for slot in cut(run, where: { $0.host == nil && $0.run.deaths >= isolation }) {
+                queuedItems -= pieces[slot].run.items.count
+                remove(slot)
+            }
+        }
+    }
+
     /// The next suspect run goes out if none is out: to another process than this one, whose log says what it did.
     mutating func sendSuspect(now: Tick, out: inout [DispatcherDirective]) {
         while suspectItems == 0, suspectsAfter <= now, let place = suspects.first {

@@ -69,7 +69,9 @@ public struct Dispatcher: Sendable {
         case .hostUp(let id, let isLocal, let creditItems, let creditBytes):
             hosts.up(id, isLocal: isLocal, items: max(creditItems, 1), bytes: max(creditBytes, 1))
         case .hostDown(let id): hostDown(id, out: &out)
-        case .finished(let id, let runs): settle(id, runs, goesBack: false)
+        case .finished(let id, let runs):
+            settle(id, runs, goesBack: false)
+            if !suspects.isEmpty { dropSuspects(runs) }
         case .failed(let id, let runs): failed(id, runs, out: &out)
         case .counted(let id, let runs, let attempt): letGo(id, runs, upTo: attempt)
         case .returned(let id, let runs):

@@ -26,6 +26,9 @@ public enum NodeEvent: Sendable {
     /// exactly one of the three lists of exactly one part; the job ends with the last. Outcomes go out at once, so
     /// hand over what a batch has finished and do not wait for the rest. What is said of a job that ended is ignored.
     case executed(job: UInt64, outcomes: [OutcomeRun], failed: [SequenceRun], returned: [SequenceRun])
+    /// So many instances of each stage take work here now. Said when the node begins and whenever a number changes:
+    /// before instances end, and after they were made.
+    case hosts([Int])
     /// Hand over what is here, then go.
     case leave
     /// An operator asks.
@@ -55,6 +58,9 @@ public enum NodeDirective: Sendable {
     indirect case execute(job: UInt64, lane: UInt32, OpenRun)
     /// Nobody waits for this part of a job; what has not been started may be returned at once.
     case revoke(job: UInt64, SequenceRun)
+    /// This node is to have so many instances of each stage, by its view. Make or end them, and say `hosts`. What is
+    /// said later replaces this.
+    case place([Int])
     /// This process is a member now.
     case admitted(MemberNumber)
     /// This process is out for good: its copies count nowhere. It has to start again.

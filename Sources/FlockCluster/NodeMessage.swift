@@ -55,6 +55,8 @@ public enum WorkMessage: Sendable {
     case holding(PartitionID, epoch: UInt64)
     /// The answer; who answers sends what becomes of them to the one who asked.
     case held(PartitionID, epoch: UInt64, [LaneRun])
+    /// The sender has instances of these stages now, by number, and of no others.
+    case hosts([UInt32])
 }
 
 /// A run on its way to a stage, and the epoch of its partition in which its primary sent it.

@@ -199,30 +199,31 @@ public struct PartitionReplica: Sendable {
     ) {
         local = max(local, now)
         self.now = Tick(nanoseconds: local.nanoseconds &+ UInt64(bitPattern: shift))
+        // Also who is turned away may have had something proposed: a question about a session that nobody knows.
         switch event {
         case .open(let pipeline, let secret, let window, let reply):
             open(pipeline: pipeline, secret: secret, window: window, reply: reply, budget: &budget, out: &out)
         case .submit(let session, let secret, let run, let reply):
             guard mayCall(submitting: run.sequences.first, reply: reply, out: &out),
                 let slot = find(session, secret, reply: reply, budget: &budget, out: &out)
-            else { return }
+            else { break }
             submit(run, slot: slot, reply: reply, budget: &budget, out: &out)
         case .cancel(let session, let secret, let sequences, let reply):
             guard mayCall(reply, out: &out), let slot = find(session, secret, reply: reply, budget: &budget, out: &out)
-            else { return }
+            else { break }
             cancel(sequences, slot: slot, reply: reply, budget: &budget, out: &out)
         case .attach(let session, let secret, let subscriber, let reply):
-            guard let slot = find(session, secret, reply: reply, budget: &budget, out: &out) else { return }
+            guard let slot = find(session, secret, reply: reply, budget: &budget, out: &out) else { break }
             if let reply { out.append(.done(reply: reply)) }
             attach(subscriber, slot: slot, out: &out)
         case .detach(let subscriber): detach(subscriber)
         case .ack(let session, let secret, let runs, let lowestOpen, let reply):
             guard mayCall(reply, out: &out), let slot = find(session, secret, reply: reply, budget: &budget, out: &out)
-            else { return }
+            else { break }
             acknowledge(runs, lowestOpen: lowestOpen, slot: slot, reply: reply, budget: &budget, out: &out)
         case .close(let session, let secret, let reply):
             guard mayCall(reply, out: &out), find(session, secret, reply: reply, budget: &budget, out: &out) != nil
-            else { return }
+            else { break }
             propose(.closeSession(session), local: PartitionLog.Local(reply: reply), budget: &budget, out: &out)
         case .completed(let session, let runs): complete(session, runs, budget: &budget, out: &out)
         case .attempted(let session, let sequences, let attempts):
@@ -282,7 +283,7 @@ public struct PartitionReplica: Sendable {
 
     /// Whether a session never submitted `sequence` or one behind it; false if there is no such session.
     public func isNew(_ sequence: UInt64, of session: SessionID) -> Bool {
-        sessions.slot(of: session).map { sessions[$0].next <= sequence } ?? false
+        sessions.slot(of: session).map { sessions[$0].proposedNext <= sequence } ?? false
     }
 }
 

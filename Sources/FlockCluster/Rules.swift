@@ -47,6 +47,9 @@ package struct Rules: Sendable, Equatable {
     package var movesOneAtATime = true
     /// A leaving member goes when others have its partitions. Without it, its copies go with it.
     package var handsOverBeforeLeaving = true
+    /// A voter is removed when a majority of the others votes. Without it, those that are left may have no majority
+    /// with a record, and no view ever changes again.
+    package var asksRemainingVoters = true
     /// Who is drained leads nothing. Without it, a drained node that is stopped stops what it led.
     package var relievesDrained = true
     /// A suspended pipeline accepts nothing new. Without it, work comes in that an operator has shut out.
@@ -70,6 +73,11 @@ package struct Rules: Sendable, Equatable {
     /// A run that was on a process that died is executed in halves, apart from others. Without: a request that kills
     /// its process takes those beside it along, as poison.
     package var partsAfterDeath = true
+    /// A suspect request that only its own primary can execute is counted in the log before it begins. Without: nobody
+    /// knows that the primary died of it, and it kills one process after another.
+    package var countsAtHome = true
+    /// Who has no share of a stage any more ends its instances. Without: a stage of one instance has two.
+    package var followsPlacement = true
     /// What a host has answered may be sent to it again. Without: a dispatcher runs dry.
     package var returnsCredits = true
 

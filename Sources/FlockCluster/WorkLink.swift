@@ -28,15 +28,20 @@ struct WorkLink: Sendable {
     var isStalled = false
     /// The view says that the other member is suspected.
     var isSuspected = false
+    /// Stages that the other member has instances of, as it said last.
+    var hosted: [Int] = []
+    /// By lane: this node's dispatcher may send to it.
+    var isOpen: [Bool]
 
     static let shortestPause = Duration.milliseconds(50)
     static let longestPause = Duration.milliseconds(400)
     /// Messages of one frame.
     static let longestFrame = 256
 
-    init(peer: MemberNumber, node: NodeID) {
+    init(peer: MemberNumber, node: NodeID, lanes: Int) {
         self.peer = peer
         self.node = node
+        isOpen = Array(repeating: false, count: lanes)
     }
 
     var hasToSend: Bool { owesAnswer || unsent < first + UInt64(outgoing.count) }

@@ -38,7 +38,7 @@ extension WorkMessage {
         case runs = 1
         case revoke, done, recorded
         case returned = 6
-        case holding, held
+        case holding, held, hosts
     }
 
     /// A bound on the bytes that `write` appends.
@@ -50,6 +50,7 @@ extension WorkMessage {
             runs.reduce(56 + 16 * failed.sequences.count) { $0 + $1.outcome.encodedBound }
         case .returned(_, let runs): 24 + 24 * runs.count
         case .held(_, _, let runs): 40 + 32 * runs.count
+        case .hosts(let stages): 24 + 4 * stages.count
         }
     }
 
@@ -97,6 +98,10 @@ extension WorkMessage {
                 writer.write(UInt32(clamping: run.attempt))
                 run.requests.write(to: &writer)
             }
+        case .hosts(let stages):
+            head(.hosts, 0)
+            writer.write(UInt64(stages.count))
+            for stage in stages { writer.write(stage) }
         }
     }
 
@@ -129,6 +134,16 @@ extension WorkMessage {
                 runs.append(LaneRun(lane: lane, requests: requests, attempt: attempt))
             }
             self = .held(partition, epoch: epoch, runs)
+        case .hosts:
+            let count = try reader.readCount(of: "stages", minimumSize: 4)
+            var stages: [UInt32] = []
+            stages.reserveCapacity(count)
+            for _ in 0..<count {
+                let stage: UInt32 = try reader.read()
+                if let last = stages.last, last >= stage { throw .malformed("stages out of order") }
+                stages.append(stage)
+            }
+            self = .hosts(stages)
         }
     }
 

@@ -20,10 +20,11 @@ struct SimulateCommand: Sendable {
         let count = options.seeds ?? (isOne ? 1 : 100)
         let isPlain = !isOne && options.mutant == nil
         var pinned = SimulationSum()
-        if isPlain { pinned = await run(PinnedSeed.all.map(\.seed), for: nil) }
+        if isPlain { pinned = await run(PinnedSeed.all.map { ($0.seed, $0.profile) }, for: nil) }
         let isSame = !isPlain || comparesWithTests()
         let began = ContinuousClock.now
-        let sum = await run(first..<(first + UInt64(count)), for: options.seconds)
+        let seeds = (first..<(first + UInt64(count))).lazy.map { ($0, FaultProfile?.none) }
+        let sum = await run(seeds, for: options.seconds)
         let seconds = (ContinuousClock.now - began) / .seconds(1)
         print(
             "seeds \(first) ..< \(first + UInt64(sum.seeds)) and \(pinned.seeds) pinned, \(options.profile.nodes) nodes"
@@ -43,7 +44,8 @@ struct SimulateCommand: Sendable {
         return hash == expected
     }
 
-    private func run(_ seeds: some Sequence<UInt64> & Sendable, for seconds: Int?) async -> SimulationSum {
+    /// Seeds with the faults that were asked for, or with faults of their own.
+    private func run(_ seeds: some Sequence<(UInt64, FaultProfile?)>, for seconds: Int?) async -> SimulationSum {
         let began = ContinuousClock.now
         var sum = SimulationSum()
         await withTaskGroup(of: SimulationReport.self) { group in
@@ -51,9 +53,9 @@ struct SimulateCommand: Sendable {
             var running = 0
             while true {
                 let isInTime = seconds.map { ContinuousClock.now - began < .seconds($0) } ?? true
-                if running < width, isInTime, let seed = iterator.next() {
+                if running < width, isInTime, let (seed, profile) = iterator.next() {
                     running += 1
-                    group.addTask { simulate(seed) }
+                    group.addTask { simulate(seed, profile) }
                     continue
                 }
                 guard let report = await group.next() else { break }
@@ -65,10 +67,10 @@ struct SimulateCommand: Sendable {
         return sum
     }
 
-    private func simulate(_ seed: UInt64) -> SimulationReport {
+    private func simulate(_ seed: UInt64, _ profile: FaultProfile?) -> SimulationReport {
         let simulation =
             options.mutant.map { Simulation(seed: seed, mutant: $0) }
-            ?? Simulation(seed: seed, profile: options.profile)
+            ?? Simulation(seed: seed, profile: profile ?? options.profile)
         if options.trace { simulation.trace = { print($0) } }
         if options.history { simulation.historySink = { print($0) } }
         return simulation.run()

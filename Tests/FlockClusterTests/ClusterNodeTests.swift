@@ -14,8 +14,10 @@ struct ClusterNodeTests {
     }
 
     static func node(_ configuration: ControlConfiguration) -> ClusterNode {
-        ClusterNode(
-            configuration: configuration, record: nil, lanes: 1, limits: Limits(), seed: 1, now: .zero)
+        var node = ClusterNode(
+            configuration: configuration, record: nil, plan: .everywhere(1), limits: Limits(), seed: 1, now: .zero)
+        node.hosted = [1]
+        return node
     }
 
     /// Lets a single node run for two seconds; its disk is quick.

@@ -89,9 +89,7 @@ struct ControlCodingTests {
         state.members[3].zone = "z"
         state.partitions[3].primary = nil
         state.partitions[3].recovering = state.partitions[3].inSync
-        state.deployments = [
-            Deployment(pipeline: "p", fingerprint: 9), Deployment(pipeline: "q", fingerprint: 1, instances: .total(7)),
-        ]
+        state.members[1].labels = ["gpu", "large"]
         state.suspended = ["p", "q"]
         state.members[4].phase = .draining
         return state
@@ -100,7 +98,9 @@ struct ControlCodingTests {
     static let messages: [ControlMessage] = {
         let ballot = Ballot(round: 300, proposer: .max)
         let first = MemberNumber(rawValue: 1)
-        let candidate = Candidate(node: "n", incarnation: 9, host: "h", port: 80, weight: 3, zone: "z", disk: 4)
+        let candidate = Candidate(
+            node: "n", incarnation: 9, host: "h", port: 80, weight: 3, zone: "z", labels: ["gpu"],
+            disk: 4)
         var old = state
         old.version = 0
         old.members.removeFirst()
@@ -121,11 +121,8 @@ struct ControlCodingTests {
                 .replication(factor: 3, minimumInSync: 2), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 5)),
             .command(.replaceVoter("a", by: "b"), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 1)),
             .command(.forceNewControl, id: CommandID(issuer: MemberNumber(rawValue: 3), number: 1)),
-            .command(
-                .deploy(Deployment(pipeline: "p", fingerprint: 1, instances: .perNode(2))),
-                id: CommandID(issuer: MemberNumber(rawValue: 3), number: 2)),
-            .command(.withdraw(pipeline: "p"), id: CommandID(issuer: MemberNumber(rawValue: 3), number: 2)),
             .command(.addVoter("a"), id: CommandID(issuer: first, number: 1)),
+            .command(.removeVoter("a"), id: CommandID(issuer: first, number: 1)),
             .command(.drain("a"), id: CommandID(issuer: first, number: 2)),
             .command(.undrain("a"), id: CommandID(issuer: first, number: 3)),
             .command(.suspend(pipeline: "p"), id: CommandID(issuer: first, number: 4)),

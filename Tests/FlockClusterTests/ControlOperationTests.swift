@@ -101,15 +101,15 @@ struct ControlOperationTests {
         var world = ControlTests.settled(nodes: 5, voters: 3)
         world.step(3, .command(.acceptLoss(PartitionID(2))))
         world.step(4, .command(.replication(factor: 2, minimumInSync: 1)))
-        world.step(4, .command(.deploy(Deployment(pipeline: "p", fingerprint: 9, instances: .total(3)))))
+        world.step(4, .command(.suspend(pipeline: "p")))
         world.run(for: 3000)
         #expect(world.isSettled, "\(world.summary)")
         #expect(world.audit.last?.partitions.allSatisfy { $0.inSync.count == 2 && $0.generation == 0 } == true)
-        #expect(world.audit.last?.minimumInSync == 1 && world.audit.last?.deployments.count == 1)
+        #expect(world.audit.last?.minimumInSync == 1 && world.audit.last?.suspended == ["p"])
         #expect(world.audit.last?.commands.map(\.number) == [1, 2], "each once, by who gave them")
-        world.step(2, .command(.withdraw(pipeline: "p")))
+        world.step(2, .command(.resume(pipeline: "p")))
         world.run(for: 1000)
-        #expect(world.audit.last?.deployments.isEmpty == true)
+        #expect(world.audit.last?.suspended.isEmpty == true)
         ControlTests.expectPeace(world)
     }
 
@@ -186,6 +186,34 @@ struct ControlOperationTests {
         #expect(equal.primary == owners[0] && equal.recovering == [owners[1]])
     }
 
+    @Test("a learner that caught up and then fell silent begins again, so that nothing waits for it, and then counts")
+    func silentLearner() {
+        let members = [1, 2, 3].map { MemberNumber(rawValue: $0) }
+        func settle(_ seats: PartitionSeats, _ reports: [PartitionReport]) -> PartitionSeats {
+            var state = ControlState.sample(members: 3, voters: 3, partitions: 1)
+            state.partitions = [seats]
+            var reasons = ControlReasons()
+            reasons.reports = reports.map { .init(report: $0, by: members[0]) }
+            var rules = PartitionRules(
+                rules: .all, owners: [members], reasons: reasons, successors: [], givenUp: [], learnersPerMember: 4,
+                movesPerMember: 4)
+            rules.apply(to: &state)
+            return state.partitions[0]
+        }
+        let before = PartitionSeats(
+            epoch: 7, primary: members[0], inSync: [members[0], members[1]], learners: [members[2]])
+        let id = PartitionID(0)
+        let silent: [PartitionReport] = [.caughtUp(id, epoch: 7, members[2]), .lagging(id, epoch: 7, members[2])]
+        for reports in [silent, silent.reversed()] {
+            let seats = settle(before, reports)
+            #expect(seats.inSync == before.inSync && seats.learners == before.learners)
+            #expect(seats.epoch == 8, "the primary waits for it in epoch 7")
+            #expect(settle(seats, silent) == seats, "these are answered")
+            let counted = settle(seats, [.caughtUp(id, epoch: 8, members[2])])
+            #expect(counted.inSync == members && counted.learners.isEmpty && counted.epoch == 9)
+        }
+    }
+
     @Test("a command that comes again is carried out once, however many came in between")
     func commandOnce() {
         var function = ControlRules(rules: .all, times: ControlTimes())
@@ -196,17 +224,17 @@ struct ControlOperationTests {
             reasons.commands = [.init(command: command, id: CommandID(issuer: issuer, number: number))]
             state = function.next(state, reasons, isAgreed: true) ?? state
         }
-        order(1, .deploy(Deployment(pipeline: "p", fingerprint: 1)))
-        order(3, .withdraw(pipeline: "p"))
-        #expect(state.deployments.count == 1, "the second one comes first")
-        for number in 2..<50 as Range<UInt64> { order(number, .withdraw(pipeline: "p")) }
-        order(1, .deploy(Deployment(pipeline: "p", fingerprint: 1)))
-        #expect(state.deployments.isEmpty && state.commands == [CommandID(issuer: issuer, number: 49)])
+        order(1, .suspend(pipeline: "p"))
+        order(3, .resume(pipeline: "p"))
+        #expect(state.suspended == ["p"], "the second one comes first")
+        for number in 2..<50 as Range<UInt64> { order(number, .resume(pipeline: "p")) }
+        order(1, .suspend(pipeline: "p"))
+        #expect(state.suspended.isEmpty && state.commands == [CommandID(issuer: issuer, number: 49)])
         var reasons = ControlReasons()
         reasons.joins = [.init(candidate: Candidate(node: ControlWorld.name(0), incarnation: 99), replaces: issuer)]
         state = function.next(state, reasons, isAgreed: true) ?? state
-        order(50, .deploy(Deployment(pipeline: "p", fingerprint: 1)))
-        #expect(state.deployments.isEmpty && state.commands.isEmpty, "who gave it is no member any more")
+        order(50, .suspend(pipeline: "p"))
+        #expect(state.suspended.isEmpty && state.commands.isEmpty, "who gave it is no member any more")
     }
 
     @Test("a voter that leaves hears that it still votes, and how many more may fail")

@@ -104,6 +104,47 @@ struct ControlOrderTests {
         ControlTests.expectPeace(world)
     }
 
+    @Test("a voter is removed, there or not: the others decide alone, and it never votes again")
+    func removeVoter() throws {
+        var world = ControlTests.settled(nodes: 5, voters: 5)
+        world.crash(4)
+        for (index, left) in [(4, [0, 1, 2, 3]), (0, [1, 2, 3])] {
+            world.step(3, .command(.removeVoter(ControlWorld.name(index))))
+            let names = left.map(ControlWorld.name)
+            let isDone: (ControlWorld) -> Bool = { world in
+                world.audit.last?.voters == names && world.audit.last?.nextVoters == nil
+            }
+            #expect(world.run(atMost: 5000, until: isDone) != nil, "\(index): \(world.summary)")
+        }
+        let view = try #require(world.audit.last)
+        #expect(view.formerVoters == [4, 0].map(ControlWorld.name) && !world.processes[0].node.isVoter)
+        #expect(OperatorCommand.addVoter(ControlWorld.name(0)).objection(in: view)?.contains("another name") == true)
+        world.crash(1)
+        #expect(world.run(atMost: 8000) { $0.isServing } != nil, "two of three go on: \(world.summary)")
+        ControlTests.expectPeace(world)
+    }
+
+    @Test("a voter is not removed where no majority of the others votes, and control goes on")
+    func removeVoterAmongLost() throws {
+        var world = ControlTests.settled(nodes: 5, voters: 3)
+        world.crash(2)
+        world.processes[2].disk = nil
+        world.restart(2)
+        #expect(world.run(atMost: 8000) { $0.isSettled } != nil, "\(world.summary)")
+        // It is there, and does not vote: without the first one, one of two would.
+        let command = OperatorCommand.removeVoter(ControlWorld.name(0))
+        #expect(command.objection(in: try #require(world.audit.last)) == nil)
+        world.step(3, .command(command))
+        world.step(3, .command(.suspend(pipeline: "p")))
+        #expect(world.run(atMost: 5000) { $0.audit.last?.suspended == ["p"] } != nil, "\(world.summary)")
+        #expect(world.audit.last?.voters == (0..<3).map(ControlWorld.name) && world.audit.last?.nextVoters == nil)
+        // That one may go.
+        world.step(3, .command(.removeVoter(ControlWorld.name(2))))
+        let left = [0, 1].map(ControlWorld.name)
+        #expect(world.run(atMost: 5000) { $0.audit.last?.voters == left } != nil, "\(world.summary)")
+        ControlTests.expectPeace(world)
+    }
+
     @Test("one voter becomes three, step by step")
     func growth() {
         var world = ControlTests.settled(nodes: 3, voters: 1)
@@ -124,8 +165,10 @@ struct ControlOrderTests {
             (.drain("nobody"), "the members are node-0, node-1"), (.undrain("nobody"), "no member"),
             (.addVoter(names[0]), "voter already"), (.addVoter("nobody"), "no member"),
             (.replaceVoter(names[3], by: names[0]), "is no voter; the voters are node-0, node-1, node-2"),
-            (.replaceVoter(names[0], by: names[1]), "voter already"), (.suspend(pipeline: ""), "no pipeline's name"),
-            (.acceptLoss(PartitionID(99)), "no p99"), (.replication(factor: 9, minimumInSync: 1), "1 to 7 copies"),
+            (.removeVoter(names[3]), "is no voter"), (.replaceVoter(names[0], by: names[1]), "voter already"),
+            (.suspend(pipeline: ""), "no pipeline's name"),
+            (.acceptLoss(PartitionID(99)), "no p99"), (.acceptLoss(PartitionID(1)), "has a whole copy"),
+            (.replication(factor: 9, minimumInSync: 1), "1 to 7 copies"),
         ]
         for (command, text) in cases {
             let objection = try #require(command.objection(in: state), "\(command)")
@@ -134,6 +177,14 @@ struct ControlOrderTests {
             #expect(command.carryOut(in: &after) == [])
             #expect(after == state, "\(command)")
         }
+        var lonely = state
+        lonely.voters = [names[0]]
+        #expect(OperatorCommand.removeVoter(names[0]).objection(in: lonely)?.contains("only voter") == true)
+        var away = state
+        for place in 0..<2 { away.members[place].isSuspected = true }
+        let gone = away.members[0..<2].map(\.node)
+        let rest = try #require(state.voters.first { !gone.contains($0) } ?? state.voters.first)
+        #expect(OperatorCommand.removeVoter(rest).objection(in: away)?.contains("cannot be reached") == true)
         var former = state
         former.formerVoters = [names[3]]
         #expect(OperatorCommand.addVoter(names[3]).objection(in: former)?.contains("another name") == true)

@@ -169,6 +169,7 @@ enum MessageSamples {
         case 3: return .recorded(job: random.next())
         case 4: return .returned(lane: lane, runs)
         case 5: return .holding(partition, epoch: random.next())
+        case 6: return .hosts((0..<UInt32(count)).map { $0 * 3 })
         default:
             return .held(partition, epoch: random.next(), runs.map { LaneRun(lane: lane, requests: $0, attempt: 2) })
         }

@@ -96,6 +96,16 @@ struct SuspectRunTests {
         }
     }
 
+    @Test("one that waits is let go when its outcome comes from a host that had it before")
+    func overtaken() {
+        var dispatcher = Self.dispatcher()
+        _ = Self.step(&dispatcher, [.enqueue(Self.suspect(0, 4)), .enqueue(Self.suspect(4, 4)), .tick])
+        #expect(dispatcher.queuedItems == 4)
+        let requests = Self.suspect(4, 4).requests
+        _ = Self.step(&dispatcher, [.finished(Self.here, runs: [requests])])
+        #expect(dispatcher.queuedItems == 0 && dispatcher.missing(of: requests) == [requests.sequences])
+    }
+
     @Test("one that a host hands back, since it has another, is tried again after a pause and not at once")
     func returned() throws {
         var dispatcher = Self.dispatcher()

@@ -68,6 +68,20 @@ struct TakenTests {
         #expect(group[1].lastIndex == last + 3, "it is in the log once")
     }
 
+    @Test("it goes with a question about an unknown session too, and not with a message of an ended epoch behind that")
+    func question() {
+        var (group, session) = group()
+        _ = group.step(1, ack(session, sequences(0, 2)))
+        group.pass(5)
+        let last = group[1].lastIndex
+        _ = group.submit(1, SessionID(generation: session.generation, counter: 99), 0, 1)
+        #expect(operations(group, after: last) == ["acked [] 0", "acked [0+2] 0"])
+        #expect(group.network.count == 2, "it is sent at once, not with the next event")
+        let late = ReplicationMessage.mismatch(epoch: group[1].epoch - 1, committed: 0, last: 0, lastEpoch: 0)
+        _ = group.step(1, .replication(from: member(2), late))
+        #expect(group[1].lastIndex == last + 2)
+    }
+
     @Test("many do not wait, and neither does one whose caller waits for an answer")
     func atOnce() {
         var (group, session) = group(100, window: 400)

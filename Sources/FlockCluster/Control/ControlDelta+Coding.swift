@@ -74,8 +74,6 @@ extension ControlDelta.Rest {
         }
         writer.writeVarint(UInt64(commands.count))
         for command in commands { command.write(to: &writer) }
-        writer.writeVarint(UInt64(deployments.count))
-        for deployment in deployments { deployment.write(to: &writer) }
         guard !suspended.isEmpty else { return }
         writer.writeVarint(UInt64(suspended.count))
         for pipeline in suspended { writer.writeText(pipeline) }
@@ -103,14 +101,10 @@ extension ControlDelta.Rest {
         let count = try reader.readCount(
             of: "commands", limit: ControlLimits.members, named: .codingElements, minimumSize: 2)
         for _ in 0..<count { commands.append(try CommandID(from: &reader)) }
-        deployments = []
-        let pipelines = try reader.readCount(
-            of: "deployments", limit: ControlLimits.deployments, named: .codingElements, minimumSize: 11)
-        for _ in 0..<pipelines { deployments.append(try Deployment(from: &reader)) }
         suspended = []
         guard flags & 8 != 0 else { return }
         let names = try reader.readCount(
-            of: "pipelines", limit: ControlLimits.deployments, named: .codingElements, minimumSize: 1)
+            of: "pipelines", limit: ControlLimits.pipelines, named: .codingElements, minimumSize: 1)
         for _ in 0..<names { suspended.append(try reader.readPipeline()) }
     }
 }

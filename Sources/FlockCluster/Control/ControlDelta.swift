@@ -44,7 +44,6 @@ public struct ControlDelta: Sendable, Equatable {
         var formerVoters: [NodeID]
         var isReplicationSet: Bool
         var commands: [CommandID]
-        var deployments: [Deployment]
         var suspended: [String]
 
         init(_ state: ControlState) {
@@ -59,7 +58,6 @@ public struct ControlDelta: Sendable, Equatable {
             formerVoters = state.formerVoters
             isReplicationSet = state.isReplicationSet
             commands = state.commands
-            deployments = state.deployments
             suspended = state.suspended
         }
     }
@@ -149,7 +147,6 @@ public struct ControlDelta: Sendable, Equatable {
             state.formerVoters = rest.formerVoters
             state.isReplicationSet = rest.isReplicationSet
             state.commands = rest.commands
-            state.deployments = rest.deployments
             state.suspended = rest.suspended
         }
         return true

@@ -60,12 +60,10 @@ public enum OperatorCommand: Sendable, Hashable {
     /// All voters lost their records: the receiving process goes on alone from its view. **What the lost voters agreed
     /// on after it is gone, and a voter that comes back makes a second cluster**: destroy the old ones first.
     case forceNewControl
-    /// Run a pipeline, or another version of it.
-    case deploy(Deployment)
-    /// Stop a pipeline.
-    case withdraw(pipeline: String)
     /// A member votes besides those that do.
     case addVoter(NodeID)
+    /// A voter goes, and nobody comes. Only if a majority of the others votes.
+    case removeVoter(NodeID)
     /// A member leads nothing and gets no work any more, and stays.
     case drain(NodeID)
     /// It takes its share again.

@@ -242,17 +242,12 @@ extension OperatorCommand {
             writer.writeText(old.rawValue)
             writer.writeText(new.rawValue)
         case .forceNewControl: writer.write(UInt8(3))
-        case .deploy(let deployment):
-            writer.write(UInt8(4))
-            deployment.write(to: &writer)
-        case .withdraw(let pipeline):
-            writer.write(UInt8(5))
-            writer.writeText(pipeline)
-        case .addVoter(let node): Self.write(6, node.rawValue, to: &writer)
-        case .drain(let node): Self.write(7, node.rawValue, to: &writer)
-        case .undrain(let node): Self.write(8, node.rawValue, to: &writer)
-        case .suspend(let pipeline): Self.write(9, pipeline, to: &writer)
-        case .resume(let pipeline): Self.write(10, pipeline, to: &writer)
+        case .addVoter(let node): Self.write(4, node.rawValue, to: &writer)
+        case .drain(let node): Self.write(5, node.rawValue, to: &writer)
+        case .undrain(let node): Self.write(6, node.rawValue, to: &writer)
+        case .suspend(let pipeline): Self.write(7, pipeline, to: &writer)
+        case .resume(let pipeline): Self.write(8, pipeline, to: &writer)
+        case .removeVoter(let node): Self.write(9, node.rawValue, to: &writer)
         }
     }
 
@@ -268,14 +263,12 @@ extension OperatorCommand {
                 minimumInSync: try reader.readSmall(of: "copies", limit: 255))
         case 2: self = .replaceVoter(try NodeID(from: &reader), by: try NodeID(from: &reader))
         case 3: self = .forceNewControl
-        case 4: self = .deploy(try Deployment(from: &reader))
-        case 5:
-            self = .withdraw(pipeline: try reader.readPipeline())
-        case 6: self = .addVoter(try NodeID(from: &reader))
-        case 7: self = .drain(try NodeID(from: &reader))
-        case 8: self = .undrain(try NodeID(from: &reader))
-        case 9: self = .suspend(pipeline: try reader.readPipeline())
-        case 10: self = .resume(pipeline: try reader.readPipeline())
+        case 4: self = .addVoter(try NodeID(from: &reader))
+        case 5: self = .drain(try NodeID(from: &reader))
+        case 6: self = .undrain(try NodeID(from: &reader))
+        case 7: self = .suspend(pipeline: try reader.readPipeline())
+        case 8: self = .resume(pipeline: try reader.readPipeline())
+        case 9: self = .removeVoter(try NodeID(from: &reader))
         default: throw .malformed("command \(kind)")
         }
     }

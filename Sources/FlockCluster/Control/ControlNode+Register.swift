@@ -64,7 +64,20 @@ extension ControlNode {
         } else {
             guard !reasons.joins.isEmpty else { return }
         }
-        begin([electorate], now, &out)
+        begin([electorate] + remaining(reasons), now, &out)
+    }
+
+    /// Who would vote when a voter is removed must be heard before that: of voters without a record a majority might
+    /// never come about again. If they do not answer twice, the turn does without them, and the command is refused.
+    private func remaining(_ reasons: ControlReasons) -> [Electorate] {
+        guard let view, proposer.failures < 2, rules.asksRemainingVoters else { return [] }
+        for command in reasons.commands {
+            guard case .removeVoter(let node) = command.command, command.command.objection(in: view) == nil else {
+                continue
+            }
+            return [Electorate(voters: view.voters(without: node))]
+        }
+        return []
     }
 
     private mutating func begin(_ electorates: [Electorate], _ now: Tick, _ out: inout [ControlDirective]) {
@@ -111,7 +124,9 @@ extension ControlNode {
         guard proposer.electorates.contains(found) else { return begin(proposer.electorates + [found], now, &out) }
         if let view, view.version > read.version { return proposer.end() }
         let isAgreed = view?.version == read.version
-        if let next = function.next(read, reasons(now), isAgreed: isAgreed) {
+        var reasons = reasons(now)
+        reasons.voting = proposer.promised
+        if let next = function.next(read, reasons, isAgreed: isAgreed) {
             propose(next, delta: ControlDelta(from: read, to: next), &out)
         } else if isAgreed {
             proposer.end()

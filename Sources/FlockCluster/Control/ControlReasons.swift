@@ -25,6 +25,8 @@ struct ControlReasons: Sendable, Equatable {
     var reports: [Report] = []
     /// What operators want. Those of one member are carried out in the order of their numbers, without gaps.
     var commands: [Command] = []
+    /// Nodes that have just voted: they have a record.
+    var voting: [NodeID] = []
     /// The first view has waited long enough for the voters that did not come.
     var placesNow = false
     /// Members whose record as coming voters is on their disk.

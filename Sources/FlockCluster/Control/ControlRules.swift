@@ -29,7 +29,7 @@ struct ControlRules: Sendable {
             exchange: nil, formerVoters: [], members: [], nextMember: 1, retired: [],
             partitions: Array(
                 repeating: PartitionSeats(epoch: 0, primary: nil, inSync: []), count: configuration.partitions),
-            isReplicationSet: false, commands: [], deployments: [], suspended: [])
+            isReplicationSet: false, commands: [], suspended: [])
         return next(empty, reasons, isAgreed: true)
     }
 
@@ -41,7 +41,10 @@ struct ControlRules: Sendable {
         for command in reasons.commands where new.member(command.id.issuer) != nil {
             let last = new.lastCommand(of: command.id.issuer)
             guard command.id.number == last + 1 else { continue }
-            given += command.command.carryOut(in: &new)
+            // As every step of a change of voters: see `changeVoters`.
+            if case .removeVoter = command.command, !isAgreed { continue }
+            let voting = rules.asksRemainingVoters ? reasons.voting : state.voters
+            given += command.command.carryOut(in: &new, voting: voting)
             new.commands.removeAll { $0.issuer == command.id.issuer }
             let place = new.commands.firstIndex { $0.issuer > command.id.issuer } ?? new.commands.count
             new.commands.insert(command.id, at: place)
@@ -123,13 +126,16 @@ struct ControlRules: Sendable {
     /// A step of an exchange of voters starts from a state that is known to be agreed. One that starts from an accepted
     /// state, which then is not chosen, could let two disjoint majorities decide.
     private func changeVoters(_ reasons: ControlReasons, isAgreed: Bool, in state: inout ControlState) {
-        guard isAgreed, let exchange = state.exchange else { return }
+        guard isAgreed else { return }
         if let next = state.nextVoters {
+            state.formerVoters += state.voters.filter { !next.contains($0) }
             state.voters = next
-            if let leaving = exchange.leaving { state.formerVoters.append(leaving) }
             state.nextVoters = nil
             state.exchange = nil
-        } else if state.member(exchange.member) == nil {
+            return
+        }
+        guard let exchange = state.exchange else { return }
+        if state.member(exchange.member) == nil {
             state.exchange = nil  // It died before it had a record: nothing happened yet.
         } else if reasons.enrolled.contains(exchange.member) {
             state.nextVoters = (state.voters.filter { $0 != exchange.leaving } + [exchange.joining]).sorted()

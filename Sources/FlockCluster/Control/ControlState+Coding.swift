@@ -14,7 +14,8 @@ enum ControlLimits {
     static let formerVoters = 256
     /// Voters to which an operator may add.
     static let votersByCommand = 7
-    static let deployments = 4096
+    static let pipelines = 4096
+    static let labels = NodeLabels.count
     static let text = 255
     static let deltas = 1024
 }
@@ -69,7 +70,7 @@ extension ControlState {
             voters: rest.voters, nextVoters: rest.nextVoters, exchange: rest.exchange,
             formerVoters: rest.formerVoters, members: members,
             nextMember: nextMember, retired: retired, partitions: partitions,
-            isReplicationSet: rest.isReplicationSet, commands: rest.commands, deployments: rest.deployments,
+            isReplicationSet: rest.isReplicationSet, commands: rest.commands,
             suspended: rest.suspended)
     }
 }
@@ -78,8 +79,8 @@ extension Member {
     func write(to writer: inout ByteWriter) {
         writer.writeVarint(UInt64(number.rawValue))
         Candidate(
-            node: node, incarnation: incarnation, host: host, port: port, weight: weight, zone: zone, disk: disk,
-            protocolVersion: protocolVersion
+            node: node, incarnation: incarnation, host: host, port: port, weight: weight, zone: zone, labels: labels,
+            disk: disk, protocolVersion: protocolVersion
         ).write(to: &writer)
         writer.write(phase.rawValue | (isSuspected ? 0x80 : 0))
     }
@@ -105,6 +106,8 @@ extension Candidate {
         writer.writeText(zone)
         writer.writeVarint(disk)
         writer.writeVarint(UInt64(protocolVersion))
+        writer.writeVarint(UInt64(labels.count))
+        for label in labels { writer.writeText(label) }
     }
 
     init(from reader: inout ByteReader) throws(WireError) {
@@ -117,9 +120,10 @@ extension Candidate {
         let zone = try reader.readText(of: "zone", limit: ControlLimits.text, named: .nameBytes)
         let disk = try reader.readVarint()
         let version = UInt16(try reader.readSmall(of: "protocol", limit: 65_535))
+        let labels = try reader.readLabels()
         self.init(
-            node: node, incarnation: incarnation, host: host, port: port, weight: Int(weight), zone: zone, disk: disk,
-            protocolVersion: version)
+            node: node, incarnation: incarnation, host: host, port: port, weight: Int(weight), zone: zone,
+            labels: labels, disk: disk, protocolVersion: version)
     }
 }
 
@@ -143,39 +147,6 @@ extension PartitionSeats {
         self.init(
             epoch: epoch, primary: primary, inSync: inSync, learners: learners, generation: generation,
             recovering: recovering)
-    }
-}
-
-extension Deployment {
-    func write(to writer: inout ByteWriter) {
-        writer.writeText(pipeline)
-        writer.write(fingerprint)
-        switch instances {
-        case .perCore:
-            writer.write(UInt8(0))
-            writer.writeVarint(0)
-        case .perNode(let count):
-            writer.write(UInt8(1))
-            writer.writeVarint(UInt64(max(count, 0)))
-        case .total(let count):
-            writer.write(UInt8(2))
-            writer.writeVarint(UInt64(max(count, 0)))
-        }
-    }
-
-    init(from reader: inout ByteReader) throws(WireError) {
-        let pipeline = try reader.readPipeline()
-        let fingerprint: UInt64 = try reader.read()
-        let kind: UInt8 = try reader.read()
-        let count = try reader.readSmall(of: "instances", limit: 1 << 24)
-        let instances: InstanceCount
-        switch kind {
-        case 0: instances = .perCore
-        case 1: instances = .perNode(count)
-        case 2: instances = .total(count)
-        default: throw .malformed("instances \(kind)")
-        }
-        self.init(pipeline: pipeline, fingerprint: fingerprint, instances: instances)
     }
 }
 
@@ -251,6 +222,18 @@ extension ByteReader {
 
     mutating func readPipeline() throws(WireError) -> String {
         try readText(of: "pipeline", limit: ControlLimits.text, named: .nameBytes)
+    }
+
+    /// Ascending, each once.
+    mutating func readLabels() throws(WireError) -> [String] {
+        let count = try readCount(of: "labels", limit: ControlLimits.labels, named: .codingElements)
+        var labels: [String] = []
+        for _ in 0..<count {
+            let label = try readText(of: "label", limit: ControlLimits.text, named: .nameBytes)
+            if let last = labels.last, last >= label { throw .malformed("labels out of order") }
+            labels.append(label)
+        }
+        return labels
     }
 
     mutating func readNodes() throws(WireError) -> [NodeID] {

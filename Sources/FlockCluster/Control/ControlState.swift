@@ -41,8 +41,6 @@ public struct ControlState: Sendable, Equatable {
     /// The newest command that was carried out or refused of each member that ever gave one, by number. A member's
     /// commands come in order and each counts once; who is no member any more can give none.
     public internal(set) var commands: [CommandID]
-    /// What runs on the members, by pipeline.
-    public internal(set) var deployments: [Deployment]
     /// Pipelines that accept nothing new, by name, ascending. What they accepted before is finished.
     public internal(set) var suspended: [String]
 
@@ -131,21 +129,4 @@ public struct VoterExchange: Sendable, Hashable {
     public var joining: NodeID
     /// Its process. A later process of the node does not begin a record: if there was one, it is lost.
     public var member: MemberNumber
-}
-
-/// A pipeline that the cluster is to run.
-public struct Deployment: Sendable, Hashable {
-    /// The pipeline's name.
-    public var pipeline: String
-    /// What its stages and models are: nodes with another fingerprint do not run it.
-    public var fingerprint: UInt64
-    /// How many instances of its stages run, and where.
-    public var instances: InstanceCount
-
-    /// A pipeline to run.
-    public init(pipeline: String, fingerprint: UInt64, instances: InstanceCount = .perCore) {
-        self.pipeline = pipeline
-        self.fingerprint = fingerprint
-        self.instances = instances
-    }
 }

@@ -47,6 +47,8 @@ public struct Member: Sendable, Hashable {
     public var weight: Int
     /// Copies of a partition go to different zones where there are several; empty for none.
     public var zone: String
+    /// What it has that stages may ask for, ascending.
+    public var labels: [String]
     /// The disk that its durable replicas are on; 0 for a process that has only its memory.
     public var disk: UInt64
     /// The newest version of the protocol that it speaks.
@@ -60,8 +62,8 @@ public struct Member: Sendable, Hashable {
     /// A member as admitted.
     public init(
         number: MemberNumber, node: NodeID, incarnation: UInt64, host: String = "", port: Int = 0, weight: Int = 1,
-        zone: String = "", disk: UInt64 = 0, protocolVersion: UInt16 = 1, phase: Phase = .joining,
-        isSuspected: Bool = false
+        zone: String = "", labels: [String] = [], disk: UInt64 = 0, protocolVersion: UInt16 = 1,
+        phase: Phase = .joining, isSuspected: Bool = false
     ) {
         self.number = number
         self.node = node
@@ -70,6 +72,7 @@ public struct Member: Sendable, Hashable {
         self.port = port
         self.weight = weight
         self.zone = zone
+        self.labels = labels
         self.disk = disk
         self.protocolVersion = protocolVersion
         self.phase = phase
@@ -94,6 +97,8 @@ public struct Candidate: Sendable, Hashable {
     public var weight: Int
     /// Copies of a partition go to different zones where there are several; empty for none.
     public var zone: String
+    /// What it has that stages may ask for, ascending.
+    public var labels: [String]
     /// The disk that its durable replicas are on; 0 for a process that has only its memory.
     public var disk: UInt64
     /// The newest version of the protocol that it speaks.
@@ -102,7 +107,7 @@ public struct Candidate: Sendable, Hashable {
     /// A process as its configuration describes it.
     public init(
         node: NodeID, incarnation: UInt64, host: String = "", port: Int = 0, weight: Int = 1, zone: String = "",
-        disk: UInt64 = 0, protocolVersion: UInt16 = 1
+        labels: [String] = [], disk: UInt64 = 0, protocolVersion: UInt16 = 1
     ) {
         precondition((1...64).contains(weight), "weight \(weight) of \(node)")
         self.node = node
@@ -111,6 +116,7 @@ public struct Candidate: Sendable, Hashable {
         self.port = port
         self.weight = weight
         self.zone = zone
+        self.labels = labels
         self.disk = disk
         self.protocolVersion = protocolVersion
     }
@@ -119,6 +125,6 @@ public struct Candidate: Sendable, Hashable {
     func admitted(as number: MemberNumber) -> Member {
         Member(
             number: number, node: node, incarnation: incarnation, host: host, port: port, weight: weight, zone: zone,
-            disk: disk, protocolVersion: protocolVersion)
+            labels: labels, disk: disk, protocolVersion: protocolVersion)
     }
 }

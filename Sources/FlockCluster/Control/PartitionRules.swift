@@ -48,12 +48,13 @@ struct PartitionRules {
         var isChanged = Array(repeating: false, count: state.partitions.count)
         for index in state.partitions.indices {
             var seats = state.partitions[index]
+            var beginsAgain = false
             if seats.epoch == 0 {
                 if mayPlace { place(&seats, owners[index]) }
             } else {
-                settle(&seats, index, state)
+                beginsAgain = settle(&seats, index, state)
             }
-            if seats != state.partitions[index] {
+            if seats != state.partitions[index] || beginsAgain {
                 bump(&seats, from: state.partitions[index])
                 state.partitions[index] = seats
                 isChanged[index] = true
@@ -92,7 +93,8 @@ struct PartitionRules {
 
     // MARK: What must happen
 
-    private func settle(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) {
+    /// True if the primary must not wait any more for a learner that remains one: that ends with the epoch.
+    private func settle(_ seats: inout PartitionSeats, _ index: Int, _ state: ControlState) -> Bool {
         let epoch = seats.epoch
         let reporter = seats.primary
         if state.isDurable(index) { inherit(&seats) }
@@ -126,7 +128,10 @@ struct PartitionRules {
         for number in seats.inSync {
             if let place = state.place(of: number), state.members[place].isSuspected { leaving.append((number, false)) }
         }
+        var beginsAgain = false
         for (number, learns) in leaving where mayGo(number, seats, state) {
+            // Two reports of one epoch: it caught up, and fell silent before a view counted that.
+            if !state.partitions[index].inSync.contains(number) { beginsAgain = true }
             seats.inSync.removeAll { $0 == number }
             seats.recovering.removeAll { $0 == number }
             if learns, state.member(number)?.takesWork == true, owners[index].contains(number) {
@@ -136,6 +141,7 @@ struct PartitionRules {
         recover(&seats, index, state)
         loseOrGiveUp(&seats, index, state)
         choosePrimary(&seats, owners[index], state)
+        return beginsAgain
     }
 
     private func said(_ index: Int) -> [ControlReasons.Report] {

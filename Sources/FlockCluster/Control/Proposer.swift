@@ -57,7 +57,7 @@ struct Proposer: Sendable {
     /// Turns that failed in a row.
     private(set) var failures = 0
     private var highestRound: UInt64 = 0
-    private var promised: [NodeID] = []
+    private(set) var promised: [NodeID] = []
     private var accepted: [NodeID] = []
     private let identity: UInt64
 

@@ -59,7 +59,7 @@ public struct VoterRecord: Sendable, Equatable {
 
 extension VoterRecord {
     /// First bytes of a record: its format and version.
-    private static let mark: UInt32 = 0x3152_5646
+    private static let mark: UInt32 = 0x3252_5646
 
     /// The record for the disk: mark, length, checksum (CRC-32C of what follows), content.
     public func encoded() -> Bytes {

@@ -55,6 +55,7 @@ package struct FaultProfile: Sendable {
     package var drain = 0
     package var suspend = 0
     package var addVoter = 0
+    package var removeVoter = 0
 
     /// The longest pause of a process.
     package var longestPause = 2500 * Virtual.millisecond
@@ -83,6 +84,9 @@ package struct FaultProfile: Sendable {
     package var cancelPerMille = 20
     /// Nanoseconds for which an outcome is kept.
     package var timeToLive = 600 * Virtual.second
+
+    /// Where the stage has instances.
+    package var placement = SimulatedPlacement.mixed
 
     /// Whether the states of copies are compared, which costs more than all the rest.
     package var comparesStates = false
@@ -127,6 +131,7 @@ package struct FaultProfile: Sendable {
     package static let operators = FaultProfile.all.with {
         $0.voterLoss = 1
         $0.replaceVoter = 1
+        $0.removeVoter = 1
         $0.replication = 1
         // Who leaves does not come back, and an exchange may have made a voter of it.
         $0.leave = 0
@@ -137,6 +142,7 @@ package struct FaultProfile: Sendable {
         $0.drain = 4
         $0.suspend = 2
         $0.addVoter = 1
+        $0.removeVoter = 1
         // Who leaves does not come back, and may have become a voter.
         $0.leave = 0
     }
@@ -156,6 +162,7 @@ package struct FaultProfile: Sendable {
     /// Nothing goes wrong but that some requests kill the processes that execute them.
     package static let poison = FaultProfile.none.with {
         $0.deadlyPerMille = 4
+        $0.placement = .mixed
         $0.shortestDown = 20 * Virtual.millisecond
         $0.longestDown = 1500 * Virtual.millisecond
         $0.faultsEnd = 18 * Virtual.second
@@ -171,6 +178,7 @@ package struct FaultProfile: Sendable {
     /// No fault is ever drawn.
     package static let none = FaultProfile().with {
         for kind in FaultKind.allCases { $0[keyPath: kind.weight] = 0 }
+        $0.placement = .everywhere
         $0.poisonPerMille = 0
     }
 }
@@ -180,7 +188,7 @@ package enum FaultKind: CaseIterable, Sendable {
     case crash, pause, cut, oneWayCut, isolation, clientCut, badWeather, slow, join, leave, burst, stageDeath
     case voterLoss, reset, replaceVoter, replication
     // New ones come last: a weight of 0 then leaves the draws of others as they are.
-    case outage, diskLoss, diskFailure, drain, suspend, addVoter
+    case outage, diskLoss, diskFailure, drain, suspend, addVoter, removeVoter
 
     package var weight: WritableKeyPath<FaultProfile, Int> {
         switch self {
@@ -206,6 +214,7 @@ package enum FaultKind: CaseIterable, Sendable {
         case .drain: \.drain
         case .suspend: \.suspend
         case .addVoter: \.addVoter
+        case .removeVoter: \.removeVoter
         }
     }
 }

@@ -15,6 +15,8 @@ struct FaultScheduler {
     var burstUntil: UInt64 = 0
     var stagesDieUntil: UInt64 = 0
     var lostVoters = 0
+    /// Which process was told to have a voter removed, and in which of its runs.
+    var removals: [(place: Int, run: UInt32)] = []
 
     init(random: SimulatedRandom, partitions: Int) {
         self.random = random
@@ -63,6 +65,14 @@ struct FaultScheduler {
 
     /// Failures that a partition survives.
     func bearable(_ god: GodView) -> Int { max((god.latest?.minimumInSync ?? 1) - 1, 0) }
+
+    /// Whether a voter may be on its way out, which no view tells yet: the voters that accepted it need all of the
+    /// others from then on. Whoever died with the command may have passed it on.
+    func isRemovalOpen(_ processes: [SimulatedProcess]) -> Bool {
+        removals.contains { place, run in
+            processes[place].run != run || processes[place].node?.awaitsCommands ?? true
+        }
+    }
 
     mutating func draw(_ profile: FaultProfile) -> FaultKind? {
         let kinds = FaultKind.allCases

@@ -83,6 +83,13 @@ package struct HistoryChecker: Sendable {
         }
     }
 
+    /// Something was accepted, is not lost, and has no outcome.
+    package var hasOpen: Bool {
+        zip(items, isLost).contains { items, isLost in
+            !isLost && items.contains { $0.isAccepted && $0.outcome == nil }
+        }
+    }
+
     /// At the end of a run in which everything was healed, and waited for.
     package mutating func finish(time: UInt64) {
         for session in places.keys.sorted() {

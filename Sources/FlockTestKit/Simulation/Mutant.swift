@@ -132,6 +132,12 @@ package struct Mutant: Sendable, CustomStringConvertible {
         Mutant("handsOverBeforeLeaving", \.handsOverBeforeLeaving, budget: 20, breaks: ["L5", "S1", "P2"]) {
             $0.leave = 2
         },
+        Mutant("asksRemainingVoters", \.asksRemainingVoters, budget: 40, breaks: ["L4", "L1"]) {
+            $0.voters = 5
+            $0.crash = 1
+            $0.voterLoss = 6
+            $0.removeVoter = 2
+        },
         Mutant("relievesDrained", \.relievesDrained, budget: 20, breaks: ["L7"]) {
             $0.drain = 1
             $0.faultInterval = 3 * Virtual.second
@@ -159,6 +165,18 @@ package struct Mutant: Sendable, CustomStringConvertible {
             $0.deadlyPerMille = 4
             $0.shortestDown = 20 * Virtual.millisecond
             $0.longestDown = 200 * Virtual.millisecond
+        },
+        Mutant("countsAtHome", \.countsAtHome, budget: 20, breaks: ["L4", "L3", "S1"]) {
+            $0.placement = .total(1)
+            $0.nodes = 3
+            $0.deadlyPerMille = 8
+            $0.shortestDown = 20 * Virtual.millisecond
+            $0.longestDown = 200 * Virtual.millisecond
+        },
+        Mutant("followsPlacement", \.followsPlacement, budget: 20, breaks: ["L8"]) {
+            $0.placement = .total(1)
+            $0.crash = 2
+            $0.drain = 1
         },
         Mutant("returnsCredits", \.returnsCredits, budget: 20, breaks: ["S1", "L2", "L3"]) {
             $0.burst = 1

@@ -26,6 +26,8 @@ final class RunningNode {
 
     var view: ControlState? { core.view }
     var work: String { core.work }
+    var awaitsCommands: Bool { core.awaitsCommands }
+    var holdsSuspects: Bool { core.holdsSuspects() }
 
     /// Under the copies of durable partitions.
     var log: NodeLog?
@@ -60,6 +62,9 @@ struct SimulatedProcess {
     var isLeaving = false
     /// Left for good, or not there yet.
     var isGone = false
+    /// Instances of each stage that it has, and that its node wants it to have.
+    var hosted: [Int] = []
+    var wanted: [Int] = []
     /// It is a voter whose disk was lost.
     var isWithoutRecord = false
 

@@ -88,7 +88,7 @@ extension Simulation {
         case .replication:
             // Never less than what the others were promised to survive.
             step(node, .command(.replication(factor: 3 + faults.random.below(2), minimumInSync: 2)))
-        case .drain, .suspend, .addVoter: order(kind, by: node, of: other)
+        case .drain, .suspend, .addVoter, .removeVoter: order(kind, by: node, of: other)
         }
     }
 
@@ -145,8 +145,9 @@ extension Simulation {
 
     private func loseVoter(_ place: Int) {
         // By the newest view: those that an operator exchanged count no more, and none may be between two sets.
-        guard let view = god.latest, view.exchange == nil, view.voters.contains(processes[place].name),
-            faults.lostVoters < (profile.voters - 1) / 2
+        guard let view = god.latest, view.exchange == nil, view.nextVoters == nil,
+            view.voters.contains(processes[place].name), faults.lostVoters < (profile.voters - 1) / 2,
+            faults.lostVoters < view.toleratedVoterFailures, !faults.isRemovalOpen(processes)
         else { return }
         crash(place)
         guard !processes[place].isUp else { return }
@@ -169,16 +170,18 @@ extension Simulation {
         let found = profile.isDurable ? readDisk(place) : nil
         configuration.candidate.disk = found?.recovery.log ?? 0
         configuration.pipelines = [Self.pipeline]
+        configuration.candidate.labels = SimulatedPlacement.labels(of: place)
         processes[place].node = RunningNode(
             ClusterNode(
                 configuration: configuration, record: processes[place].disk.record, copies: found?.copies ?? [],
-                lanes: 1, limits: limits, seed: random.next(), rules: rules,
+                plan: plan, limits: limits, seed: random.next(), rules: rules,
                 now: Tick(nanoseconds: processes[place].clock.local(now))))
         if let found {
             processes[place].node?.log = NodeLog(
                 after: found.recovery, configuration: Self.segments, limits: limits, rules: rules)
         }
         trace?("\(now) n\(place) starts, run \(processes[place].run)")
+        beginInstances(place)
         step(place, .tick)
     }
 
@@ -226,11 +229,34 @@ extension Simulation {
         case .acceptRate: checkAcceptRate()
         case .stop: isLoaded = false
         case .members:
+            guard !waitsForLife(what, profile.longestDown + Virtual.second) else { return }
             checkMembers()
             checkDrained()
+            checkPlacement()
         case .recollect: recollect()
-        case .end: history.finish(time: now)
+        case .end:
+            guard !waitsForLife(what, profile.end - profile.faultsEnd), !waitsForSuspects() else { return }
+            history.finish(time: now)
+            isOver = true
         }
+    }
+
+    /// Whether a request has killed a process a moment ago: a fault as others are, and a later one. Where few processes
+    /// have all the work they die one after another, and not for ever.
+    private func waitsForLife(_ what: Liveness, _ time: UInt64) -> Bool {
+        guard let diedOfRequestAt, diedOfRequestAt + time > now, now < 2 * profile.end else { return false }
+        queue.push(.fault(.check(what)), at: diedOfRequestAt + time)
+        return true
+    }
+
+    /// Suspect requests go out one at a time: they are waited for as long as each second brings some outcome.
+    private func waitsForSuspects() -> Bool {
+        let before = completedAtEnd
+        completedAtEnd = history.completed
+        let isUnderWay = processes.contains { $0.node?.holdsSuspects == true }
+        guard isUnderWay, history.hasOpen, completedAtEnd > before, now < 2 * profile.end else { return false }
+        queue.push(.fault(.check(.end)), at: now + Virtual.second)
+        return true
     }
 
     /// Where everything stands, for a person.

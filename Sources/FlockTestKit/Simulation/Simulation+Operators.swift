@@ -27,6 +27,12 @@ extension Simulation {
                 .command(isSuspended ? .resume(pipeline: Self.pipeline) : .suspend(pipeline: Self.pipeline)))
         case .addVoter:
             if view.voters.count < 5 { step(node, .command(.addVoter(processes[other].name))) }
+        case .removeVoter:
+            // Whichever it is: that the others vote is the register's concern. Two are left.
+            let voter = view.voters[faults.random.below(view.voters.count)]
+            guard view.voters.count > 2 else { return }
+            faults.removals.append((node, processes[node].run))
+            step(node, .command(.removeVoter(voter)))
         default: return
         }
     }

@@ -69,7 +69,10 @@ extension Simulation {
         {
             // It hangs for as long as nobody else may fail, and then takes its process with it.
             crash(place)
-            guard processes[place].isUp else { return }
+            guard processes[place].isUp else {
+                diedOfRequestAt = now
+                return
+            }
             let again = now + 20 * Virtual.millisecond
             return queue.push(.executed(place, run: processes[place].run, job: job, open, fate), at: again)
         }

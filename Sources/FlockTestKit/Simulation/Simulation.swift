@@ -21,6 +21,8 @@ enum SimulationEvent {
     case nudge(Int, session: Int)
     indirect case fault(FaultEvent)
     case synced(Int, run: UInt32, segment: UInt64)
+    /// Instances were made, or ended.
+    indirect case placed(Int, run: UInt32, [Int])
 }
 
 /// What the fault scheduler does at a time.
@@ -72,6 +74,13 @@ package final class Simulation {
     @exclusivity(unchecked) var isLoaded = true
     /// Messages between two nodes arrive in order, as over one connection; in every other run they do not.
     let isOrdered: Bool
+    /// What all nodes run.
+    let plan: StagePlan
+    /// When a request killed a process last.
+    @exclusivity(unchecked) var diedOfRequestAt: UInt64?
+    @exclusivity(unchecked) var isOver = false
+    /// Outcomes when the run was to end first, or was put off last.
+    @exclusivity(unchecked) var completedAtEnd = 0
     /// In the third second after all was healed: runs that sessions wanted to issue, and runs that were answered.
     @exclusivity(unchecked) var wishes = 0
     @exclusivity(unchecked) var answers = 0
@@ -86,6 +95,7 @@ package final class Simulation {
         random = SimulatedRandom(seed: seed)
         networkRandom = random.split()
         isOrdered = random.chance(500)
+        plan = profile.placement.plan(of: seed)
         stageRandom = random.split()
         // Not drawn from the others, whose numbers stay the same with disks and without.
         diskRandom = SeededRandom(seed: seed &* 0x9E37_79B9_7F4A_7C15)
@@ -99,7 +109,8 @@ package final class Simulation {
             durable: profile.durablePartitions)
         faults = FaultScheduler(random: random.split(), partitions: profile.partitions)
         report = SimulationReport(seed: seed)
-        if profile.diesOfRequestsOnly { history.isDeadly = { PayloadKind.isDeadly($0) } }
+        // Where few processes have all the work, one that has a suspect request dies of fresh ones beside it.
+        if profile.diesOfRequestsOnly, plan.isEverywhere { history.isDeadly = { PayloadKind.isDeadly($0) } }
         limits.outcomeTimeToLive = .nanoseconds(Int64(profile.timeToLive))
         limits.attemptTime = .seconds(5)
         limits.creditItems = 64
@@ -156,7 +167,7 @@ package final class Simulation {
             report.counts.events += 1
             handle(due.event)
             if !god.violations.isEmpty || !history.violations.isEmpty { break }
-            if case .fault(.check(.end)) = due.event { break }
+            if isOver { break }
         }
         report.hash = hash
         report.violations = god.violations + history.violations
@@ -216,6 +227,9 @@ package final class Simulation {
                 return queue.push(event, at: min(processes[place].pausedUntil, now + 10 * Virtual.millisecond))
             }
             synced(place, segment)
+        case .placed(let place, let run, let counts):
+            guard isThere(place, run), !postpone(event, place) else { return }
+            placed(place, counts)
         case .client(let client, let session): wakeClient(client, session)
         case .nudge(let client, let session): act(client, session)
         case .fault(let fault): handle(fault)
@@ -285,7 +299,9 @@ package final class Simulation {
         case .push(let connection, let partition, let session, let runs):
             guard let arrival = arrival(from: place, to: processes.count + Int(connection)) else { return }
             queue.push(.push(client: Int(connection), from: place, partition, session, runs), at: arrival)
+        case .place(let counts): self.place(counts, at: place)
         case .execute(let job, _, let open):
+            checkInstances(place)
             // Stages hand over what a batch has finished; a run may be in several.
             var rest = open
             while rest.items.count > 1, stageRandom.chance(200) {
