@@ -61,7 +61,8 @@ let package = Package(
             name: "FlockTransport", dependencies: ["FlockWire", "CLibuv", "COpenSSL", "CFlockRuntime", log],
             swiftSettings: settings),
         .target(
-            name: "FlockGRPC", dependencies: ["FlockWire", "CGRPC", "CFlockRuntime", deque], swiftSettings: settings),
+            name: "FlockGRPC", dependencies: ["FlockTransport", "FlockWire", "CGRPC", "CFlockRuntime", deque],
+            swiftSettings: settings),
         .target(
             name: "flockpython", dependencies: ["CPython"],
             linkerSettings: [.linkedLibrary("grpc"), .linkedLibrary("gpr")]),
@@ -81,7 +82,8 @@ let package = Package(
                 "Flockwork", "FlockGRPC", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "CFlockProcess",
                 "CFlockRuntime", "COpenSSL", log, metrics, deque,
             ],
-            resources: [.embedInCode("Resources/bootstrap.py")], swiftSettings: settings),
+            resources: [.embedInCode("Resources/bootstrap.py"), .embedInCode("Resources/grpcio_worker.py")],
+            swiftSettings: settings),
         .target(
             name: "FlockTestKit",
             dependencies: ["Flockwork", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire", log],
@@ -92,7 +94,7 @@ let package = Package(
         .executableTarget(
             name: "FlockworkCommand",
             dependencies: [
-                "FlockPython", "Flockwork", log, lifecycle,
+                "FlockPython", "Flockwork", log,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -125,7 +127,8 @@ let package = Package(
             name: "FlockTransportTests", dependencies: ["FlockTransport", "FlockWire", "FlockTestKit", log],
             swiftSettings: settings),
         .testTarget(
-            name: "FlockGRPCTests", dependencies: ["FlockGRPC", "FlockWire", "FlockTestKit"], swiftSettings: settings),
+            name: "FlockGRPCTests", dependencies: ["FlockGRPC", "FlockTransport", "FlockWire", "FlockTestKit"],
+            swiftSettings: settings),
         .testTarget(
             name: "FlockPythonTests",
             dependencies: [
@@ -155,11 +158,15 @@ let package = Package(
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork", "FlockTestKit"],
             swiftSettings: settings),
+        // A node that dies when tests tell it to.
+        .executableTarget(
+            name: "CrashNode", dependencies: ["Flockwork", "FlockTransport", "FlockWire", "BreastCancer", log],
+            path: "Tests/CrashNode", swiftSettings: settings),
         .testTarget(
             name: "ClusterTests",
             dependencies: [
-                "Launcher", "BreastCancer", "Flockwork", "FlockTransport", "FlockCluster", "FlockWire", "FlockTestKit",
-                log,
+                "CrashNode", "Launcher", "BreastCancer", "Flockwork", "FlockTransport", "FlockCluster", "FlockWire",
+                "FlockTestKit", log,
             ],
             swiftSettings: settings),
         .testTarget(

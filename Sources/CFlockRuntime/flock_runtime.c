@@ -39,3 +39,9 @@ const char *flock_accessible_function_name(size_t index) {
     const struct accessible_function *record = &__start_swift5_accessible_functions[index];
     return (const char *)&record->name + record->name;
 }
+
+static _Thread_local void *errands;
+
+void *flock_errands(void) { return errands; }
+
+void flock_set_errands(void *value) { errands = value; }

@@ -7,6 +7,7 @@
 //   dialer → proof      HMAC(token, "dialer" label + hello + challenge)
 //   listener → welcome      HMAC(token, "listener" label + hello + challenge)
 //
+// The token is that of the dialer's role: who has only the clients' cannot prove to be a node.
 // The proofs cover both frames as they were sent, so nothing in them can be changed on the way (a version cannot be
 // pushed down); both nonces are in it, so no proof can be replayed; the labels differ, so none can be reflected. The
 // dialer proves first: a stranger who connects gets no HMAC to guess tokens with. Whoever finds a fault sends a
@@ -126,14 +127,14 @@ struct HandshakeMachine {
         guard hello.clusterID == identity.clusterID else {
             throw FlockError(.incompatibleNode, "this node does not belong to cluster \"\(hello.clusterID)\"")
         }
-        try checkTokens(peerHasToken: hello.hasToken)
+        try checkTokens(peerHasToken: hello.hasToken, of: hello.role)
         guard hello.nonce != nonce, hello.role == .client || hello.node != identity.node else {
             throw FlockError(.incompatibleNode, "the peer uses this node's own id \(identity.node)")
         }
         let challenge = Challenge(
             version: version, protocolRange: identity.protocolRange,
             role: hello.role == .control && identity.role == .node ? .control : identity.role,
-            hasToken: identity.token != nil, nonce: nonce, node: identity.node
+            hasToken: identity.token(of: hello.role) != nil, nonce: nonce, node: identity.node
         ).encoded()
         state = .awaitingProof(hello, version: version, transcript: Self.transcript(body, challenge))
         return [.send(.challenge, challenge)]
@@ -142,7 +143,7 @@ struct HandshakeMachine {
     private mutating func receiveProof(
         _ body: Bytes, from hello: Hello, version: UInt16, transcript: Bytes
     ) throws -> [Directive] {
-        try check(body, proves: .dialer, transcript)
+        try check(body, proves: .dialer, as: hello.role, transcript)
         let bothNodes = hello.role != .client && identity.role == .node
         guard !bothNodes || hello.membersHash == identity.membersHash else {
             throw FlockError(
@@ -151,7 +152,7 @@ struct HandshakeMachine {
         }
         state = .ended
         return [
-            .send(.welcome, proof(of: .listener, transcript)),
+            .send(.welcome, proof(of: .listener, to: hello.role, transcript)),
             .succeed(node: hello.node, role: hello.role, version: version),
         ]
     }
@@ -167,7 +168,7 @@ struct HandshakeMachine {
                 "protocol version \(challenge.version) was chosen out of \(Self.text(challenge.protocolRange)) and "
                     + Self.text(identity.protocolRange))
         }
-        try checkTokens(peerHasToken: challenge.hasToken)
+        try checkTokens(peerHasToken: challenge.hasToken, of: identity.role)
         if case .dialer(let expected?) = side, expected != challenge.node {
             throw FlockError(.incompatibleNode, "node \(challenge.node) answers where \(expected) was expected")
         }
@@ -180,13 +181,13 @@ struct HandshakeMachine {
         }
         let transcript = Self.transcript(hello, body)
         state = .awaitingWelcome(challenge, transcript: transcript)
-        return [.send(.proof, proof(of: .dialer, transcript))]
+        return [.send(.proof, proof(of: .dialer, to: identity.role, transcript))]
     }
 
     private mutating func receiveWelcome(
         _ body: Bytes, from challenge: Challenge, transcript: Bytes
     ) throws -> [Directive] {
-        try check(body, proves: .listener, transcript)
+        try check(body, proves: .listener, as: identity.role, transcript)
         state = .ended
         return [.succeed(node: challenge.node, role: challenge.role, version: challenge.version)]
     }
@@ -198,8 +199,8 @@ struct HandshakeMachine {
         case listener = "flockwork handshake 1 listener"
     }
 
-    private func checkTokens(peerHasToken: Bool) throws(FlockError) {
-        switch (identity.token != nil, peerHasToken) {
+    private func checkTokens(peerHasToken: Bool, of dialer: PeerRole) throws(FlockError) {
+        switch (identity.token(of: dialer) != nil, peerHasToken) {
         case (true, false):
             throw FlockError(.unauthenticated, "node \(identity.node) asks for the cluster's token; give a token file")
         case (false, true):
@@ -208,15 +209,19 @@ struct HandshakeMachine {
         }
     }
 
-    private func check(_ body: Bytes, proves label: Label, _ transcript: Bytes) throws(FlockError) {
-        guard equalInConstantTime(body.array, proof(of: label, transcript).array) else {
-            throw FlockError(.unauthenticated, "the peer has another token than \(identity.role) \(identity.node)")
-        }
+    private func check(
+        _ body: Bytes, proves label: Label, as dialer: PeerRole, _ transcript: Bytes
+    ) throws(FlockError) {
+        guard !equalInConstantTime(body.array, proof(of: label, to: dialer, transcript).array) else { return }
+        let whose = dialer == .client ? "clients" : "nodes"
+        let which = identity.clientToken == nil ? "" : " for \(whose); nodes and clients have different ones"
+        throw FlockError(
+            .unauthenticated, "the peer has another token than \(identity.role) \(identity.node)\(which)")
     }
 
-    /// Empty without a token.
-    private func proof(of label: Label, _ transcript: Bytes) -> Bytes {
-        guard let token = identity.token else { return .empty }
+    /// With the token of the dialer's role; empty without one.
+    private func proof(of label: Label, to dialer: PeerRole, _ transcript: Bytes) -> Bytes {
+        guard let token = identity.token(of: dialer) else { return .empty }
         var writer = ByteWriter(capacity: 1024)
         writer.writeText(label.rawValue)
         writer.write(transcript)

@@ -20,6 +20,8 @@ public struct Identity: Sendable {
     public var membersHash: UInt64
     /// Both ends have the same, or both have none.
     public var token: Token?
+    /// Of a node: what clients prove that they have; nil if they have the nodes' own.
+    public var clientToken: Token?
     /// Versions of the protocol that this process speaks; the highest common one is used.
     public var protocolRange: ClosedRange<UInt16>
 
@@ -33,6 +35,14 @@ public struct Identity: Sendable {
         self.membersHash = membersHash
         self.token = token
         self.protocolRange = protocolRange
+    }
+
+    /// What a dialer of that role proves to have.
+    func token(of dialer: PeerRole) -> Token? {
+        switch dialer {
+        case .node, .control: token
+        case .client: clientToken ?? token
+        }
     }
 }
 

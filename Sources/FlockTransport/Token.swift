@@ -50,6 +50,9 @@ public struct Token: Sendable, CustomStringConvertible, CustomDebugStringConvert
         secret = bytes
     }
 
+    /// Whether it is that secret.
+    package func isSame(as other: Token) -> Bool { equalInConstantTime(secret, other.secret) }
+
     public var description: String { "***" }
     public var debugDescription: String { "***" }
     public var customMirror: Mirror { Mirror(self, children: []) }

@@ -13,7 +13,7 @@ public enum Limit: String, CaseIterable, Sendable, Codable {
     case pendingCalls, runningCalls, methods, methodNameBytes, callTime
 
     case sessionWindow, sessionsPerPartition, openBytes, sessionResultBytes, reservedResultBytes, unreadResultBytes
-    case outcomeTimeToLive, sessionIdleTime
+    case outcomeTimeToLive, sessionIdleTime, deadlineShare
 
     case uncommittedEntries
 

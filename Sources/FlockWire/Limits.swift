@@ -89,6 +89,9 @@ public struct Limits: Sendable, Equatable {
     public var outcomeTimeToLive = Duration.seconds(600)
     /// How long a session without a call is kept.
     public var sessionIdleTime = Duration.seconds(1800)
+    /// A request is accepted if, by what was learned, it takes at most so much of its deadline. A queue that is just
+    /// short enough makes all late when anything takes longer, and one of half that length keeps a stage as busy.
+    public var deadlineShare = 0.6
     /// What `overloaded` tells callers, at least.
     public var retryAfter = Duration.milliseconds(5)
     /// Result bytes of all sessions of a node that wait for their acknowledgement; above it nothing new is accepted.

@@ -22,8 +22,10 @@ struct LinkFaultTests {
         private let started = Mutex<[Node]>([])
         let ports: [Int]
         let names: [String]
+        private let tokens: (nodes: String, clients: String)?
 
-        init(_ count: Int) throws {
+        init(_ count: Int, tokens: (nodes: String, clients: String)?) throws {
+            self.tokens = tokens
             ports = try FreePorts.find(count + 1)
             names = (1...count).map { "node-\($0)" }
         }
@@ -35,6 +37,8 @@ struct LinkFaultTests {
             var configuration = NodeConfiguration(
                 id: id, port: ports[place], limits: limits, logger: logs.logger(for: id), cores: 1)
             configuration.join = names.indices.map { "127.0.0.1:\(ports[$0])" }
+            configuration.tokenFile = tokens?.nodes
+            configuration.clientTokenFile = tokens?.clients
             configuration.faultSeed = Self.seed &+ UInt64(place)
             return configuration
         }
@@ -50,9 +54,10 @@ struct LinkFaultTests {
     }
 
     private func withFlock(
-        _ count: Int = 3, _ body: (Flock, [LinkFaults], ViewWatch, CheckedLoad) async throws -> Void
+        _ count: Int = 3, tokens: (nodes: String, clients: String)? = nil,
+        _ body: (Flock, [LinkFaults], ViewWatch, CheckedLoad) async throws -> Void
     ) async throws {
-        let flock = try Flock(count)
+        let flock = try Flock(count, tokens: tokens)
         print("faults of seed \(Flock.seed)")
         try await flock.logs.printingOnFailure {
             do {
@@ -66,6 +71,7 @@ struct LinkFaultTests {
                 let faults = try nodes.map { try #require($0.faults) }
                 var configuration = ClientConfiguration()
                 configuration.window = 1024
+                configuration.tokenFile = tokens?.clients
                 configuration.logger = flock.logs.logger(for: "client")
                 try await withCheckedLoad(on: ["127.0.0.1:\(flock.ports[0])"], flock.names, configuration) {
                     try await body(flock, faults, $0, $1)
@@ -155,20 +161,42 @@ struct LinkFaultTests {
         }
     }
 
-    @Test("a node of another build, of another cluster or with another token is told why it is refused")
+    @Test("a node of another build or of another cluster is told why it is refused")
     func strangers() async throws {
         try await withFlock { flock, _, views, load in
             let before = try await views.numbers()
             let pipeline = diagnosisPipeline(model: .logistic)
             let build = Pipeline("diagnosis", of: Int.self).map { $0 + 1 }
-            try await expectRefusal(of: flock, build, "runs other pipelines") { _ in }
+            try await expectRefusal(of: flock, build, "runs other versions of diagnosis") { _ in }
             try await expectRefusal(of: flock, pipeline, "cluster") { $0.clusterID = "another" }
-            let folder = FileManager.default.temporaryDirectory.appending(path: "flockwork-token-\(Flock.seed)")
-            try Data("a token that nobody else has".utf8).write(to: folder)
-            defer { #expect(throws: Never.self) { try FileManager.default.removeItem(at: folder) } }
-            try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: folder.path)
-            try await expectRefusal(of: flock, pipeline, "token") { $0.tokenFile = folder.path }
             #expect(try await views.numbers() == before)
+        }
+    }
+
+    @Test("a node with another token, with that of clients or with none is refused, and both sides say why")
+    func tokens() async throws {
+        let files = try TokenFiles(["nodes", "clients", "others"])
+        defer { files.remove() }
+        try await withFlock(tokens: (files["nodes"], files["clients"])) { flock, _, views, load in
+            let before = try await views.numbers()
+            let pipeline = diagnosisPipeline(model: .logistic)
+            for name in ["others", "clients"] {
+                try await expectRefusal(of: flock, pipeline, "another token than node") {
+                    $0.tokenFile = files[name]
+                    $0.clientTokenFile = nil
+                }
+            }
+            try await expectRefusal(of: flock, pipeline, "asks for the cluster's token") {
+                $0.tokenFile = nil
+                $0.clientTokenFile = nil
+            }
+            #expect(try await views.numbers() == before)
+            // The nodes that refused have it in their logs, and no log has a token.
+            let heard = flock.logs.entries.filter { flock.names.contains($0.node) }.map { "\($0.metadata)" }
+            for reason in ["another token than node", "asks for the cluster's token"] {
+                #expect(heard.contains { $0.contains("unauthenticated") && $0.contains(reason) })
+            }
+            #expect(!flock.logs.text.contains(TokenFiles.mark))
         }
     }
 
@@ -188,4 +216,23 @@ struct LinkFaultTests {
         }
         await node.abandon()
     }
+}
+
+/// Files with a token each, in a folder of their own.
+private struct TokenFiles {
+    /// In each of the tokens.
+    static let mark = "no-log-has-this"
+    private let folder = FileManager.default.temporaryDirectory.appending(path: "flockwork-tokens-\(UUID())")
+
+    init(_ names: [String]) throws {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        for name in names {
+            try Data("\(Self.mark) \(name)".utf8).write(to: folder.appending(path: name))
+            try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: self[name])
+        }
+    }
+
+    subscript(name: String) -> String { folder.appending(path: name).path }
+
+    func remove() { #expect(throws: Never.self) { try FileManager.default.removeItem(at: folder) } }
 }

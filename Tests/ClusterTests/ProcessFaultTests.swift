@@ -36,10 +36,7 @@ struct ProcessFaultTests {
     }
 
     private func withCluster(_ body: (Cluster) async throws -> Void) async throws {
-        let tests = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") }.map { URL(fileURLWithPath: $0) } ?? tests
-        let launcher = bundle.deletingLastPathComponent().appending(path: "launcher")
-        let flock = LocalFlock(program: launcher)
+        let flock = LocalFlock(program: Programs.url("launcher"))
         let lines = Lines()
         let folder = FileManager.default.temporaryDirectory.appending(path: "flockwork-cluster-\(UUID())")
         try FileManager.default.createDirectory(

@@ -24,7 +24,7 @@ struct ControlLinkTests {
         }
     }
 
-    /// Sends `count` large messages, then a small one beside them, in one turn of the loop.
+    /// Sends `count` large messages, then a small one beside them that is written now, in one turn of the loop.
     private func flood(_ from: TestNode, to name: NodeID, _ count: Int) async {
         let address = ActorAddress(named: "echo", on: name)
         let system = from.system
@@ -34,6 +34,7 @@ struct ControlLinkTests {
                 system.peers[name]?.send(Self.method, on: address, payload: Bytes(count: 1 << 18) { _ in })
             }
             system.controlPeers[name]?.send(Self.method, on: address, payload: Bytes("alive"))
+            system.controlPeers[name]?.flush()
             isSent.fire()
         }
         await isSent.wait()

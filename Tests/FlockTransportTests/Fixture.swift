@@ -133,6 +133,7 @@ extension Limits {
 extension Token {
     static let test = Token(bytes: Array("a token of the tests".utf8))
     static let other = Token(bytes: Array("a token of others".utf8))
+    static let clients = Token(bytes: Array("a token of clients".utf8))
 }
 
 extension Identity {
@@ -142,6 +143,19 @@ extension Identity {
     ) -> Identity {
         Identity(
             clusterID: cluster, node: NodeID(name), role: .node, membersHash: hash, token: token, protocolRange: range)
+    }
+
+    /// A node that asks clients for a token of their own.
+    static func guarded(_ name: String = "node-1") -> Identity {
+        var identity = node(name)
+        identity.clientToken = .clients
+        return identity
+    }
+
+    static func control(_ name: String, token: Token?) -> Identity {
+        var identity = node(name, token: token)
+        identity.role = .control
+        return identity
     }
 
     static func client(

@@ -108,6 +108,19 @@ struct HandshakeTests {
             testDescription: "a token that the listener cannot prove", dialer: .client(), listener: .node(token: nil),
             code: .unauthenticated, word: "without the cluster's token"),
         Mismatch(
+            testDescription: "a node with the token of clients", dialer: .node("node-2", token: .clients),
+            listener: .guarded(), code: .unauthenticated, word: "for nodes"),
+        Mismatch(
+            testDescription: "a node's control connection with the token of clients",
+            dialer: .control("node-2", token: .clients), listener: .guarded(), code: .unauthenticated,
+            word: "for nodes"),
+        Mismatch(
+            testDescription: "a client with the token of nodes", dialer: .client(), listener: .guarded(),
+            code: .unauthenticated, word: "for clients"),
+        Mismatch(
+            testDescription: "a client without the token of clients", dialer: .client(token: nil), listener: .guarded(),
+            code: .unauthenticated, word: "token file"),
+        Mismatch(
             testDescription: "wrong cluster", dialer: .client(cluster: "other"), listener: .node(),
             code: .incompatibleNode, word: "\"other\""),
         Mismatch(
@@ -131,6 +144,28 @@ struct HandshakeTests {
         #expect(pair.codes == [mismatch.code, mismatch.code])
         guard case .fail(let error)? = pair.results.dialer else { return }
         #expect(error.message.contains(mismatch.word), "\(error)")
+    }
+
+    @Test("nodes prove the nodes' token, and clients theirs")
+    func tokenByRole() {
+        for dialer in [Identity.guarded("node-2"), .client(token: .clients)] {
+            var pair = HandshakePair(dialer, .guarded())
+            pair.run()
+            #expect(pair.succeeded == (true, true), "\(dialer.role)")
+        }
+    }
+
+    @Test("who has the clients' token cannot make a node of itself on the way")
+    func roleIsProven() {
+        var pair = HandshakePair(.client(token: .clients), .guarded())
+        // The role is the byte after magic and versions.
+        pair.run { type, body in
+            guard type == .hello else { return (type, body) }
+            var bytes = body.array
+            bytes[8] = PeerRole.node.rawValue
+            return (type, Bytes(bytes))
+        }
+        #expect(pair.succeeded == (false, false) && pair.codes == [.unauthenticated, .unauthenticated])
     }
 
     @Test("a client needs no list of members")

@@ -185,9 +185,8 @@ struct ListenerTests {
             try await eventually { link.lastError != nil }
             #expect(link.lastError?.code == .unavailable)
             link.stop()
-            await loop.run {}
         }
-        #expect(live.alive == [])
+        try await eventually { live.alive == [] }
         await loop.stop()
     }
 

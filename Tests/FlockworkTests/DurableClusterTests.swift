@@ -145,6 +145,48 @@ struct DurableClusterTests {
         }
     }
 
+    @Test("partitions whose disks are all gone wait, until an operator gives them up: then they begin empty")
+    func acceptLoss() async throws {
+        try await withFlock(3) { flock in
+            try await flock.settled()
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            #expect(try await inbox.ask(1) == 2)
+            let socket = flock.folder.appending(path: "1").path
+            var admin = try await Operator.connect(to: socket)
+            let early = await #expect(throws: FlockError.self) { try await admin.acceptLoss(of: [PartitionID(3)]) }
+            #expect(early?.message.contains("nothing of p3 is lost: node-0, node-1, node-2 has") == true)
+            #expect(try await admin.acceptLoss(of: nil) == [])
+            await admin.close()
+            await flock.killAll()
+            for place in 0..<3 {
+                let folder = flock.folder.appending(path: "\(place)")
+                for file in try FileManager.default.contentsOfDirectory(atPath: folder.path)
+                where file.hasPrefix("wal-") {
+                    try FileManager.default.removeItem(at: folder.appending(path: file))
+                }
+                try await flock.start(place, pipeline)
+            }
+            try await flock.joined()
+            let node = try flock.node(1)
+            // The three came with other disks, and their views say so.
+            try await eventually {
+                guard let cluster = try await node.status().cluster else { return false }
+                return cluster.members.count == 3 && cluster.partitions.allSatisfy(\.inSync.isEmpty)
+            }
+            admin = try await Operator.connect(to: socket)
+            let one = try await admin.acceptLoss(of: [PartitionID(3)])
+            let others = try await admin.acceptLoss(of: nil)
+            #expect(one == [PartitionID(3)] && others.count == 7 && !others.contains(PartitionID(3)))
+            try await flock.settled()
+            let again = try await client.inbox(of: pipeline)
+            #expect(try await again.ask(2) == 3)
+            #expect(try await admin.acceptLoss(of: nil) == [])
+            await admin.close()
+            await client.close()
+        }
+    }
+
     @Test("one node alone keeps what it was asked")
     func alone() async throws {
         try await withFlock(1) { flock in

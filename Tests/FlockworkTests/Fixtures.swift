@@ -124,6 +124,15 @@ distributed actor Gated: Stage {
     }
 }
 
+/// Takes a millisecond for each item.
+distributed actor Laborious: Stage {
+    distributed func process(_ batch: [Int]) async throws -> [Int] {
+        let end = ContinuousClock.now + .milliseconds(batch.count)
+        while ContinuousClock.now < end {}
+        return batch
+    }
+}
+
 extension Logger {
     /// For nodes that a test starts by itself.
     static var quiet: Logger {

@@ -51,13 +51,14 @@ struct LiveClusterTests {
     }
 
     private func withFlock(
-        _ count: Int, spare: Int = 0, _ body: (Flock, [Node]) async throws -> Void
+        _ count: Int, spare: Int = 0, of other: Pipeline<Int, Int>? = nil,
+        _ body: (Flock, [Node]) async throws -> Void
     ) async throws {
         let flock = try Flock(count + spare)
         do {
             var nodes: [Node] = []
             for place in 0..<count {
-                let node = flock.node(place, bootstrap: count, join: Array(0..<count), pipeline)
+                let node = flock.node(place, bootstrap: count, join: Array(0..<count), other ?? pipeline)
                 nodes.append(node)
                 try await flock.start(node)
             }
@@ -80,6 +81,64 @@ struct LiveClusterTests {
                 return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
             }
             #expect(answers == 500)
+            await client.close()
+        }
+    }
+
+    @Test("what a cluster could not do in time it refuses before it accepts it")
+    func overload() async throws {
+        let pipeline = Pipeline("slow", of: Int.self)
+            .stage(batch: .lingering(.zero, upTo: 8), instances: .total(1), Laborious.init)
+        try await withFlock(3, of: pipeline) { flock, _ in
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            // All nodes learn what it costs.
+            for _ in 0..<4 { #expect(await Self.ask(100, inbox, deadline: nil).isEmpty) }
+            // Five times what can be done until then.
+            let failures = await Self.ask(1000, inbox, deadline: .milliseconds(200))
+            let refused = failures.filter { $0.code == .overloaded }
+            let late = failures.filter { $0.code == .deadlineExceeded }
+            let toldWhy = refused.filter { $0.retryAfter != nil && $0.limit == .deadlineShare }
+            #expect(refused.count + late.count == failures.count && toldWhy.count == refused.count)
+            #expect(refused.count > 500 && failures.count < 1000, "\(refused.count) refused, \(late.count) late")
+            await client.close()
+        }
+    }
+
+    /// Asks so many at once; how those failed that did not get their item back.
+    private static func ask(_ count: Int, _ inbox: Inbox<Int, Int>, deadline: Duration?) async -> [FlockError] {
+        await withTaskGroup(of: FlockError?.self) { group in
+            for item in 0..<count {
+                group.addTask {
+                    do {
+                        let answer = try await inbox.ask(item, deadline: deadline)
+                        return answer == item ? nil : FlockError(.callFailed, "\(item) became \(answer)")
+                    } catch {
+                        return (error as? FlockError) ?? FlockError(.callFailed, "\(error)")
+                    }
+                }
+            }
+            return await group.compactMap(\.self).reduce(into: []) { $0.append($1) }
+        }
+    }
+
+    @Test("a post that nobody accepts can be cancelled, and what becomes of it comes in no outbox")
+    func cancelledPost() async throws {
+        try await withFlock(3) { flock, nodes in
+            let client = try await flock.client()
+            let inbox = try await client.inbox(of: pipeline)
+            #expect(try await inbox.ask(1) == 2)
+            // No majority is left, and of each request only one copy: nothing is accepted, or refused for good.
+            for node in nodes.dropFirst() { await node.abandon() }
+            // They are on their way when they are cancelled.
+            let posts = [[1, 2, 3], [4]].map { items in Task.immediate { try await inbox.post(items) } }
+            for post in posts { post.cancel() }
+            for post in posts {
+                let error = await #expect(throws: FlockError.self) { try await post.value }
+                #expect(error?.code == .cancelled)
+            }
+            await inbox.close()
+            for try await outcome in inbox.outbox() { Issue.record("\(outcome)") }
             await client.close()
         }
     }

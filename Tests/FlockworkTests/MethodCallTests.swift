@@ -136,6 +136,11 @@ struct MethodCallTests {
             let error = await #expect(throws: FlockError.self) { try await remote.carryOut(.suspend("none")) }
             #expect(error?.code == .notFound)
         },
+        "OperatorActor.acceptLoss(of:)": { place in
+            let remote = try await operatorActor("losses", place)
+            let error = await #expect(throws: FlockError.self) { try await remote.acceptLoss(of: [PartitionID(0)]) }
+            #expect(error?.code == .invalidInput)
+        },
         "ModelInstance.score(_:)": { place in
             let name = "model"
             let held = await place.node.node.system.named(name, exportedTo: .nodes) {
@@ -199,7 +204,7 @@ struct MethodCallTests {
         let types: [any DistributedActor.Type] = [
             InboxActor.self, MemberActor.self, StageHost.self, ModelInstance.self, OperatorActor.self,
         ]
-        // Those of FlockPython are called by its own `BundleTransferTests`, in release as well.
+        // Those of FlockPython are called by its own `BundleTransferTests` and `ModelVersionTests`, in release as well.
         var methods = Set(
             names.all.map(\.identifier).filter { identifier in
                 guard let module = module(of: identifier) else { return true }

@@ -242,6 +242,43 @@ struct TraceTests {
         }
     }
 
+    @Test("in a cluster a trace outlives the node that accepted its request: who executes it again has it from a copy")
+    func primaryDies() async throws {
+        let tracer = TraceRecorder()
+        let gate = Gate()
+        try await withTracer(tracer) {
+            try await OperatedFlock.run(3, gate.pipeline) { flock, nodes in
+                let client = try await flock.client()
+                let inbox = try await client.inbox(of: gate.pipeline)
+                let answer = Task { try await withSpan("request") { _ in try await inbox.ask(7) } }
+                await gate.arrived(1)
+                // It is executed while it is being accepted.
+                var held: Node?
+                try await eventually {
+                    for node in nodes where try await node.status().openRequests > 0 { held = node }
+                    return held != nil
+                }
+                let primary = try #require(held)
+                // It ends when its stage has, and its batch with it: that is no outcome of anything.
+                let end = Task { await primary.abandon() }
+                await gate.arrived(2)
+                gate.open()
+                #expect(try await answer.value == 7)
+                await end.value
+                await client.close()
+                let request = try #require(tracer.finished.first { $0.operationName == "request" })
+                let others = tracer.batches.filter {
+                    $0.attributes.get("flockwork.node") != .string(primary.id.rawValue)
+                }
+                #expect(!others.isEmpty)
+                for batch in others {
+                    #expect(batch.links.map(\.context.inMemorySpanContext?.spanID) == [request.spanID])
+                    #expect(batch.links.map(\.context.inMemorySpanContext?.traceID) == [request.traceID])
+                }
+            }
+        }
+    }
+
     @Test("a batch that fails says so in its span")
     func failure() async throws {
         let tracer = TraceRecorder()

@@ -16,12 +16,13 @@ final class OperatedFlock: Sendable {
     private let logs = LogCapture.current ?? LogCapture()
     private let voters: Int
 
-    init(_ count: Int, voters: Int) throws {
+    init(_ count: Int, voters: Int, drainTime: Duration? = nil) throws {
         folder = NSTemporaryDirectory() + "flock-\(UInt32.random(in: 0 ... .max))"
         ports = try FreePorts.find(count)
         self.voters = voters
         var limits = Limits()
         limits.partitions = 16
+        if let drainTime { limits.drainTime = drainTime }
         self.limits = limits
         try FileManager.default.createDirectory(
             atPath: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
@@ -29,13 +30,14 @@ final class OperatedFlock: Sendable {
 
     func socket(_ place: Int) -> String { "\(folder)/\(place).sock" }
 
-    func start(_ place: Int, _ pipeline: any ServablePipeline) async throws -> Node {
+    func start(_ place: Int, _ pipeline: any ServablePipeline, labels: [String] = []) async throws -> Node {
         let id = NodeID("node-\(place)")
         var configuration = NodeConfiguration(
             id: id, port: ports[place], limits: limits, logger: logs.logger(for: id), cores: 1)
         configuration.bootstrap = place < voters ? voters : nil
         configuration.join = ports.prefix(voters).map { "127.0.0.1:\($0)" }
         configuration.adminSocket = socket(place)
+        configuration.labels = labels
         let node = Node(pipelines: [pipeline], configuration: configuration)
         nodes.withLock { $0.append(node) }
         try await node.start()
@@ -51,10 +53,10 @@ final class OperatedFlock: Sendable {
 
     /// Runs `body` on a settled cluster of `count` nodes.
     static func run(
-        _ count: Int, voters: Int = 3, _ pipeline: any ServablePipeline,
+        _ count: Int, voters: Int = 3, drainTime: Duration? = nil, _ pipeline: any ServablePipeline,
         _ body: (OperatedFlock, [Node]) async throws -> Void
     ) async throws {
-        let flock = try OperatedFlock(count, voters: voters)
+        let flock = try OperatedFlock(count, voters: voters, drainTime: drainTime)
         do {
             var nodes: [Node] = []
             for place in 0..<count { nodes.append(try await flock.start(place, pipeline)) }

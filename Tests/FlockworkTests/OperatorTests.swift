@@ -7,6 +7,7 @@ import FlockTransport
 import FlockWire
 import Flockwork
 import Foundation
+import Logging
 import Testing
 
 @testable import Flockwork
@@ -79,6 +80,21 @@ struct OperatorTests {
         }
     }
 
+    @Test("a node that finds nobody to hand over to says so when its time is over, and not that requests were lost")
+    func nobodyLeft() async throws {
+        let logs = try #require(LogCapture.current)
+        try await OperatedFlock.run(3, drainTime: .seconds(1), pipeline) { _, nodes in
+            // From now on each partition has two copies at least.
+            try await eventually { try await nodes[0].status().cluster?.toleratedFailures == 1 }
+            await nodes[2].shutDown()
+            try await eventually { try await nodes[0].status().cluster?.members.count == 2 }
+            await nodes[1].shutDown()
+        }
+        let warnings = logs.entries(of: "node-1").filter { $0.level == .warning }.map(\.message)
+        #expect(warnings.contains { $0.hasPrefix("node could not hand over its copies: fewer nodes are left") })
+        #expect(!warnings.contains { $0.contains("accepted requests") }, "\(warnings)")
+    }
+
     @Test("a suspended pipeline refuses before acceptance, finishes what it has, and goes on when resumed")
     func suspend() async throws {
         try await OperatedFlock.run(3, pipeline) { flock, _ in
@@ -138,6 +154,10 @@ struct OperatorTests {
             view = try #require(try await admin.status().first { $0.node == "node-3" }?.cluster)
             let again = await #expect(throws: FlockError.self) { try await admin.replaceVoter("node-1", by: "node-0") }
             #expect(again?.message.contains("never votes again under this name") == true, "\(again as Any)")
+            // Who is gone goes: of the two that are left both decide.
+            try await admin.removeVoter("node-1")
+            view = try #require(try await admin.status().first { $0.node == "node-3" }?.cluster)
+            #expect(view.voters == ["node-2", "node-3"])
             let present = await #expect(throws: FlockError.self) { try await admin.addVoter("node-2") }
             #expect(present?.message.contains("voter already") == true)
             try await load.goOn()

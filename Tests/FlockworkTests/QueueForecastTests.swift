@@ -32,15 +32,15 @@ struct QueueForecastTests {
 
     @Test("accepts what it knows nothing of, and one at least where nothing waits")
     func probes() {
-        #expect(QueueForecast().room(for: 10, deadline: .milliseconds(1), behind: 1000) == 10)
-        #expect(learned().room(for: 10, deadline: .milliseconds(1), behind: 0) == 1)
-        #expect(learned().room(for: 10, deadline: .milliseconds(1), behind: 1) == 0)
+        #expect(QueueForecast().room(for: 10, deadline: .milliseconds(1), behind: 1000, limits: Limits()) == 10)
+        #expect(learned().room(for: 10, deadline: .milliseconds(1), behind: 0, limits: Limits()) == 1)
+        #expect(learned().room(for: 10, deadline: .milliseconds(1), behind: 1, limits: Limits()) == 0)
     }
 
     @Test("takes of a run what can be in time with something to spare, and says when the rest may come again")
     func refuses() {
         let forecast = learned()
-        let room = forecast.room(for: 1000, deadline: .milliseconds(100), behind: 20)
+        let room = forecast.room(for: 1000, deadline: .milliseconds(100), behind: 20, limits: Limits())
         // 5 ms + 1 ms each within 60 of the 100 ms.
         #expect((25...45).contains(room), "\(room)")
         let error = forecast.refusal(deadline: .milliseconds(100), behind: 20 + 500, limits: Limits())
@@ -55,9 +55,9 @@ struct QueueForecastTests {
     func follows() {
         var forecast = learned()
         learn(&forecast, perItem: 10, from: 1000)
-        #expect(forecast.room(for: 1000, deadline: .milliseconds(100), behind: 0) < 10)
+        #expect(forecast.room(for: 1000, deadline: .milliseconds(100), behind: 0, limits: Limits()) < 10)
         learn(&forecast, perItem: 1, from: 2000)
-        #expect(forecast.room(for: 1000, deadline: .milliseconds(100), behind: 0) > 40)
+        #expect(forecast.room(for: 1000, deadline: .milliseconds(100), behind: 0, limits: Limits()) > 40)
     }
 
     @Test("learns from what was given up that it takes longer, and not that it is quick")

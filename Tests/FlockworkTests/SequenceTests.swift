@@ -136,23 +136,39 @@ struct SequenceTests {
             outcome: .values(items(Int64(first)..<Int64(first) + Int64(count)), filtered: nil))
     }
 
-    @Test("an outcome is delivered once, by kind, however it is cut", arguments: [1, 2, 3, 4] as [UInt64])
-    func sentOnce(seed: UInt64) {
+    /// A post whose caller waits for acceptance, and leaves.
+    private func abandon(_ post: SequenceRun, in sent: inout SentRequests) async -> FlockError? {
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<FlockError?, Never>) in
+            var run = outgoing(.posts, post.first, post.count)
+            run.acceptances = [.init(requests: post, caller: continuation)]
+            sent.append(run, expires: .never)
+            sent.abandon(post)?.resume(returning: FlockError(.cancelled, "left"))
+        }
+    }
+
+    @Test("an outcome is delivered once, to whom it belongs, however it is cut", arguments: [1, 2, 3, 4] as [UInt64])
+    func sentOnce(seed: UInt64) async {
         var random = SeededRandom(seed: seed)
         var sent = SentRequests()
         sent.append(outgoing(.asks, 0, 50), expires: .never)
-        sent.append(outgoing(.posts, 50, 100), expires: .never)
+        sent.append(outgoing(.posts, 50, 60), expires: .never)
+        let left = SequenceRun(first: 110, count: 20)
+        #expect(await abandon(left, in: &sent)?.code == .cancelled)
+        #expect(sent.abandon(left) == nil && sent.abandon(SequenceRun(first: 50, count: 60)) == nil)
+        sent.append(outgoing(.posts, 130, 20), expires: .never)
         sent.append(outgoing(.asks, 150, 50), expires: .never)
         var seen: [UInt64: Int64] = [:]
         for _ in 0..<300 {
             let first = UInt64.random(in: 0..<200, using: &random)
             let count = Int.random(in: 1...min(30, 200 - Int(first)), using: &random)
-            for (part, kind) in sent.deliver(outcome(first, count)) {
+            for (part, addressee) in sent.deliver(outcome(first, count)) {
                 guard case .values(let items, _) = part.outcome else { continue }
                 for (index, value) in values(items).enumerated() {
                     let sequence = part.sequences.first + UInt64(index)
                     #expect(seen.updateValue(value, forKey: sequence) == nil, "seed \(seed): \(sequence) twice")
-                    #expect(value == Int64(sequence) && kind == (50..<150 ~= sequence ? .posts : .asks))
+                    let expected: SentRequests.Addressee =
+                        110..<130 ~= sequence ? .nobody : 50..<150 ~= sequence ? .outbox : .callers
+                    #expect(value == Int64(sequence) && addressee == expected)
                 }
             }
             let unanswered = Set(sent.unanswered(from: 0).flatMap { values($0.items).map { UInt64($0) } })

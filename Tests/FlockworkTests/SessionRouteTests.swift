@@ -55,6 +55,27 @@ struct SessionRouteTests {
         await first.loop.stop()
     }
 
+    @Test("is not lost between two nodes of which each, for a moment, was said to lead")
+    func backAgain() async throws {
+        let first = try ScriptedPort(node: Self.nodes[0])
+        let second = try ScriptedPort(node: Self.nodes[1], loop: first.loop)
+        let (session, map) = Self.session(first, second)
+        await first.loop.run { session.attach() }
+        _ = try session.post(ItemBuffer(Rows([1 as Int64, 2], width: 1)), deadline: nil, trace: nil)
+        try await eventually { !first.submits.all.isEmpty }
+        let before = first.submits.all.count
+        let error = FlockError(.moved, "not here", node: Self.nodes[1], retryAfter: .milliseconds(1))
+        await first.say(StreamPart(refused: .init(from: 0, error: error)))
+        try await eventually { !second.submits.all.isEmpty }
+        #expect(second.attaches == 1, "a node that has no stream of the session cannot answer")
+        // The next view says that it was the first one all along.
+        _ = map.learn(Self.view(2, primary: 0))
+        try await eventually { first.submits.all.count > before }
+        #expect(first.submits.all.dropFirst(before).flatMap(\.runs).map(\.items.count) == [2])
+        await session.close()
+        await first.loop.stop()
+    }
+
     @Test(
         "sends what a full inbox refused again, and what it took before only where nobody may have taken it",
         arguments: [(FlockError.Code.overloaded, 2 as UInt64), (.unavailable, 0)])

@@ -56,6 +56,32 @@ struct TokenTests {
         }
     }
 
+    @Test("may be another one for clients, who cannot pass for nodes with it, and must not be the same")
+    func clients() async throws {
+        try await withToken("secret") { path in
+            try await withToken("open") { clients in
+                var configuration = NodeConfiguration(port: 0, tokenFile: path, logger: .quiet)
+                configuration.clientTokenFile = clients
+                let node = Node(pipelines: pipeline, configuration: configuration)
+                try await node.start()
+                let port = node.port ?? 0
+                let client = try await connect(to: port, tokenFile: clients)
+                #expect(try await client.inbox(of: pipeline).ask(1) == 2)
+                await client.close()
+                let error = await #expect(throws: FlockError.self) { try await connect(to: port, tokenFile: path) }
+                #expect(error?.code == .unauthenticated && error?.message.contains("for clients") == true)
+                await node.shutDown()
+                // Nothing would be guarded with one of these.
+                for (nodes, word) in [(nil, "none for nodes"), (clients, "make another one")] {
+                    configuration.tokenFile = nodes
+                    let useless = Node(pipelines: pipeline, configuration: configuration)
+                    let refusal = await #expect(throws: FlockError.self) { try await useless.start() }
+                    #expect(refusal?.code == .invalidInput && refusal?.message.contains(word) == true)
+                }
+            }
+        }
+    }
+
     @Test("that others may read is refused by nodes and clients, with the command that helps")
     func mode() async throws {
         try await withToken("secret", mode: 0o644) { path in

@@ -1,4 +1,5 @@
-// What Swift cannot say itself: malloc thresholds, timer slack, and the section of distributed methods.
+// What Swift cannot say itself: malloc thresholds, timer slack, a thread's own value, and the section of distributed
+// methods.
 #ifndef FLOCK_RUNTIME_H
 #define FLOCK_RUNTIME_H
 #include <stddef.h>
@@ -12,6 +13,10 @@ void flock_set_timer_slack(unsigned long nanoseconds);
 
 /// Names the calling thread for debuggers and `top -H`; at most 15 bytes, else it is not named.
 void flock_name_thread(const char *name);
+
+/// The calling thread's value: see Errands.swift.
+void *flock_errands(void);
+void flock_set_errands(void *value);
 
 /// The number of distributed methods in this executable's `swift5_accessible_functions` section.
 size_t flock_accessible_function_count(void);

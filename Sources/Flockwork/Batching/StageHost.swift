@@ -16,11 +16,13 @@ distributed actor StageHost {
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { actorSystem.loopExecutor }
 
-    private let lane: LaneFlow
+    /// The instances that there are now.
+    private let lane: @Sendable () -> LaneFlow?
     private let check: @Sendable (ItemBuffer) throws(FlockError) -> Void
 
     init(
-        lane: LaneFlow, check: @escaping @Sendable (ItemBuffer) throws(FlockError) -> Void, actorSystem: FlockSystem
+        lane: @escaping @Sendable () -> LaneFlow?, check: @escaping @Sendable (ItemBuffer) throws(FlockError) -> Void,
+        actorSystem: FlockSystem
     ) {
         self.lane = lane
         self.check = check
@@ -52,6 +54,9 @@ distributed actor StageHost {
     }
 
     private func run(_ message: RunMessage, for call: DirectCall, limits: Limits) throws {
+        guard let lane = lane() else {
+            throw FlockError(.moved, "The stage has no instances on this node any more.", node: actorSystem.node)
+        }
         try check(message.items)
         let assignment = Self.answering(call, items: message.items.count, limits: limits)
         let now = EventLoop.now
@@ -76,6 +81,8 @@ distributed actor StageHost {
                 let place = SessionPlace(partition: run.partition, session: run.session)
                 let message = OutcomesMessage(outcomes: [SessionOutcomes(place: place, runs: outcomes)])
                 call.part { message.write(to: &$0, limits: limits) }
+            } else if case .returned = ending {
+                call.fail(FlockError(.moved, "A later stage has no instances where it was expected."))
             } else {
                 call.fail(FlockError(.unavailable, "A later stage's node was lost."))
             }
@@ -144,6 +151,8 @@ private final class OpenWork: Sendable {
             if let error, error.code == .invalidInput || error.code == .tooLarge {
                 let failed = OutcomeRun(sequences: work.run.sequences, outcome: .failed(error))
                 work.assignment.ended(work.run, .done([failed]))
+            } else if error?.code == .moved {
+                work.assignment.ended(work.run, .returned)
             } else {
                 work.assignment.ended(work.run, .lost)
             }

@@ -11,7 +11,7 @@ internal import Synchronization
 public struct ClientConfiguration: Sendable {
     /// The cluster that the client means to reach; another one refuses it.
     public var clusterID = "flockwork"
-    /// A file with the cluster's token, mode 0600; nil where the cluster has none.
+    /// A file with the cluster's token for clients, mode 0600; nil where the cluster has none.
     public var tokenFile: String?
     public var limits = Limits()
     /// Requests of one session that may be open: a power of two.

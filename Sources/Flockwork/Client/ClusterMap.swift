@@ -110,8 +110,11 @@ final class RoutedPort: SessionPort {
         return port.attach(token, onPart: onPart, onEnd: onEnd)
     }
 
-    func submit(_ message: SubmitMessage) { port?.submit(message) }
-    func cancel(_ message: CancelMessage) { port?.cancel(message) }
+    /// To where the session is attached: a node without its stream drops what it says, and cannot say so.
+    func submit(_ message: SubmitMessage) { attached?.submit(message) }
+    func cancel(_ message: CancelMessage) { attached?.cancel(message) }
+
+    private var attached: (any SessionPort)? { place.with { $0 }.flatMap(routes.port) }
 
     /// Looks for the partition's node until one is connected; not for longer than its session lives without.
     func onConnected(_ body: @escaping @Sendable () -> Void) { look(body, attempt: 0) }
@@ -130,6 +133,6 @@ final class RoutedPort: SessionPort {
     var isElsewhere: Bool { place.with { $0 != nil && $0 != node } }
 
     func lookAfter() {
-        if routes.isOwnView { routes.refresh(nil) } else { port?.lookAfter() }
+        if routes.isOwnView { routes.refresh(nil) } else { attached?.lookAfter() }
     }
 }

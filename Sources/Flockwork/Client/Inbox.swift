@@ -42,8 +42,10 @@ public struct Inbox<Input: Codable & Sendable, Output: Codable & Sendable>: Send
 
     /// Hands in many requests; their outcomes come in the `outbox()`.
     ///
-    /// Waits while the window is full, which is the back-pressure of outcomes that nobody takes.
-    /// - Throws: `FlockError` if they were not accepted; some of them may have been where they span sessions.
+    /// Waits while the window is full, which is the back-pressure of outcomes that nobody takes. Cancelling the task
+    /// cancels what is not known to be accepted.
+    /// - Throws: `FlockError` if they were not accepted, `cancelled` if the caller left; some of them may have been,
+    ///   where they span sessions.
     public func post(_ items: [Input], deadline: Duration? = nil, until: Post = .accepted) async throws -> Tickets {
         try await core.post(try input.encode(Batch(items)), deadline: deadline, waits: until == .accepted)
     }

@@ -267,6 +267,7 @@ final class InboxCore: Sendable {
     }
 
     func post(_ items: ItemBuffer, deadline: Duration?, waits: Bool) async throws -> Tickets {
+        try Task.checkCancellation()
         var tickets = Tickets()
         var rest = items
         let trace = TraceContext.current
@@ -299,14 +300,23 @@ final class InboxCore: Sendable {
         guard waits else { return try session.post(items, deadline: deadline, trace: trace) }
         var run: SequenceRun?
         var thrown: (any Error)?
-        let refusal = await withUnsafeContinuation { (continuation: UnsafeContinuation<FlockError?, Never>) in
-            do {
-                run = try session.post(items, deadline: deadline, trace: trace, accepted: continuation)
-                if run == nil { continuation.resume(returning: nil) }
-            } catch {
-                thrown = error
-                continuation.resume(returning: nil)
+        let place = PostPlace()
+        let refusal = await withTaskCancellationHandler {
+            await withUnsafeContinuation { (continuation: UnsafeContinuation<FlockError?, Never>) in
+                do {
+                    run = try session.post(items, deadline: deadline, trace: trace, accepted: continuation)
+                    if let run {
+                        if place.isCancelled(sent: run) { session.abandon(run) }
+                    } else {
+                        continuation.resume(returning: nil)
+                    }
+                } catch {
+                    thrown = error
+                    continuation.resume(returning: nil)
+                }
             }
+        } onCancel: {
+            if let run = place.cancel() { session.abandon(run) }
         }
         if let thrown { throw thrown }
         if let refusal { throw refusal }
@@ -330,7 +340,9 @@ final class InboxCore: Sendable {
             }
             return state.sessions
         }
-        for session in sessions { await session.close() }
+        await withTaskGroup(of: Void.self) { group in
+            for session in sessions { group.addTask { await session.close() } }
+        }
         outbox.finish()
     }
 }
@@ -340,4 +352,25 @@ private enum AskPlace {
     static let unsent = UInt64.max
     static let cancelled = UInt64.max - 1
     static let cancelledError = FlockError(.cancelled, "The caller cancelled the request.")
+}
+
+/// Where a `post` is whose caller waits: its sequences, once they are known, and whether the caller has left.
+private final class PostPlace: Sendable {
+    private let state = Mutex<(sent: SequenceRun?, isCancelled: Bool)>((nil, false))
+
+    /// Whether the caller has left before it was known what to cancel.
+    func isCancelled(sent run: SequenceRun) -> Bool {
+        state.withLock { state in
+            state.sent = run
+            return state.isCancelled
+        }
+    }
+
+    /// What to cancel, if it is known.
+    func cancel() -> SequenceRun? {
+        state.withLock { state in
+            state.isCancelled = true
+            return state.sent
+        }
+    }
 }

@@ -17,9 +17,20 @@ struct SentRequests {
         var sequences: SequenceRun { SequenceRun(first: outgoing.first, count: outgoing.items.count) }
     }
 
+    /// Who is to have an outcome.
+    enum Addressee {
+        /// Callers that wait, each in a slot of its own.
+        case callers
+        case outbox
+        /// The caller of the post has left.
+        case nobody
+    }
+
     private(set) var runs = Deque<Run>()
     /// Sequences that have been answered to their callers or handed to the outbox.
     private(set) var delivered = SequenceSet()
+    /// Posts whose callers left before they were accepted.
+    private var abandoned: [SequenceRun] = []
 
     init(base: UInt64 = 0) {
         delivered = SequenceSet(base: base)
@@ -29,9 +40,9 @@ struct SentRequests {
         runs.append(Run(outgoing: run, open: run.items.count, expires: expires))
     }
 
-    /// The parts of an outcome that were not delivered before, each with the kind of request that it answers.
-    mutating func deliver(_ outcome: OutcomeRun) -> [(OutcomeRun, OutgoingRun.Kind)] {
-        var parts: [(OutcomeRun, OutgoingRun.Kind)] = []
+    /// The parts of an outcome that were not delivered before, and whose they are.
+    mutating func deliver(_ outcome: OutcomeRun) -> [(OutcomeRun, Addressee)] {
+        var parts: [(OutcomeRun, Addressee)] = []
         for fresh in delivered.insert(outcome.sequences) {
             var index = self.index(of: fresh.first)
             while index < runs.count, runs[index].sequences.first < fresh.end {
@@ -42,12 +53,45 @@ struct SentRequests {
                 let part = OutcomeRun(
                     sequences: SequenceRun(first: first, count: count),
                     outcome: outcome.outcome.slice(from: offset, count: count))
-                parts.append((part, runs[index].outgoing.kind))
+                switch runs[index].outgoing.kind {
+                case .asks: parts.append((part, .callers))
+                case .posts: parts += posted(part)
+                }
                 runs[index].open -= count
                 index += 1
             }
         }
         return parts
+    }
+
+    /// An outcome of posts, and apart from it what is of those that were abandoned.
+    private func posted(_ part: OutcomeRun) -> [(OutcomeRun, Addressee)] {
+        let run = part.sequences
+        guard let gone = abandoned.first(where: { $0.first < run.end && run.first < $0.end }) else {
+            return [(part, .outbox)]
+        }
+        func slice(_ first: UInt64, _ end: UInt64) -> OutcomeRun {
+            let sequences = SequenceRun(first: first, count: Int(end - first))
+            let offset = Int(first - run.first)
+            return OutcomeRun(
+                sequences: sequences, outcome: part.outcome.slice(from: offset, count: sequences.count))
+        }
+        let (low, high) = (max(run.first, gone.first), min(run.end, gone.end))
+        var parts = run.first < low ? posted(slice(run.first, low)) : []
+        parts.append((slice(low, high), .nobody))
+        return high < run.end ? parts + posted(slice(high, run.end)) : parts
+    }
+
+    /// The caller of a post leaves: nobody will know its tickets. Nil if it was accepted before.
+    mutating func abandon(_ post: SequenceRun) -> UnsafeContinuation<FlockError?, Never>? {
+        for index in runs.indices {
+            let acceptances = runs[index].outgoing.acceptances
+            guard let place = acceptances.firstIndex(where: { $0.requests == post }) else { continue }
+            runs[index].outgoing.acceptances.remove(at: place)
+            abandoned.append(post)
+            return acceptances[place].caller
+        }
+        return nil
     }
 
     /// Callers whose runs are known to be accepted: those below `through`, and those that are all answered.
@@ -68,6 +112,7 @@ struct SentRequests {
     /// Forgets runs at the front that are all answered.
     mutating func trim() {
         while let first = runs.first, first.open == 0 { runs.removeFirst() }
+        if !abandoned.isEmpty { abandoned.removeAll { $0.end <= delivered.base } }
     }
 
     /// What must be sent again from `sequence` on, without what was answered.

@@ -76,8 +76,12 @@ extension Session {
     /// overloaded has taken that, and sent a second time it would only keep it so.
     func sendAgain(from first: UInt64, after error: FlockError) {
         let isTakenBefore = error.code == .overloaded || error.code == .suspended
-        if error.code == .moved, let node = error.node { port.moved(to: node) }
         noteLoss()
+        if error.code == .moved, let node = error.node {
+            port.moved(to: node)
+            // At once: what is known may have changed back before the next look, and nobody have been sent anything.
+            if port.isElsewhere { return follow() }
+        }
         let isFirst = loopState.with { state in
             defer { state.isHeldBack = true }
             state.heldBackFrom = min(state.heldBackFrom, isTakenBefore ? first : 0)

@@ -21,13 +21,14 @@ extension Session {
                 }
                 continue
             }
-            for (run, kind) in loopState.with({ $0.sent.deliver(outcome) }) {
-                switch kind {
-                case .asks:
+            for (run, addressee) in loopState.with({ $0.sent.deliver(outcome) }) {
+                switch addressee {
+                case .callers:
                     if answered.isEmpty { gather() }
                     answer(run)
                     answered.append(run.sequences)
-                case .posts: posted.append(run)
+                case .outbox: posted.append(run)
+                case .nobody: answered.append(run.sequences)
                 }
             }
         }
@@ -36,6 +37,7 @@ extension Session {
             state.sent.trim()
             return accepted
         }
+        if !answered.isEmpty { noteAnswer() }
         for caller in accepted { caller.resume(returning: nil) }
         if !posted.isEmpty { outbox.put(posted, from: self) }
         if !answered.isEmpty { tell(answered) }
@@ -130,17 +132,18 @@ extension Session {
         for run in runs {
             let waiting = loopState.with { $0.sent.takeAcceptances(in: run) }
             let parts = loopState.with { $0.sent.deliver(OutcomeRun(sequences: run, outcome: .failed(error))) }
-            for (part, kind) in parts {
-                switch kind {
-                case .asks:
+            for (part, addressee) in parts {
+                switch addressee {
+                case .callers:
                     answer(part)
                     tell([part.sequences])
-                case .posts:
+                case .outbox:
                     // A post that still waits for acceptance throws; any other one hears it in the outbox.
                     let thrown = SequenceSet(of: waiting.map(\.requests))
                     let heard = thrown.missing(in: part.sequences)
                     outbox.put(heard.map { OutcomeRun(sequences: $0, outcome: part.outcome) }, from: self)
                     tell(SequenceSet(of: heard).missing(in: part.sequences))
+                case .nobody: tell([part.sequences])
                 }
             }
             for acceptance in waiting { acceptance.caller.resume(returning: error) }

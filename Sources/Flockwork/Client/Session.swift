@@ -1,7 +1,9 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+internal import FlockActors
 internal import FlockTransport
 internal import FlockWire
+internal import Glibc
 internal import Logging
 internal import Synchronization
 
@@ -21,6 +23,11 @@ final class Session: Sendable {
     let mask: UInt64
     let resumed = Atomic<Bool>(false)
     private let waiters = Atomic<UInt64>(0)
+    /// Parts of answers so far; when the last request was handed to another process, 0 once that has answered; and how
+    /// long that takes.
+    private let answers = Atomic<UInt64>(0)
+    private let handedOver = Atomic<UInt64>(0)
+    private let patience = Mutex(LoopPatience(isBusy: false))
     /// The stream of outcomes is attached, and the session has not ended.
     let usable = Atomic<Bool>(true)
 
@@ -163,7 +170,35 @@ final class Session: Sendable {
     private static let fewRequests: UInt64 = 4
 
     private func arm(isAlone: Bool) {
-        if isAlone { port.loop.perform { self.flush() } } else { port.loop.execute { self.flush() } }
+        guard isAlone else { return port.loop.execute { self.flush() } }
+        let before = answers.load(ordering: .relaxed)
+        // What this sets going in the node (this process's own, if it has one) runs here as well, if it is short.
+        let hasSent = Errands.run { port.loop.perform { self.flush() } }
+        if hasSent { look(since: before) }
+    }
+
+    /// Another process computes. Before this thread is given up it looks for the answer for a moment, so that it need
+    /// not be woken for it: see `LoopPatience`.
+    private func look(since before: UInt64) {
+        let start = EventLoop.now.nanoseconds
+        guard answers.load(ordering: .relaxed) == before else { return }
+        handedOver.store(start, ordering: .relaxed)
+        guard patience.withLock({ $0.looks(at: start) }) else { return }
+        var last = start
+        while answers.load(ordering: .relaxed) == before, last - start < LoopPatience.longestLook {
+            // To whoever else wants this core.
+            sched_yield()
+            let now = EventLoop.now.nanoseconds
+            if now - last > LoopPatience.disturbance { return patience.withLock { $0.disturbed(at: now) } }
+            last = now
+        }
+    }
+
+    /// Something was answered.
+    func noteAnswer() {
+        answers.add(1, ordering: .relaxed)
+        let sent = handedOver.exchange(0, ordering: .relaxed)
+        if sent > 0 { patience.withLock { $0.waited(EventLoop.now.nanoseconds - sent) } }
     }
 
     /// The user has these outcomes: they need not be kept any longer.
@@ -185,6 +220,16 @@ final class Session: Sendable {
         }
     }
 
+    /// The caller of a post does not wait for its acceptance any longer. What was accepted before is his.
+    func abandon(_ post: SequenceRun) {
+        port.loop.execute {
+            self.flush()
+            guard let caller = self.loopState.with({ $0.sent.abandon(post) }) else { return }
+            self.port.cancel(CancelMessage(key: self.token.key, sequences: post))
+            caller.resume(returning: FlockError(.cancelled, "The caller cancelled the post."))
+        }
+    }
+
     /// Asks the inbox to cancel a post; its outcome comes in the outbox.
     func cancelPost(_ sequence: UInt64) {
         port.loop.execute {
@@ -203,8 +248,9 @@ final class Session: Sendable {
                 continuation.resume()
             }
         }
-        // A node that cannot be told keeps the session until it has been idle for `Limits.sessionIdleTime`.
-        try? await port.close(token)
+        // A node that cannot be told, or cannot agree with others on it, keeps the session until it has been idle for
+        // `Limits.sessionIdleTime`.
+        try? await FlockSystem.$deadline.withValue(port.limits.acknowledgeTime) { try await port.close(token) }
     }
 
     /// Nobody holds the inbox any more.

@@ -26,6 +26,9 @@ final class ClusterShell {
 
     var node: ClusterNode
     let configuration: ControlConfiguration
+    let plan: StagePlan
+    /// Stages that no member may have instances of, as the log has said.
+    var unplaceable: [Int] = []
     /// What a voter must not forget; outlives the node, not the process.
     var record: VoterRecord?
 
@@ -65,14 +68,15 @@ final class ClusterShell {
     }
 
     init(
-        _ configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy], lanes: Int,
+        _ configuration: ControlConfiguration, record: VoterRecord?, copies: [RecoveredCopy], plan: StagePlan,
         limits: Limits, now: Tick
     ) {
         self.configuration = configuration
         self.record = record
-        taken = Array(repeating: [], count: lanes)
+        self.plan = plan
+        taken = Array(repeating: [], count: plan.pipelines.count)
         node = ClusterNode(
-            configuration: configuration, record: record, copies: copies, lanes: lanes, limits: limits,
+            configuration: configuration, record: record, copies: copies, plan: plan, limits: limits,
             seed: .random(in: .min ... .max), now: now)
     }
 
@@ -91,7 +95,7 @@ final class ClusterShell {
         configuration.isBootstrap = false
         if let view = node.view { configuration.voters = view.voters }
         node = ClusterNode(
-            configuration: configuration, record: record, lanes: taken.count, limits: limits,
+            configuration: configuration, record: record, plan: plan, limits: limits,
             seed: .random(in: .min ... .max), now: now)
         work = [:]
         life += 1

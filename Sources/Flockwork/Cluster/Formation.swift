@@ -8,8 +8,7 @@ internal import FlockWire
 internal import Logging
 
 // How a process finds out who the others are, before it can be a member: it goes to the addresses that it was given,
-// says where it listens, and hears names. For that it is a guest with a name of its own, since between two nodes there
-// is one connection, which the one with the lower name makes.
+// says where it listens, and hears names, as a guest.
 
 /// The way of a process to its first view.
 struct Formation: Sendable {
@@ -18,13 +17,15 @@ struct Formation: Sendable {
     let inbox: InboxActor
     let pipelines: [Greeting.Pipeline]
     let durablePartitions: Int
+    /// What the node has that stages may ask for.
+    let labels: [String]
     /// What the node's disk has.
     let disk: NodeDisk
 
-    /// Of the names under which processes look around before they are members.
-    static let guestPrefix = "guest-"
     private static let pause = Duration.milliseconds(100)
     private static let knownPause = Duration.seconds(1)
+    /// Seconds without being a member, after which the log says so.
+    private static let admissionPatience = 5
     /// Between two log lines while others are missing.
     private static let patience = 50
 
@@ -32,15 +33,7 @@ struct Formation: Sendable {
     func run() async {
         do {
             let loop = inbox.actorSystem.loop
-            let name = NodeID("\(Self.guestPrefix)\(UInt64.random(in: .min ... .max))")
-            let identity = Identity(
-                clusterID: configuration.clusterID, node: name,
-                role: .node, token: try configuration.tokenFile.map { try Token(file: $0) })
-            var limits = configuration.limits
-            limits.connectTime = min(limits.connectTime, limits.reconnectMaximum)
-            let guest = FlockSystem(
-                identity: identity, loop: loop, limits: limits, log: configuration.logger,
-                announcement: try Announcement(pipelines: []).encoded(limits: configuration.limits))
+            let guest = try Guest.system(configuration, on: loop)
             defer { Task { await guest.stop() } }
             try await form(guest)
             try await stayKnown(guest)
@@ -93,6 +86,7 @@ struct Formation: Sendable {
                 guard let answer = try await greet(address, guest), answer.isFormed, !answer.voters.isEmpty else {
                     continue
                 }
+                try await checkName(answer.members, guest)
                 // Each of them is to know where this process is: some have to connect to it.
                 for member in answer.members { _ = try await greet("\(member.host):\(member.port)", guest) }
                 return await begin(voters: answer.voters, isBootstrap: false, peers: answer.members)
@@ -101,11 +95,27 @@ struct Formation: Sendable {
         }
     }
 
+    /// A member of this node's name is its own former life, unless it answers: this process has no view yet.
+    private func checkName(_ members: [Greeting.Place], _ guest: FlockSystem) async throws {
+        guard let namesake = members.first(where: { $0.node == configuration.id }) else { return }
+        let address = "\(namesake.host):\(namesake.port)"
+        let answer = try await greet(address, guest)
+        guard let answer, answer.node == namesake.node, answer.isFormed else { return }
+        throw Guest.nameIsTaken(configuration.id, at: address)
+    }
+
     /// A process that was cut off may find that the others have forgotten it, and of two nodes one waits to be called:
     /// so it makes itself known again while it is no member, or no voter is connected.
     private func stayKnown(_ guest: FlockSystem) async throws {
+        var waited = 0
         while true {
             try await Task.sleep(for: Self.knownPause)
+            waited = await inbox.whenLocal { $0.cluster?.node.state().member == nil } == true ? waited + 1 : 0
+            if waited == Self.admissionPatience {
+                let voters = await inbox.whenLocal { $0.clusterVoters } ?? []
+                configuration.logger.warning(
+                    "this node is no member: a majority of the voters has to answer", metadata: ["voters": "\(voters)"])
+            }
             let places = await inbox.whenLocal { $0.placesToGreet() } ?? []
             let all = Set(places.map { "\($0.host):\($0.port)" }).union(places.isEmpty ? [] : configuration.join)
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -144,10 +154,15 @@ struct Formation: Sendable {
                         + "nodes of a cluster are started alike.", node: answer.node)
             }
             guard answer.pipelines == pipelines else {
+                let (theirs, own) = (Set(answer.pipelines.map(\.name)).sorted(), Set(pipelines.map(\.name)).sorted())
+                let what =
+                    theirs == own
+                    ? "other versions of \(own.joined(separator: ", "))"
+                    : "\(theirs.joined(separator: ", ")), and this one runs \(own.joined(separator: ", "))"
                 throw FlockError(
                     .incompatibleNode,
-                    "The node \(answer.node) runs other pipelines, or other versions of them: all nodes of a cluster "
-                        + "run the same.", node: answer.node)
+                    "The node \(answer.node) runs \(what): all nodes of a cluster run the same pipelines.",
+                    node: answer.node)
             }
             return answer
         } catch let error as FlockError where error.code != .incompatibleNode && error.code != .unauthenticated {
@@ -159,7 +174,7 @@ struct Formation: Sendable {
         var control = ControlConfiguration(
             candidate: Candidate(
                 node: configuration.id, incarnation: .random(in: 1 ... .max), host: configuration.host, port: port,
-                disk: disk.log),
+                labels: labels, disk: disk.log),
             voters: voters, isBootstrap: isBootstrap,
             clusterID: ControlConfiguration.clusterID(named: configuration.clusterID),
             partitions: configuration.limits.partitions)

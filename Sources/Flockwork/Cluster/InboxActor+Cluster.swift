@@ -14,6 +14,7 @@ extension InboxActor {
     /// Hands an event to the node and carries out what it wants done, in order.
     func step(_ event: NodeEvent) {
         guard let cluster else { return }
+        crashPoint?.sees(event)
         cluster.node.step(event, now: EventLoop.now, out: &cluster.directives)
         cluster.waiting.append(contentsOf: cluster.directives)
         cluster.directives.removeAll(keepingCapacity: true)
@@ -27,6 +28,7 @@ extension InboxActor {
     }
 
     private func carryOut(_ directive: NodeDirective, _ cluster: ClusterShell) {
+        crashPoint?.sees(directive)
         switch directive {
         case .send(let node, let message): post(message, to: node, cluster)
         case .persist(let record, let token): persist(record, token, cluster)
@@ -35,9 +37,11 @@ extension InboxActor {
         case .keepSnapshot(let partition, let snapshot): durableLog?.add(.snapshot(partition, snapshot))
         case .dropCopy(let partition, let generation): durableLog?.add(.drop(partition, generation: generation))
         case .answer(_, let number, let answer): answered(number, answer, cluster)
-        case .push(let stream, _, _, let runs): deliver(runs, to: stream)
+        case .push(let stream, let partition, let session, let runs):
+            pushed(runs, of: SessionPlace(partition: partition, session: session), to: stream)
         case .execute(let job, _, let run): execute(job, run, cluster)
         case .revoke(let job, let part): revoke(job, part, cluster)
+        case .place(let counts): place(counts)
         case .admitted(let member):
             log.info("admitted to the cluster", metadata: ["member": "\(member)"])
             admitted()
@@ -93,7 +97,13 @@ extension InboxActor {
         let error = FlockError(.unavailable, "The node begins again.", node: actorSystem.node)
         for number in cluster.calls.keys.sorted() { fail(number, error, cluster) }
         for stream in streams.keys.sorted() { endStream(stream, error) }
-        actorSystem.loop.execute { [weak self] in self?.assumeIsolated { $0.step(NodeEvent.tick) } }
+        actorSystem.loop.execute { [weak self] in self?.assumeIsolated { $0.beginStepping() } }
+    }
+
+    /// The first that a new node hears: which instances there are.
+    func beginStepping() {
+        if !isEndingPlaces { step(.hosts(places.map { $0.running?.count ?? 0 })) }
+        step(NodeEvent.tick)
     }
 
     // MARK: Clients
@@ -149,14 +159,34 @@ extension InboxActor {
         step(.clientGone(stream))
     }
 
-    func submitInCluster(_ run: SubmittedRun, _ key: SessionKey, in stream: UInt64, _ cluster: ClusterShell) {
+    func submitInCluster(
+        _ run: SubmittedRun, _ key: SessionKey, _ kind: SessionKind, in stream: UInt64, _ cluster: ClusterShell
+    ) {
         let number = takeNumber()
+        let before = held(of: kind)
         cluster.calls[number] = .submit(stream: stream, run: run.sequences, notifies: run.notify)
         let accept = AcceptRun(
             sequences: run.sequences, items: run.items.unpinned(), deadline: run.deadline, trace: run.trace)
         step(
             .call(
                 connection: stream, number: number, .submit(key.partition, key.session, key.secret, accept)))
+        let open = held(of: kind)
+        // What waits for its copies is not measured: only some are, anyhow.
+        guard open > before else { return }
+        let requests = RequestRun(partition: key.partition, session: key.session, sequences: run.sequences)
+        pipelines[kind.pipeline].began(requests, kind.priority, open: open, at: EventLoop.now)
+    }
+
+    /// Outcomes that this node's partitions have recorded.
+    private func pushed(_ runs: [OutcomeRun], of place: SessionPlace, to stream: UInt64) {
+        if let pipeline = streams[stream]?.pipeline, pipelines.indices.contains(pipeline) {
+            for run in runs {
+                let requests = RequestRun(
+                    partition: place.partition, session: place.session, sequences: run.sequences)
+                pipelines[pipeline].ended(requests, isDone: !run.isGivenUp, at: EventLoop.now)
+            }
+        }
+        deliver(runs, to: stream)
     }
 
     /// What a partition answered. A number that nobody waits for is that of a call without an answer.
@@ -264,5 +294,13 @@ extension InboxActor {
             cluster.taken[lane] = []
             run(runs, on: actorSystem.node, pipeline: lane, lane: 0)
         }
+    }
+}
+
+extension OutcomeRun {
+    /// Nobody wanted the requests any more.
+    fileprivate var isGivenUp: Bool {
+        guard case .failed(let error) = outcome else { return false }
+        return error.code == .deadlineExceeded || error.code == .cancelled
     }
 }

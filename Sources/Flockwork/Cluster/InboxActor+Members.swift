@@ -28,6 +28,8 @@ extension InboxActor {
             else { continue }
             let control = actorSystem.controlPeers[node].flatMap { $0.isOpen ? $0 : nil }
             send(outgoing.control, over: control ?? peer)
+            // Not after the bulk of this turn: a socket that is read meanwhile takes all of it.
+            if !outgoing.control.isEmpty { control?.flush() }
             send(outgoing.bulk, over: peer)
             if atOnce { peer.flush() }
         }
@@ -71,6 +73,7 @@ extension InboxActor {
             endStream(stream, moved(place.partition, view))
         }
         tellViewWaiters(view)
+        sayUnplaceable(cluster)
         log.debug("view", metadata: ["version": "\(view.version)", "members": "\(view.members.count)"])
         if !cluster.leaving.isEmpty, view.members.allSatisfy({ $0.phase == .leaving || $0.isSuspected }) {
             // Nobody is left to hand anything over to.
@@ -145,13 +148,16 @@ extension InboxActor {
         }
     }
 
+    /// Whom this process knows as voters.
+    var clusterVoters: [NodeID] { cluster.map { $0.node.view?.voters ?? $0.configuration.voters } ?? [] }
+
     // MARK: Beginning and end
 
     /// This process takes part, as `configuration` says; `peers` are where it begins to look for others.
     func join(_ configuration: ControlConfiguration, disk: NodeDisk, peers: [Greeting.Place]) {
+        guard let plan else { return }
         let cluster = ClusterShell(
-            configuration, record: disk.record, copies: disk.copies, lanes: pipelines.count, limits: limits,
-            now: EventLoop.now)
+            configuration, record: disk.record, copies: disk.copies, plan: plan, limits: limits, now: EventLoop.now)
         self.cluster = cluster
         var wanted: [NodeID: ClusterShell.Address] = [:]
         for peer in peers where peer.node != actorSystem.node {
@@ -160,7 +166,7 @@ extension InboxActor {
             cluster.guestAddresses[peer.node] = wanted[peer.node]
         }
         relink(wanted, cluster)
-        step(NodeEvent.tick)
+        beginStepping()
     }
 
     /// Hands over what is here; returns when the cluster has let this process go, or nobody is left to take anything.

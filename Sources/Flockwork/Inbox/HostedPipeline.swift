@@ -8,7 +8,7 @@ internal import FlockWire
 struct HostedPipeline: Sendable {
     let definition: PipelineDefinition
     /// By lane; nil where no instance runs on this node.
-    let runners: [LaneFlow?]
+    var runners: [LaneFlow?]
     var dispatcher: Dispatcher
     var dispatchDirectives: [DispatcherDirective] = []
     var isDirty = false
@@ -30,26 +30,23 @@ struct HostedPipeline: Sendable {
 }
 
 extension HostedPipeline {
-    /// A run was given to the dispatcher.
-    mutating func began(_ run: OpenRun, at now: Tick) {
-        let open = dispatcher.heldItems(of: run.priority)
-        forecasts[Int(run.priority.rawValue)].began(run.requests, open: open, at: now)
+    /// A run was given to a dispatcher, which holds `open` items of its priority now.
+    mutating func began(_ run: RequestRun, _ priority: RequestPriority, open: Int, at now: Tick) {
+        forecasts[Int(priority.rawValue)].began(run, open: open, at: now)
     }
 
-    /// A host is through with a run.
-    mutating func ended(_ run: RequestRun, _ ending: RunEnding, at now: Tick) {
-        let isDone = if case .done = ending { true } else { false }
+    /// A run, or a part of it, is over. `isDone`: with an outcome, and not because nobody wanted it any more.
+    mutating func ended(_ run: RequestRun, isDone: Bool, at now: Tick) {
         for index in forecasts.indices { forecasts[index].ended(run, isDone: isDone, at: now) }
     }
 
-    /// How many items of a run can be done before its deadline, and why no more are taken.
+    /// How many items of a run can be done before its deadline behind `open` others, and why no more are taken.
     func room(
-        for run: SubmittedRun, _ priority: RequestPriority, limits: Limits
+        for run: SubmittedRun, _ priority: RequestPriority, behind open: Int, limits: Limits
     ) -> (items: Int, refusal: FlockError?) {
         guard let deadline = run.deadline else { return (run.items.count, nil) }
         let forecast = forecasts[Int(priority.rawValue)]
-        let open = dispatcher.heldItems(of: priority)
-        let room = forecast.room(for: run.items.count, deadline: deadline, behind: open)
+        let room = forecast.room(for: run.items.count, deadline: deadline, behind: open, limits: limits)
         guard room < run.items.count else { return (room, nil) }
         return (room, forecast.refusal(deadline: deadline, behind: open + room, limits: limits))
     }

@@ -33,20 +33,21 @@ extension InboxActor {
 
     func peerUp(_ peer: Peer) {
         // Guests are no nodes yet, and have no stages.
-        guard peer.identity.role == .node, !peer.identity.node.rawValue.hasPrefix(Formation.guestPrefix) else { return }
+        guard peer.identity.role == .node, !peer.identity.node.rawValue.hasPrefix(Guest.prefix) else { return }
         let announced: Announcement
         do {
             announced = try Announcement(peer.announcement, limits: limits)
         } catch {
             return peer.close(FlockError(.protocolViolation, "announcement: \(error)"))
         }
-        for entry in announced.pipelines {
+        // Members of a cluster say it again and again, as views change.
+        for entry in announced.pipelines where !isClustered {
             guard let index = pipelines.firstIndex(where: { $0.definition.fingerprint == entry.fingerprint }),
                 entry.instances.count == pipelines[index].runners.count
             else { continue }
             for (lane, count) in entry.instances.enumerated() where count > 0 {
                 pipelines[index].nodesOfLane[lane].append(peer.identity.node)
-                if lane == 0, !isClustered { hostUp(peer.identity.node, pipeline: index, isLocal: false) }
+                if lane == 0 { hostUp(peer.identity.node, pipeline: index, isLocal: false) }
             }
         }
         log.info("node connected", metadata: ["node": "\(peer.identity.node)"])
@@ -54,7 +55,7 @@ extension InboxActor {
 
     func peerDown(_ peer: Peer, _ reason: FlockError) {
         let node = peer.identity.node
-        guard peer.identity.role == .node, !node.rawValue.hasPrefix(Formation.guestPrefix) else { return }
+        guard peer.identity.role == .node, !node.rawValue.hasPrefix(Guest.prefix) else { return }
         for index in pipelines.indices {
             for lane in pipelines[index].nodesOfLane.indices {
                 pipelines[index].nodesOfLane[lane].removeAll { $0 == node }
@@ -73,7 +74,7 @@ extension InboxActor {
         var run = run
         run.priority = kind.priority
         feed(kind.pipeline, .enqueue(run))
-        pipelines[kind.pipeline].began(run, at: EventLoop.now)
+        pipelines[kind.pipeline].began(run.requests, kind.priority, open: held(of: kind), at: EventLoop.now)
     }
 
     func revoke(_ run: RequestRun) {
@@ -103,6 +104,7 @@ extension InboxActor {
             noteCredits(index)
         }
         flushStreams()
+        crashPoint?.turnEnds(on: actorSystem.loop)
         checkDrained()
     }
 
@@ -148,7 +150,8 @@ extension InboxActor {
 
     /// A host is through with a run of this node's partitions. The first outcome of each request counts.
     private func ended(_ run: RequestRun, _ ending: RunEnding, host: HostID, pipeline index: Int) {
-        pipelines[index].ended(run, ending, at: EventLoop.now)
+        let isDone = if case .done = ending { true } else { false }
+        pipelines[index].ended(run, isDone: isDone, at: EventLoop.now)
         switch ending {
         case .done(let outcomes):
             feed(index, .finished(host, runs: [run]))
@@ -179,7 +182,14 @@ extension InboxActor {
 
     private func forward(_ batch: FinishedBatch, pipeline index: Int, to lane: Int) {
         guard let node = nextNode(pipeline: index, lane: lane) else {
-            for work in batch.runs { work.assignment.ended(work.run, .lost) }
+            guard isClustered else {
+                for work in batch.runs { work.assignment.ended(work.run, .lost) }
+                return
+            }
+            // Nothing more is sent once this node has noticed; what was under way is tried again after a moment.
+            actorSystem.loop.schedule(after: Self.returnPause) {
+                for work in batch.runs { work.assignment.ended(work.run, .returned) }
+            }
             return
         }
         var first = 0
@@ -204,12 +214,16 @@ extension InboxActor {
 
     /// This node if it can, else each other in turn.
     private func nextNode(pipeline index: Int, lane: Int) -> NodeID? {
-        let nodes = pipelines[index].nodesOfLane[lane]
+        if isClustered && pipelines[index].runners[lane] != nil { return actorSystem.node }
+        let nodes = isClustered ? othersHosting(index, lane) : pipelines[index].nodesOfLane[lane]
         if nodes.contains(actorSystem.node) { return actorSystem.node }
         guard !nodes.isEmpty else { return nil }
         pipelines[index].nextNode += 1
         return nodes[pipelines[index].nextNode % nodes.count]
     }
+
+    /// A lane has no instances that can be reached.
+    private static let returnPause = Duration.milliseconds(20)
 
     // MARK: Time
 
@@ -296,11 +310,11 @@ extension InboxActor {
 extension InboxActor {
     private var pipelineStates: [PipelineState] {
         let suspended = currentlySuspended
-        return pipelines.map { pipeline in
+        return pipelines.enumerated().map { index, pipeline in
             let definition = pipeline.definition
             return PipelineState(
                 name: definition.name, form: definition.form.map { "\($0)" },
-                isSuspended: suspended.contains(definition.name))
+                isSuspended: suspended.contains(definition.name), unplaced: unplaced(index))
         }
     }
 
@@ -315,7 +329,8 @@ extension InboxActor {
                 pipeline.runners.compactMap { runner in
                     runner.map { $0.currentStatus(of: pipeline.definition.name) }
                 }
-            }, children: context?.children ?? [], pipelines: pipelineStates, cluster: cluster?.status)
+            }, children: places.flatMap { $0.running?.context.children ?? [] }, pipelines: pipelineStates,
+            cluster: cluster?.status)
     }
 }
 

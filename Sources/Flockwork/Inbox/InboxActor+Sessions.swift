@@ -80,7 +80,7 @@ extension InboxActor {
         // Without the session's secret nothing is done, and nobody hears of it: the caller has no stream either.
         guard let kind = kind(of: key) else { return }
         let stream = streamOfSession[SessionPlace(partition: key.partition, session: key.session)] ?? 0
-        if let cluster {
+        if cluster != nil {
             // Without a stream the client is about to look for another node, and says it all again there.
             guard stream > 0 else { return }
             if !message.taken.isEmpty || message.lowestOpen > 0 {
@@ -89,16 +89,7 @@ extension InboxActor {
                         connection: stream, number: 0,
                         .ack(key.partition, key.session, key.secret, message.taken, lowestOpen: message.lowestOpen)))
             }
-            for run in message.runs {
-                if let refusal = refusal(of: run, for: kind) {
-                    refuse(run.items.count, refusal, from: run.first, in: stream)
-                } else {
-                    submitInCluster(run, key, in: stream, cluster)
-                }
-            }
-            return
-        }
-        if !message.taken.isEmpty || message.lowestOpen > 0 {
+        } else if !message.taken.isEmpty || message.lowestOpen > 0 {
             step(
                 key.partition,
                 .ack(session: key.session, secret: key.secret, runs: message.taken, lowestOpen: message.lowestOpen))
@@ -110,7 +101,13 @@ extension InboxActor {
                 continue
             }
             let (room, refusal) = room(for: run, kind, key)
-            if room > 0 { submit(run.prefix(room), key, in: stream) }
+            if room > 0 {
+                if let cluster {
+                    submitInCluster(run.prefix(room), key, kind, in: stream, cluster)
+                } else {
+                    submit(run.prefix(room), key, in: stream)
+                }
+            }
             if let refusal {
                 refuse(run.items.count - room, refusal, from: run.first + UInt64(room), in: stream)
             }
@@ -141,10 +138,19 @@ extension InboxActor {
         for run: SubmittedRun, _ kind: SessionKind, _ key: SessionKey
     ) -> (items: Int, refusal: FlockError?) {
         // What was accepted before, and comes again over another connection, is not refused any more.
-        guard run.deadline != nil,
-            replicas[Int(key.partition.rawValue)]?.isNew(run.first, of: key.session) ?? false
-        else { return (run.items.count, nil) }
-        return pipelines[kind.pipeline].room(for: run, kind.priority, limits: limits)
+        guard run.deadline != nil, isNew(run.first, key) else { return (run.items.count, nil) }
+        return pipelines[kind.pipeline].room(for: run, kind.priority, behind: held(of: kind), limits: limits)
+    }
+
+    private func isNew(_ sequence: UInt64, _ key: SessionKey) -> Bool {
+        if let cluster { return cluster.node.isNew(sequence, of: key.session, in: key.partition) }
+        return replicas[Int(key.partition.rawValue)]?.isNew(sequence, of: key.session) ?? false
+    }
+
+    /// Requests like those of a session that this node's partitions have given to stages, or are about to.
+    func held(of kind: SessionKind) -> Int {
+        if let cluster { return cluster.node.heldItems(of: kind.priority, pipeline: kind.pipeline) }
+        return pipelines[kind.pipeline].dispatcher.heldItems(of: kind.priority)
     }
 
     /// What a session's requests are, if it exists here and the secret is right.

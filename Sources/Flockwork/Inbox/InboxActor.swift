@@ -54,8 +54,16 @@ distributed actor InboxActor {
     var nextOwned = 0
 
     var pipelines: [HostedPipeline] = []
-    /// What its stages share.
-    var context: NodeContext?
+    /// The instances of this node, by their plans; in a cluster as its views want them.
+    var places: [PlacedLane] = []
+    var laneFactory: LaneFactory?
+    /// Instances whose place others have taken, that finish what they hold.
+    var retiring: [UInt64: Task<Void, Never>] = [:]
+    /// What all nodes of a cluster run.
+    var plan: StagePlan?
+    var isEndingPlaces = false
+    /// For tests.
+    var crashPoint: CrashPoint?
     var streams: [UInt64: OutcomeStream] = [:]
     var streamOfSession: [SessionPlace: UInt64] = [:]
     var nextNumber: UInt64 = 1

@@ -17,9 +17,6 @@ struct QueueForecast: Sendable {
     }
 
     private static let probesAtOnce = 16
-    /// A request is accepted if it takes at most so much of its deadline as a rule: a queue that is just short enough
-    /// makes all of them late when anything takes a little longer, and one of half that length keeps a stage as busy.
-    private static let usedPart = 0.6
 
     private var probes: [Probe] = []
     private(set) var cost = CostModel()
@@ -57,16 +54,20 @@ struct QueueForecast: Sendable {
     /// How many of a run of `count` items can be in time behind `open` others: all if nobody knows.
     ///
     /// Behind none it is one at least: an estimate that nobody tests stays wrong.
-    func room(for count: Int, deadline: Duration, behind open: Int) -> Int {
+    func room(for count: Int, deadline: Duration, behind open: Int, limits: Limits) -> Int {
         guard cost.isKnown else { return count }
-        let allowed = Double(deadline.clampedNanoseconds)
-        let most = cost.most(within: allowed * min(Self.usedPart, 1 / cost.margin))
+        let most = cost.most(within: allowed(of: deadline, limits))
         return min(count, max(most - open, open == 0 ? 1 : 0))
+    }
+
+    /// The time that a request may take, in nanoseconds.
+    private func allowed(of deadline: Duration, _ limits: Limits) -> Double {
+        Double(deadline.clampedNanoseconds) * min(limits.deadlineShare, 1 / cost.margin)
     }
 
     /// Why no more is accepted behind `open` others.
     func refusal(deadline: Duration, behind open: Int, limits: Limits) -> FlockError {
-        let allowed = Double(deadline.clampedNanoseconds) * min(Self.usedPart, 1 / cost.margin)
+        let allowed = allowed(of: deadline, limits)
         if cost.most(within: allowed) == 0 {
             return FlockError(
                 .deadlineExceeded, "The request would not be done before its deadline, even if nothing waited.")
@@ -74,6 +75,6 @@ struct QueueForecast: Sendable {
         let excess = Duration.nanoseconds(Int64(min(max(cost.expected(open + 1) - allowed, 0), 60e9)))
         return FlockError(
             .overloaded, "The request would not be done before its deadline: \(open) others wait.",
-            retryAfter: max(excess, limits.retryAfter))
+            retryAfter: max(excess, limits.retryAfter), limit: .deadlineShare)
     }
 }

@@ -18,6 +18,8 @@ public struct ClusterStatus: Codable, Sendable {
         /// A majority of the voters cannot reach it.
         public var isSuspected: Bool
         public var isVoter: Bool
+        /// What it has that stages may ask for.
+        public var labels: [String] = []
     }
 
     /// Who holds a partition.
@@ -65,7 +67,7 @@ public struct ClusterStatus: Codable, Sendable {
             Member(
                 node: member.node, number: member.number.rawValue, host: member.host, port: member.port,
                 phase: "\(member.phase)", isSuspected: member.isSuspected,
-                isVoter: view.voters.contains(member.node))
+                isVoter: view.voters.contains(member.node), labels: member.labels)
         }
         func names(_ numbers: [MemberNumber]) -> [NodeID] { numbers.compactMap { view.member($0)?.node } }
         partitions = view.partitions.map { seats in

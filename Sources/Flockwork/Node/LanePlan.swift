@@ -17,14 +17,18 @@ struct LanePlan: Sendable {
     /// One, unless the lane is shared. Their order is that of the flows.
     var users: [User]
     var shape: LaneShape
+    /// Where instances of it run, the same on all nodes.
+    var placement: StagePlacement
+    /// Of this node, so many.
     var instances: Int
     var weights: [Int]
 
     /// The plans of a node, in the order in which pipelines and lanes come.
     ///
-    /// - Throws: `FlockError` (`invalidInput`) where pipelines disagree about a lane that they share.
+    /// - Throws: `FlockError` (`invalidInput`) where pipelines disagree about a lane that they share, or one asks for
+    ///   what no node can be.
     static func all(
-        _ pipelines: [PipelineDefinition], instances: (_ shape: LaneShape, _ place: String) -> Int
+        _ pipelines: [PipelineDefinition], instances: (_ placement: StagePlacement) -> Int
     ) throws(FlockError) -> [LanePlan] {
         var plans: [LanePlan] = []
         var shared: [String: Int] = [:]
@@ -40,12 +44,31 @@ struct LanePlan: Sendable {
                 }
                 let place = shape.shared.map { "shared/\($0.name)" } ?? "\(pipeline.name)/\(lane)"
                 if let name = shape.shared?.name { shared[name] = plans.count }
+                let placement = StagePlacement(
+                    name: place, instances: shape.instances, labels: try NodeLabels.checked(shape.labels))
                 plans.append(
                     LanePlan(
-                        users: [user], shape: shape, instances: instances(shape, place), weights: [shape.weight]))
+                        users: [user], shape: shape, placement: placement, instances: instances(placement),
+                        weights: [shape.weight]))
             }
         }
         return plans
+    }
+
+    /// What the core has to know of a node's plans.
+    static func stagePlan(_ plans: [LanePlan], of pipelines: [PipelineDefinition], cores: Int) -> StagePlan {
+        var lanes = pipelines.map { $0.lanes.map { _ in 0 } }
+        for (stage, plan) in plans.enumerated() {
+            for user in plan.users { lanes[user.pipeline][user.lane] = stage }
+        }
+        return StagePlan(stages: plans.map(\.placement), pipelines: lanes, cores: cores)
+    }
+
+    /// The same with so many instances on this node.
+    func with(_ instances: Int) -> LanePlan {
+        var plan = self
+        plan.instances = instances
+        return plan
     }
 
     /// What makes an instance: the step of each user, around stages that they have in common.

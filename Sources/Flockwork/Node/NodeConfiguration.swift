@@ -32,17 +32,27 @@ public struct NodeConfiguration: Sendable {
     public var clusterID: String
     /// A file with the cluster's token, mode 0600.
     public var tokenFile: String?
+    /// A file with another token for clients, mode 0600: who has only that cannot pass for a node. Nil: clients have
+    /// the nodes' token. The same on all nodes.
+    public var clientTokenFile: String?
     /// Listen beyond loopback without a token.
     public var insecure: Bool
     public var limits: Limits
     public var logger: Logger
+    /// What this node has that stages may ask for with `labels:`, "gpu" for example: at most 16, of 1 to 255 bytes
+    /// without space, comma or equals sign.
+    public var labels: [String] = []
     /// Cores that `.perCore` counts; nil: those of the machine.
     public var cores: Int?
     /// Always look for work for a moment before the node's thread and an instance of each lane sleep, not only while
     /// that pays: less latency, for a core each while requests come.
     public var busyPoll = false
+    /// What else is to be found at the node, before it listens.
+    package var atStart: [@Sendable (StartingNode) async -> Void] = []
     /// For tests: faults of the network can be turned on, and are drawn from this seed.
     package var faultSeed: UInt64?
+    /// For tests: when the process ends by itself.
+    package var crashPoint: CrashPoint?
 
     public init(
         id: NodeID = "node-1", host: String = "127.0.0.1", port: Int = 7400, members: [Member] = [],
@@ -61,11 +71,30 @@ public struct NodeConfiguration: Sendable {
         self.cores = cores
     }
 
+    /// What nodes, and clients, prove to have; read from the files.
+    ///
+    /// - Throws: `invalidInput` that names a file.
+    func tokens() throws(FlockError) -> (nodes: Token?, clients: Token?) {
+        let nodes = try tokenFile.map { path throws(FlockError) in try Token(file: path) }
+        guard let clientTokenFile else { return (nodes, nil) }
+        let clients = try Token(file: clientTokenFile)
+        guard let nodes else {
+            throw FlockError(
+                .invalidInput, "There is a token for clients (\(clientTokenFile)), and none for nodes: give one too.")
+        }
+        guard !nodes.isSame(as: clients) else {
+            throw FlockError(
+                .invalidInput, "The token for clients (\(clientTokenFile)) is that of the nodes: make another one.")
+        }
+        return (nodes, clients)
+    }
+
     /// Members come and go, and partitions have copies, as agreed views say.
     var isClustered: Bool { bootstrap != nil || !join.isEmpty }
 
     /// - Throws: `invalidInput` where the ways to find others do not go together.
-    func checkCluster() throws(FlockError) {
+    package func checkCluster() throws(FlockError) {
+        _ = try NodeLabels.checked(labels)
         guard isClustered else { return }
         guard members.isEmpty else {
             throw FlockError(.invalidInput, "A static member list does not go together with join or bootstrap.")
@@ -90,6 +119,13 @@ public struct NodeConfiguration: Sendable {
     /// Where the admin socket is to be; nil for nowhere.
     var adminPath: String? {
         adminSocket ?? (isClustered ? dataFolder.map { $0 + "/" + OperatorActor.socketName } : nil)
+    }
+
+    /// Instances that a node begins with. In a cluster, a number for all of it is shared out by views.
+    func instances(of placement: StagePlacement, members: [NodeID]) -> Int {
+        guard placement.isAllowed(on: labels) else { return 0 }
+        if isClustered, case .total = placement.instances { return 0 }
+        return placement.instances.count(on: id, of: members, cores: coreCount, stage: placement.name)
     }
 
     var coreCount: Int { cores ?? ProcessInfo.processInfo.activeProcessorCount }

@@ -35,6 +35,8 @@ public struct PipelineState: Codable, Sendable, Equatable {
     public var form: String?
     /// An operator has suspended it: nothing new is accepted.
     public var isSuspended: Bool
+    /// Why requests wait, in words: its stages that have no instances on any node, as far as this node knows.
+    public var unplaced: [String] = []
 }
 
 /// A process that a node runs for a stage.

@@ -14,8 +14,6 @@ struct RunningNode: Sendable {
     let system: FlockSystem
     let inbox: InboxActor
     let port: Int
-    private let runners: [LaneRunner]
-    private let context: NodeContext
     /// The way to the first view, where there is one.
     private let localMap = ClusterMap()
     private var formation: Task<Void, Never>?
@@ -88,11 +86,8 @@ struct RunningNode: Sendable {
         let pipelines = configuration.isClustered ? pipelines.sorted { $0.name < $1.name } : pipelines
         let view = try view(configuration)
         let members = view.members.map(\.id)
-        let plans = try LanePlan.all(pipelines) { shape, place in
-            shape.instances.count(
-                on: configuration.id, of: members, cores: configuration.coreCount, stage: place)
-        }
-        if configuration.isClustered { try checkPlaces(plans) }
+        let plans = try LanePlan.all(pipelines) { configuration.instances(of: $0, members: members) }
+        try checkPlaces(plans, configuration)
         var counts = pipelines.map { $0.lanes.map { _ in 0 } }
         for plan in plans {
             for user in plan.users { counts[user.pipeline][user.lane] = plan.instances }
@@ -101,10 +96,11 @@ struct RunningNode: Sendable {
             pipelines: zip(pipelines, counts).map { pipeline, counts in
                 .init(pipeline: pipeline.name, fingerprint: pipeline.fingerprint, instances: counts)
             })
-        let identity = Identity(
+        let tokens = try configuration.tokens()
+        var identity = Identity(
             clusterID: configuration.clusterID, node: configuration.id, role: .node,
-            membersHash: configuration.members.isEmpty ? 0 : view.membersHash,
-            token: try configuration.tokenFile.map { try Token(file: $0) })
+            membersHash: configuration.members.isEmpty ? 0 : view.membersHash, token: tokens.nodes)
+        identity.clientToken = tokens.clients
         let system = FlockSystem(
             identity: identity, loop: loop, limits: limits, log: configuration.logger,
             announcement: try announcement.encoded(limits: limits))
@@ -119,14 +115,14 @@ struct RunningNode: Sendable {
         }
     }
 
-    /// Each node of a cluster has instances of all lanes: which nodes there will be is not known.
-    private static func checkPlaces(_ plans: [LanePlan]) throws(FlockError) {
-        for plan in plans {
+    /// A static list says nothing of the others' labels.
+    private static func checkPlaces(_ plans: [LanePlan], _ configuration: NodeConfiguration) throws(FlockError) {
+        for plan in plans where !plan.placement.labels.isEmpty && configuration.members.count > 1 {
             guard case .total = plan.shape.instances else { continue }
             throw FlockError(
                 .invalidInput,
-                "The stage \(plan.shape.name) asks for a number of instances in the whole cluster, which nodes that "
-                    + "come and go cannot share out yet; use perCore or perNode.")
+                "The stage \(plan.shape.name) asks for labels and for a number of instances in the whole cluster: "
+                    + "nodes with a member list do not know each other's labels; use join and bootstrap, or perNode.")
         }
     }
 
@@ -140,15 +136,16 @@ struct RunningNode: Sendable {
                 view: view, generation: .random(in: 1 ... .max), isClustered: configuration.isClustered,
                 limits: limits, log: configuration.logger, actorSystem: system)
         }
-        var runners: [LaneRunner] = []
         var admin: FlockSystem?
-        let context = NodeContext(
-            node: configuration.id, limits: limits, log: configuration.logger, cores: configuration.coreCount)
+        let factory = LaneFactory(pipelines: pipelines, configuration: configuration, inbox: inbox)
+        await inbox.whenLocal { $0.laneFactory = factory }
         do {
-            let hosted = try await host(pipelines, plans, view, configuration, context, inbox, runners: &runners)
-            let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: counts)
+            let hosted = try await host(plans, view, factory)
+            // Lanes that have no instances here may have some later.
+            let measured = configuration.isClustered ? pipelines.map { $0.lanes.map { _ in 1 } } : counts
+            let metrics = NodeMetrics(node: configuration.id, pipelines: pipelines, instances: measured)
             await inbox.whenLocal { inbox in
-                inbox.context = context
+                inbox.crashPoint = configuration.crashPoint
                 inbox.start(hosted)
                 inbox.report(to: metrics)
             }
@@ -159,10 +156,11 @@ struct RunningNode: Sendable {
                     try DataFolder(path: path, on: system.loop), isDurable: durablePartitions > 0, for: inbox,
                     limits: limits, log: configuration.logger)
             }
-            admin = try await Self.admin(inbox, configuration)
+            admin = await Self.admin(inbox, configuration)
             _ = await system.named(MemberActor.name, exportedTo: .nodes) {
                 MemberActor(inbox: inbox, actorSystem: system)
             }
+            try await finish(system, admin, inbox, configuration)
             let port = try await system.listen(
                 host: configuration.host, port: configuration.port, insecure: configuration.insecure)
             for member in view.members where member.id != configuration.id {
@@ -176,30 +174,39 @@ struct RunningNode: Sendable {
                     "survives": configuration.isClustered ? "as the view says" : "0 node failures",
                 ])
             var node = RunningNode(
-                system: system, inbox: inbox, port: port, runners: runners, context: context,
-                configuration: configuration)
+                system: system, inbox: inbox, port: port, configuration: configuration)
             node.admin = admin
             if configuration.isClustered {
                 let formation = Formation(
                     configuration: configuration, port: port, inbox: inbox,
-                    pipelines: pipelines.map { Greeting.Pipeline($0) }, durablePartitions: durablePartitions, disk: disk
-                )
+                    pipelines: pipelines.map { Greeting.Pipeline($0) }, durablePartitions: durablePartitions,
+                    labels: try NodeLabels.checked(configuration.labels), disk: disk)
                 node.formation = Task { await formation.run() }
             }
             return node
         } catch {
             // Instances wait at their mailboxes for ever, and hold their models, unless they are told to end.
-            for runner in runners { await runner.stop() }
-            await context.end()
+            await inbox.whenLocal { await $0.endPlaces() }
             await admin?.stop()
             await inbox.whenLocal { $0.stop() }
             throw error
         }
     }
 
+    /// Puts on a node what others have for it, and lets operators in.
+    private static func finish(
+        _ system: FlockSystem, _ admin: FlockSystem?, _ inbox: InboxActor, _ configuration: NodeConfiguration
+    ) async throws {
+        let starting = StartingNode(
+            system: system, operators: admin, log: configuration.logger, hasToken: configuration.tokenFile != nil,
+            members: { try await inbox.whenLocal { try $0.memberNodes() } ?? [] })
+        for body in configuration.atStart { await body(starting) }
+        if let admin, let path = configuration.adminPath { try await admin.listen(path: path) }
+    }
+
     /// A system of its own, so that what operators call is not to be found where nodes and clients come in.
-    private static func admin(_ inbox: InboxActor, _ configuration: NodeConfiguration) async throws -> FlockSystem? {
-        guard let path = configuration.adminPath else { return nil }
+    private static func admin(_ inbox: InboxActor, _ configuration: NodeConfiguration) async -> FlockSystem? {
+        guard configuration.adminPath != nil else { return nil }
         let identity = Identity(clusterID: OperatorActor.clusterID, node: configuration.id, role: .node)
         var limits = configuration.limits
         limits.connections = min(limits.connections, 16)
@@ -208,69 +215,36 @@ struct RunningNode: Sendable {
         _ = await system.named(OperatorActor.name, exportedTo: .clients) {
             OperatorActor(inbox: inbox, actorSystem: system)
         }
-        do {
-            try await system.listen(path: path)
-            return system
-        } catch {
-            await system.stop()
-            throw error
-        }
+        return system
     }
 
-    /// Makes the instances that run on this node, and begins to listen at their mailboxes.
-    ///
-    /// `runners` gets those that were started, also if a later one cannot be made.
+    /// Makes the instances that this node begins with. The inbox has them, also those before one that cannot be made.
     private static func host(
-        _ pipelines: [PipelineDefinition], _ plans: [LanePlan], _ view: View, _ configuration: NodeConfiguration,
-        _ node: NodeContext, _ inbox: InboxActor, runners: inout [LaneRunner]
+        _ plans: [LanePlan], _ view: View, _ factory: LaneFactory
     ) async throws -> [HostedPipeline] {
-        let system = inbox.actorSystem
+        let (inbox, pipelines) = (factory.inbox, factory.pipelines)
         var lanes: [[LaneFlow?]] = pipelines.map { $0.lanes.map { _ in nil } }
-        for plan in plans where plan.instances > 0 {
-            let makeInstance = plan.instanceFactory(of: pipelines, system: system, node: node)
-            var made: [LaneInstance] = []
-            for _ in 0..<plan.instances * plan.shape.window { made.append(try await makeInstance()) }
-            let runner = runner(plan, of: pipelines, makeInstance, configuration, inbox)
-            runners.append(runner)
-            try runner.start(made)
-            for (flow, user) in plan.users.enumerated() {
-                let pipeline = pipelines[user.pipeline]
-                let lane = LaneFlow(runner: runner, flow: flow)
-                lanes[user.pipeline][user.lane] = lane
-                _ = await system.named(StageHost.name(pipeline: pipeline, lane: user.lane), exportedTo: .nodes) {
-                    StageHost(lane: lane, check: pipeline.lanes[user.lane].check, actorSystem: system)
+        var placed: [PlacedLane] = []
+        for plan in plans {
+            var place = PlacedLane(plan: plan, wanted: plan.instances)
+            if plan.instances > 0 {
+                let running = try await factory.make(plan)
+                place.running = running
+                for (flow, user) in plan.users.enumerated() {
+                    lanes[user.pipeline][user.lane] = LaneFlow(runner: running.runner, flow: flow)
                 }
             }
+            placed.append(place)
+            await inbox.whenLocal { [place] in $0.places.append(place) }
         }
+        await factory.registerHosts(placed)
+        let stagePlan = LanePlan.stagePlan(plans, of: pipelines, cores: factory.configuration.coreCount)
+        await inbox.whenLocal { $0.plan = stagePlan }
         return pipelines.indices.map { index in
             HostedPipeline(
                 pipelines[index], runners: lanes[index], seed: UInt64(index) &+ view.membersHash,
-                limits: configuration.limits)
+                limits: factory.configuration.limits)
         }
-    }
-
-    private static func runner(
-        _ plan: LanePlan, of pipelines: [PipelineDefinition], _ makeInstance: @escaping LaneRunner.InstanceFactory,
-        _ configuration: NodeConfiguration, _ inbox: InboxActor
-    ) -> LaneRunner {
-        let loop = inbox.actorSystem.loop
-        let users = plan.users
-        let runner = LaneRunner(
-            plan.shape, instances: plan.instances * plan.shape.window, weights: plan.weights,
-            limits: configuration.limits, loop: loop,
-            log: configuration.logger, makeInstance: makeInstance
-        ) { batch in
-            let user = users[batch.flow]
-            let tell: @Sendable () -> Void = {
-                inbox.assumeIsolated { $0.finished(batch, pipeline: user.pipeline, lane: user.lane) }
-            }
-            // A small batch is sent on by this thread if the loop sleeps; a large one is worth a wake-up.
-            if batch.isSmall { loop.perform(tell) } else { loop.execute(tell) }
-        }
-        for (observation, user) in zip(runner.observations, users) {
-            observation.begin(pipeline: pipelines[user.pipeline].name, stage: runner.name, node: configuration.id)
-        }
-        return runner
     }
 
     /// How sessions of callers in this process find their partitions' nodes.
@@ -292,40 +266,49 @@ struct RunningNode: Sendable {
         formation?.cancel()
         await admin?.stop()
         await system.stop()
-        await inbox.whenLocal { $0.stop() }
-        for runner in runners { await runner.stop() }
-        await context.end()
+        await inbox.whenLocal { inbox in
+            inbox.stop()
+            await inbox.endPlaces()
+        }
         await system.loop.stop()
     }
 
     func shutDown() async {
         formation?.cancel()
         let drainTime = configuration.limits.drainTime
-        let isDrained = await withTaskGroup(of: Bool.self) { group in
+        let leftUndone = await withTaskGroup(of: Logger.Message?.self) { group in
             group.addTask {
                 await inbox.whenLocal { inbox in
                     await inbox.leaveCluster()
                     await inbox.drain()
                 }
-                return true
+                return nil
             }
             group.addTask {
-                do { try await Task.sleep(for: drainTime) } catch { return true }
-                // Whoever still waits for the drain is let go.
-                await inbox.whenLocal { $0.abandonDrain() }
-                return false
+                do { try await Task.sleep(for: drainTime) } catch { return nil }
+                return await inbox.whenLocal { inbox in
+                    let leftUndone = inbox.leftUndone
+                    // Whoever still waits for the drain is let go.
+                    inbox.abandonDrain()
+                    return leftUndone
+                }
             }
-            let first = await group.next() ?? true
-            group.cancelAll()
-            return first
+            var leftUndone: Logger.Message?
+            // Who is let go may be back before the one that lets go.
+            for await message in group {
+                leftUndone = leftUndone ?? message
+                group.cancelAll()
+            }
+            return leftUndone
         }
-        if !isDrained {
+        if let leftUndone {
             system.loop.limitsReached.reached(.drainTime)
-            configuration.logger.warning("node stopped before all accepted requests had an outcome")
+            configuration.logger.warning(leftUndone, metadata: ["after": "\(drainTime)"])
         }
-        for runner in runners { await runner.stop() }
-        await context.end()
-        await inbox.whenLocal { $0.stop() }
+        await inbox.whenLocal { inbox in
+            await inbox.endPlaces()
+            inbox.stop()
+        }
         await admin?.stop()
         await system.stop()
         await system.loop.stop()

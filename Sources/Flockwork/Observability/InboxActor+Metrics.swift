@@ -27,7 +27,7 @@ extension InboxActor {
             let credits = pipeline.hosts.keys.reduce(0) { $0 + (pipeline.dispatcher.credit(of: $1)?.items ?? 0) }
             metrics.set(credits: credits, pipeline: index)
             for (lane, runner) in pipeline.runners.enumerated() {
-                if let runner { metrics.set(waiting: runner.backlog.items, pipeline: index, lane: lane) }
+                metrics.set(waiting: runner?.backlog.items ?? 0, pipeline: index, lane: lane)
             }
         }
         sampling = actorSystem.loop.schedule(after: Self.sampleTime) { [weak self] in

@@ -19,14 +19,35 @@ struct ViewWaiter {
 
 extension InboxActor {
     /// For a command of the register; voters answer within a fraction of it.
-    private static let orderTime = Duration.seconds(10)
+    static let orderTime = Duration.seconds(10)
 
     /// Has the register carry a command out.
     func order(
         _ command: OperatorCommand, within time: Duration = orderTime,
         until isDone: (@Sendable (ControlState) -> Bool)? = nil,
-        late: @Sendable (ControlState) -> String? = { _ in nil }
+        late: @Sendable (ControlState) -> String? = { _ in nil }, refused: String? = nil
     ) async throws {
+        let view = try agreedView()
+        if let objection = command.objection(in: view) { throw FlockError(.invalidInput, objection) }
+        log.notice("an operator's command", metadata: ["command": "\(command)"])
+        if !command.isDone(in: view) { step(.command(command)) }
+        let isDone = isDone ?? { command.isDone(in: $0) }
+        guard try await !sees(within: time, isDone) else { return }
+        guard let last = self.cluster?.node.view else { throw Self.stopped }
+        let objection = command.isDone(in: last) ? late(last) : command.objection(in: last)
+        throw FlockError(.unavailable, objection ?? refused ?? Self.noMajority(last, time))
+    }
+
+    /// Returns when the others alone decide.
+    func removeVoter(_ node: NodeID) async throws {
+        try await order(
+            .removeVoter(node),
+            refused: "\(node) votes still: no majority of the other voters has answered. One that lost its data folder "
+                + "is there and does not vote: replace or remove that one first")
+    }
+
+    /// The view, where there is something to agree on and this node takes part.
+    func agreedView() throws(FlockError) -> ControlState {
         guard isClustered else {
             throw FlockError(
                 .invalidInput,
@@ -36,17 +57,15 @@ extension InboxActor {
         guard let cluster, let view = cluster.node.view, cluster.node.state().member != nil else {
             throw FlockError(.unavailable, "\(actorSystem.node) is no member yet: ask another node, or later")
         }
-        if let objection = command.objection(in: view) { throw FlockError(.invalidInput, objection) }
-        log.notice("an operator's command", metadata: ["command": "\(command)"])
-        if !command.isDone(in: view) { step(.command(command)) }
-        let isDone = isDone ?? { command.isDone(in: $0) }
-        guard try await !sees(within: time, isDone) else { return }
-        guard let last = self.cluster?.node.view else { throw Self.stopped }
-        let objection = command.isDone(in: last) ? late(last) : command.objection(in: last)
-        throw FlockError(.unavailable, objection ?? Self.noMajority(last, time))
+        return view
     }
 
-    private static func noMajority(_ view: ControlState, _ time: Duration) -> String {
+    /// Who is to hear of what an operator wants of all nodes.
+    func memberNodes() throws(FlockError) -> [NodeID] {
+        isClustered ? try agreedView().members.map(\.node).sorted() : view.members.map(\.id)
+    }
+
+    static func noMajority(_ view: ControlState, _ time: Duration) -> String {
         let away = view.voters.filter { view.member(on: $0)?.isSuspected ?? true }
         let who = away.isEmpty ? "" : "; \(away.map(\.rawValue).joined(separator: ", ")) cannot be reached"
         let voters = view.voters.map(\.rawValue).joined(separator: ", ")
@@ -55,8 +74,7 @@ extension InboxActor {
     }
 
     /// Whether a view came for which that is true, in time.
-    private func sees(within time: Duration, _ isDone: @escaping @Sendable (ControlState) -> Bool) async throws -> Bool
-    {
+    func sees(within time: Duration, _ isDone: @escaping @Sendable (ControlState) -> Bool) async throws -> Bool {
         if let view = cluster?.node.view, isDone(view) { return true }
         let number = takeNumber()
         do {
@@ -201,6 +219,15 @@ extension InboxActor {
         return view.partitions.allSatisfy { seats in
             seats.primary != own && seats.inSync.count { $0 != own } >= view.minimumInSync
         }
+    }
+
+    /// What this node had not done when the time for its end was over.
+    var leftUndone: Logger.Message {
+        if openItems > 0 { return "node stopped before all accepted requests had an outcome" }
+        guard let view = cluster?.node.view, Self.objection(toLeaving: actorSystem.node, view) != nil else {
+            return "node stopped before others had all of its copies"
+        }
+        return "node could not hand over its copies: fewer nodes are left than the minimum of copies"
     }
 
     /// Whoever runs this node ends it, in its own time.

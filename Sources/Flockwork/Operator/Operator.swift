@@ -1,7 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
-internal import Distributed
-internal import FlockActors
+package import Distributed
+package import FlockActors
 internal import FlockTransport
 public import FlockWire
 internal import Foundation
@@ -67,6 +67,12 @@ public final class Operator: Sendable {
         return error
     }
 
+    /// What else the asked node has for operators.
+    package func resolve<A: DistributedActor>(_ type: A.Type, named name: String) throws -> A
+    where A.ActorSystem == FlockSystem {
+        try A.resolve(id: ActorAddress(named: name, on: node), using: system)
+    }
+
     /// The node that is asked.
     public var node: NodeID { actor.id.node }
 
@@ -91,9 +97,22 @@ public final class Operator: Sendable {
     /// A member votes besides those that do.
     public func addVoter(_ node: NodeID) async throws { try await carryOut(.addVoter(node)) }
 
+    /// A voter votes no more, and never again under its name; it may be a member. A majority of the others has to vote.
+    public func removeVoter(_ node: NodeID) async throws { try await carryOut(.removeVoter(node)) }
+
     /// A member votes in the place of another node, which never votes again under its name.
     public func replaceVoter(_ old: NodeID, by new: NodeID) async throws {
         try await carryOut(.replaceVoter(old, new))
+    }
+
+    /// Gives up what partitions held of which no copy can be reached, though one may come back: those named, or (nil)
+    /// all. **What was accepted there is gone**, and its callers hear `lost`; the partitions begin empty. Returns them.
+    ///
+    /// - Throws: `FlockError`: `invalidInput` where a copy can be reached, `unavailable` without a majority of the
+    ///   voters.
+    @discardableResult
+    public func acceptLoss(of partitions: [PartitionID]?) async throws -> [PartitionID] {
+        try await FlockSystem.$deadline.withValue(Self.orderTime) { try await actor.acceptLoss(of: partitions) }
     }
 
     private func carryOut(_ order: OperatorOrder) async throws {

@@ -34,7 +34,7 @@ distributed actor OperatorActor {
     distributed func status() async -> [NodeStatus] {
         let system = inbox.actorSystem
         let own = await inbox.whenLocal { $0.currentStatus() }
-        let others = system.peers.keys.filter { !$0.rawValue.hasPrefix(Formation.guestPrefix) }
+        let others = system.peers.keys.filter { !$0.rawValue.hasPrefix(Guest.prefix) }
         return await withTaskGroup(of: NodeStatus?.self) { group in
             for node in others { group.addTask { await Self.status(of: node, system) } }
             let all = await group.reduce(into: own.map { [$0] } ?? []) { all, one in
@@ -64,9 +64,15 @@ distributed actor OperatorActor {
         case .undrain(let node): try await inbox.whenLocal { try await $0.order(.undrain(node)) }
         case .leave(let node): try await inbox.whenLocal { try await $0.leave(node) }
         case .addVoter(let node): try await inbox.whenLocal { try await $0.order(.addVoter(node)) }
+        case .removeVoter(let node): try await inbox.whenLocal { try await $0.removeVoter(node) }
         case .replaceVoter(let old, let new):
             try await inbox.whenLocal { try await $0.order(.replaceVoter(old, by: new)) }
         }
+    }
+
+    /// Gives up what partitions held of which no copy can be reached: those named, or all. Returns which they were.
+    distributed func acceptLoss(of partitions: [PartitionID]?) async throws -> [PartitionID] {
+        try await inbox.whenLocal { try await $0.acceptLoss(of: partitions) } ?? []
     }
 }
 
@@ -78,5 +84,6 @@ enum OperatorOrder: Codable, Sendable, Equatable {
     case undrain(NodeID)
     case leave(NodeID)
     case addVoter(NodeID)
+    case removeVoter(NodeID)
     case replaceVoter(NodeID, NodeID)
 }

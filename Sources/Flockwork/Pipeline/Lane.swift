@@ -99,6 +99,8 @@ struct LaneShape: Sendable {
     var steps = 0
     var batch = BatchPolicy.drain
     var instances = Instances.perCore
+    /// What a node must have for them, ascending.
+    var labels: [String] = []
     /// Where its stages said that they run; nil: as their models need.
     var thread: StageThread?
     /// Batches that one instance has under way at once; more than one where something outside works on them.
@@ -111,4 +113,9 @@ struct LaneShape: Sendable {
     var weight = 1
 
     var name: String { stages.isEmpty ? "pass" : stages.joined(separator: "+") }
+
+    /// What else all nodes must agree on, to work out alike where the instances are; often empty.
+    var placeText: String {
+        (labels.isEmpty ? "" : "#" + labels.joined(separator: ",")) + (shared.map { "~" + $0.name } ?? "")
+    }
 }

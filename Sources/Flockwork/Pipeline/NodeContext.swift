@@ -4,9 +4,9 @@ public import FlockWire
 package import Logging
 internal import Synchronization
 
-// What is made once a node, however many instances use it, and what has to be ended with the node.
+// What is made once, however many instances use it, and what has to be ended with them: those of a lane on a node.
 
-/// What the stages of a node share. Given to the closure of `stage(sharing:)`.
+/// What the instances of a stage on a node share. Given to the closure of `stage(sharing:)`.
 public final class NodeContext: Sendable {
     private struct State {
         var made: [String: Task<any Sendable, any Error>] = [:]
@@ -22,10 +22,14 @@ public final class NodeContext: Sendable {
     package let log: Logger
     /// That it gives to Flockwork.
     package let cores: Int
+    /// That of all lanes of the node; ends after those of the lanes.
+    package var whole: NodeContext { parent ?? self }
+    private let parent: NodeContext?
     private let state = Mutex(State())
 
-    init(node: NodeID, limits: Limits, log: Logger, cores: Int) {
+    init(node: NodeID, limits: Limits, log: Logger, cores: Int, parent: NodeContext? = nil) {
         self.node = node
+        self.parent = parent
         self.limits = limits
         self.log = log
         self.cores = cores
@@ -47,7 +51,7 @@ public final class NodeContext: Sendable {
         return value
     }
 
-    /// Has `body` called when the node ends, or could not start; those that came last are called first.
+    /// Has `body` called when the instances end, or could not be made; those that came last are called first.
     package func atEnd(_ body: @escaping @Sendable () async -> Void) {
         state.withLock { $0.endings.append(body) }
     }
@@ -63,7 +67,7 @@ public final class NodeContext: Sendable {
     }
 
     /// After the last batch.
-    func end() async {
+    @concurrent func end() async {
         let endings = state.withLock { state in
             defer { state.endings = [] }
             return state.endings

@@ -19,17 +19,18 @@ extension Pipeline where Output: Codable {
     /// no empty batch, and returns as many results as the batch has items, in their places. Small batches are coded
     /// where `executor` of the service says, if the lane has no other step.
     package func service<Service: Sendable, New: Sendable>(
-        _ name: String, key identity: String, batch: BatchPolicy?, instances: Instances?, window: Int,
+        _ name: String, key identity: String, batch: BatchPolicy?, instances: Instances?, labels: [String]? = nil,
+        window: Int,
         open: @escaping @Sendable (SharedContext) async throws -> Service,
         executor: @escaping @Sendable (Service) -> (any TaskExecutor)?,
         call: @escaping @Sendable (Service, Batch<Output>) async throws -> Batch<New>
     ) -> Pipeline<Input, New> {
         var base = self
-        if shape.shared != nil, shape.stages.isEmpty, batch == nil, instances == nil {
+        if shape.shared != nil, shape.stages.isEmpty, batch == nil, instances == nil, labels == nil {
             // The first step of a shared lane: it stays there.
             base.shape.window = window
         } else {
-            base = lane(batch: batch, instances: instances, thread: nil, window: window)
+            base = lane(batch: batch, instances: instances, labels: labels, thread: nil, window: window)
         }
         let key = base.key(identity)
         return base.appending(name) { [makeStep = base.makeStep, pipeline = self.name] context in

@@ -13,10 +13,12 @@ extension Pipeline {
     ///
     ///     .stage(Featurize.init)
     public func stage<S: Stage>(
-        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil,
+        batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil,
+        thread: StageThread? = nil,
         _ make: @escaping @Sendable (FlockSystem) throws -> S
     ) -> Pipeline<Input, S.Output> where S.Input == Output {
-        stage(String(describing: S.self), batch: batch, instances: instances, thread: thread) { context in
+        stage(String(describing: S.self), batch: batch, instances: instances, labels: labels, thread: thread) {
+            context in
             try make(context.system)
         }
     }
@@ -24,22 +26,23 @@ extension Pipeline {
     /// Hands batches to an actor that needs something first: `sharing` makes it, once a node.
     public func stage<S: Stage, Shared: Sendable>(
         sharing makeShared: @escaping @Sendable (NodeContext) async throws -> Shared,
-        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil,
+        batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil,
+        thread: StageThread? = nil,
         _ make: @escaping @Sendable (Shared, FlockSystem) async throws -> S
     ) -> Pipeline<Input, S.Output> where S.Input == Output {
         let name = String(describing: S.self)
         let key = key(name)
-        return stage(name, batch: batch, instances: instances, thread: thread) { context in
+        return stage(name, batch: batch, instances: instances, labels: labels, thread: thread) { context in
             let node = context.node
             return try await make(try await node.shared(key) { try await makeShared(node) }, context.system)
         }
     }
 
     private func stage<S: Stage>(
-        _ name: String, batch: BatchPolicy?, instances: Instances?, thread: StageThread?,
+        _ name: String, batch: BatchPolicy?, instances: Instances?, labels: [String]?, thread: StageThread?,
         make: @escaping @Sendable (InstanceContext) async throws -> S
     ) -> Pipeline<Input, S.Output> where S.Input == Output {
-        let base = lane(batch: batch, instances: instances, thread: thread)
+        let base = lane(batch: batch, instances: instances, labels: labels, thread: thread)
         return base.appending(name) { [makeStep = base.makeStep] context in
             let previous = try await makeStep(context)
             let stage = try await context.once(base.key(name)) { try await make(context) }
@@ -90,10 +93,12 @@ extension Pipeline {
 extension Pipeline where Output == Row {
     /// Hands rows to an actor; `make` makes one for each instance.
     public func stage<S: RowStage>(
-        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil,
+        batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil,
+        thread: StageThread? = nil,
         _ make: @escaping @Sendable (FlockSystem) throws -> S
     ) -> Pipeline<Input, Row> {
-        rowStage(String(describing: S.self), batch: batch, instances: instances, thread: thread) { context in
+        rowStage(String(describing: S.self), batch: batch, instances: instances, labels: labels, thread: thread) {
+            context in
             try make(context.system)
         }
     }
@@ -101,22 +106,23 @@ extension Pipeline where Output == Row {
     /// Hands rows to an actor that needs something first: `sharing` makes it, once a node.
     public func stage<S: RowStage, Shared: Sendable>(
         sharing makeShared: @escaping @Sendable (NodeContext) async throws -> Shared,
-        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil,
+        batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil,
+        thread: StageThread? = nil,
         _ make: @escaping @Sendable (Shared, FlockSystem) async throws -> S
     ) -> Pipeline<Input, Row> {
         let name = String(describing: S.self)
         let key = key(name)
-        return rowStage(name, batch: batch, instances: instances, thread: thread) { context in
+        return rowStage(name, batch: batch, instances: instances, labels: labels, thread: thread) { context in
             let node = context.node
             return try await make(try await node.shared(key) { try await makeShared(node) }, context.system)
         }
     }
 
     private func rowStage<S: RowStage>(
-        _ name: String, batch: BatchPolicy?, instances: Instances?, thread: StageThread?,
+        _ name: String, batch: BatchPolicy?, instances: Instances?, labels: [String]?, thread: StageThread?,
         make: @escaping @Sendable (InstanceContext) async throws -> S
     ) -> Pipeline<Input, Row> {
-        let base = lane(batch: batch, instances: instances, thread: thread)
+        let base = lane(batch: batch, instances: instances, labels: labels, thread: thread)
         return base.appending(name) { [makeStep = base.makeStep] context in
             let previous = try await makeStep(context)
             let stage = try await context.once(base.key(name)) { try await make(context) }
@@ -133,24 +139,29 @@ extension Pipeline where Output == Row {
 
     /// Scores rows with a model that gives one number a row.
     public func model(
-        _ source: ModelSource, batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil
+        _ source: ModelSource, batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil,
+        thread: StageThread? = nil
     ) -> Pipeline<Input, Float> {
-        scored(by: source, outputs: 1, batch: batch, instances: instances, thread: thread, as: Float.self)
+        scored(
+            by: source, outputs: 1, batch: batch, instances: instances, labels: labels, thread: thread, as: Float.self)
     }
 
     /// Scores rows with a model that gives `outputs` numbers a row.
     public func model(
         _ source: ModelSource, outputs: Int, batch: BatchPolicy? = nil, instances: Instances? = nil,
-        thread: StageThread? = nil
+        labels: [String]? = nil, thread: StageThread? = nil
     ) -> Pipeline<Input, Row> {
-        scored(by: source, outputs: outputs, batch: batch, instances: instances, thread: thread, as: Row.self)
+        scored(
+            by: source, outputs: outputs, batch: batch, instances: instances, labels: labels, thread: thread,
+            as: Row.self)
     }
 
     private func scored<New: Sendable>(
-        by source: ModelSource, outputs: Int, batch: BatchPolicy?, instances: Instances?, thread: StageThread?,
+        by source: ModelSource, outputs: Int, batch: BatchPolicy?, instances: Instances?, labels: [String]?,
+        thread: StageThread?,
         as type: New.Type
     ) -> Pipeline<Input, New> {
-        let base = lane(batch: batch, instances: instances, thread: thread)
+        let base = lane(batch: batch, instances: instances, labels: labels, thread: thread)
         return base.appending(source.name) { [makeStep = base.makeStep] context in
             let previous = try await makeStep(context)
             let instance = try await context.instance(
@@ -170,10 +181,11 @@ extension Pipeline {
     ///     .score(.linear("churn.json"), on: \.features) { customer, score in Churn(id: customer.id, risk: score) }
     public func score<New: Sendable>(
         _ source: ModelSource, on features: any KeyPath<Output, Row> & Sendable,
-        batch: BatchPolicy? = nil, instances: Instances? = nil, thread: StageThread? = nil,
+        batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil,
+        thread: StageThread? = nil,
         _ combine: @escaping @Sendable (Output, Float) throws -> New
     ) -> Pipeline<Input, New> where Output: Codable {
-        let base = lane(batch: batch, instances: instances, thread: thread)
+        let base = lane(batch: batch, instances: instances, labels: labels, thread: thread)
         return base.appending(source.name) { [makeStep = base.makeStep] context in
             let previous = try await makeStep(context)
             let instance = try await context.instance(

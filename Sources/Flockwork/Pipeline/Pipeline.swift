@@ -15,8 +15,8 @@ public import FlockWire
 ///         .model(.linear("model.json"))
 ///         .map { Verdict(malignant: $0 < 0.5) }
 ///
-/// Steps follow each other within a *lane*, sharing its instances; a step that states a `batch:`, `instances:` or
-/// `thread:` of its own begins a new lane. All nodes of a cluster run the same program, so closures never
+/// Steps follow each other within a *lane*, sharing its instances; a step that states a `batch:`, `instances:`,
+/// `labels:` or `thread:` of its own begins a new lane. All nodes of a cluster run the same program, so closures never
 /// cross the wire.
 public struct Pipeline<Input: Sendable, Output: Sendable>: Sendable {
     /// The name that clients ask for.
@@ -104,15 +104,18 @@ extension Pipeline {
     ///
     /// The first stage of a lane decides for the lane; a later one with wishes of its own begins another.
     func lane(
-        batch: BatchPolicy?, instances: Instances?, thread: StageThread?, window: Int = 1, rowWidth: Int? = nil
+        batch: BatchPolicy?, instances: Instances?, labels: [String]?, thread: StageThread?, window: Int = 1,
+        rowWidth: Int? = nil
     ) -> Pipeline where Output: Codable {
+        let labels = labels.map { Set($0).sorted() }
         let isAlike =
-            (instances ?? shape.instances) == shape.instances && (thread ?? shape.thread) == shape.thread
-            && window == shape.window
+            (instances ?? shape.instances) == shape.instances && (labels ?? shape.labels) == shape.labels
+            && (thread ?? shape.thread) == shape.thread && window == shape.window
         if shape.isOpen || (batch == nil && isAlike) {
             var pipeline = self
             pipeline.shape.batch = batch ?? shape.batch
             pipeline.shape.instances = instances ?? shape.instances
+            pipeline.shape.labels = labels ?? shape.labels
             pipeline.shape.thread = thread ?? shape.thread
             pipeline.shape.window = window
             pipeline.shape.isOpen = false
@@ -120,7 +123,8 @@ extension Pipeline {
         }
         let codec = ItemCodec<Output>(rowWidth: rowWidth)
         let shape = LaneShape(
-            batch: batch ?? .drain, instances: instances ?? .perCore, thread: thread, window: window, isOpen: false)
+            batch: batch ?? .drain, instances: instances ?? .perCore, labels: labels ?? [], thread: thread,
+            window: window, isOpen: false)
         var longer = Pipeline(
             name: name, closed: closed + [closing(with: ItemCodec<Output>())], shape: shape, types: types,
             inputWidth: inputWidth, check: { (items) throws(FlockError) in try codec.check(items) },
@@ -170,7 +174,7 @@ public struct PipelineDefinition: Sendable {
 
 extension Pipeline: ServablePipeline where Input: Codable, Output: Codable {
     public var fingerprint: UInt64 {
-        let lanes = (closed.map { $0.shape } + [shape]).map { "\($0.name)@\($0.instances)" }
+        let lanes = (closed.map { $0.shape } + [shape]).map { "\($0.name)@\($0.instances)\($0.placeText)" }
         let text = ([name, "\(inputWidth ?? 0)"] + types + lanes).joined(separator: "|")
         return ActorAddress(named: text, on: NodeID("")).key
     }

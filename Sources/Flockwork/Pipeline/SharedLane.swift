@@ -22,29 +22,34 @@ public struct SharedLane: Sendable, Hashable {
     public let batch: BatchPolicy
     /// How many instances run, and where.
     public let instances: Instances
+    /// What a node must have for them, ascending.
+    public let labels: [String]
     /// Where they compute; nil = as their models need.
     public let thread: StageThread?
 
     /// Pipelines that name the same lane must give it the same batches and instances, and the same stages.
     public init(
-        _ name: String, batch: BatchPolicy = .drain, instances: Instances = .perCore, thread: StageThread? = nil
+        _ name: String, batch: BatchPolicy = .drain, instances: Instances = .perCore, labels: [String] = [],
+        thread: StageThread? = nil
     ) {
         self.name = name
         self.batch = batch
         self.instances = instances
+        self.labels = Set(labels).sorted()
         self.thread = thread
     }
 }
 
 extension Pipeline where Output: Codable {
     /// Runs what follows on the instances of a lane that other pipelines use too, up to the next step with a `batch:`,
-    /// `instances:` or `thread:` of its own.
+    /// `instances:`, `labels:` or `thread:` of its own.
     ///
     /// The stages must be the same in all of them, each made once for an instance, by the pipeline that the node was
     /// given first; closures around them may differ. `weight` is this pipeline's part while others have work.
     public func on(_ shared: SharedLane, weight: Int = 1) -> Pipeline<Input, Output> {
         precondition((1...1000).contains(weight), "a weight of \(weight) on the lane \(shared.name)")
-        var pipeline = lane(batch: shared.batch, instances: shared.instances, thread: shared.thread)
+        var pipeline = lane(
+            batch: shared.batch, instances: shared.instances, labels: shared.labels, thread: shared.thread)
         pipeline.shape.shared = shared
         pipeline.shape.weight = weight
         return pipeline
