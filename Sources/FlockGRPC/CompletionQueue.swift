@@ -6,10 +6,12 @@
 //
 // While the thread waits for gRPC the queue belongs to nobody, and a thread that brings a call may borrow it
 // (`execute`): it runs the call itself, up to the write to the socket, instead of waking the other one for that. gRPC
-// allows that, as long as one thread at a time deals with a call.
+// allows that, as long as one thread at a time deals with a call. So does a thread that takes errands with the jobs of
+// tasks.
 
 internal import CFlockRuntime
 internal import CGRPC
+internal import FlockTransport
 public import FlockWire
 internal import Glibc
 internal import Synchronization
@@ -128,7 +130,9 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         }
     }
 
-    fileprivate func enqueue(_ job: UnownedJob, of executor: QueueTaskExecutor) { submit(.taskJob(job, executor)) }
+    fileprivate func enqueue(_ job: UnownedJob, of executor: QueueTaskExecutor) {
+        submit(.taskJob(job, executor), mayBorrow: Errands.isOpen)
+    }
 
     /// Runs short `work` on the queue: at once if the caller is there, or if the queue's thread waits for gRPC; then
     /// the caller must hold no lock that anything on the queue could want. After the queue stopped it runs at once,
@@ -155,15 +159,18 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         switch duty {
         case .nothing: break
         case .wake: wake()
-        case .borrow: borrow()
+        case .borrow:
+            // Not within what the thread is at: it may have a loop.
+            if Errands.isOpen { Errands.leave { self.borrow(withJobs: true) } } else { borrow(withJobs: false) }
         case .drain: drainAfterStop()
         }
     }
 
-    /// Runs what was brought on this thread, but for jobs of tasks: those may take their time.
-    private func borrow() {
+    /// Runs what was brought on this thread, one round of it; jobs of tasks, which may take their time, only where they
+    /// are wanted. What comes meanwhile is for the queue's own thread.
+    private func borrow(withJobs: Bool) {
         owner.store(UInt(pthread_self()), ordering: .relaxed)
-        runWork(isBorrowed: true)
+        runRound(leavesJobs: !withJobs)
         owner.store(0, ordering: .relaxed)
         let (isWantedBack, hasWork) = state.withLock { state in
             state.isLent = false
@@ -248,35 +255,41 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
             // To whoever else wants this core.
             sched_yield()
             let event = flock_grpc_next(queue, false)
+            guard event.type == GRPC_QUEUE_TIMEOUT, !hasWork else { return event }
             let now = Tick.now.nanoseconds
-            if now - last > LoopPatience.disturbance { patience.disturbed(at: now) }
-            let isOver = now - last > LoopPatience.disturbance || now - start > LoopPatience.longestLook
-            guard event.type == GRPC_QUEUE_TIMEOUT, !isOver, !hasWork else { return event }
+            if now - last > LoopPatience.disturbance {
+                patience.disturbed(at: now)
+                return event
+            }
+            guard now - start < LoopPatience.longestLook else { return event }
             last = now
         }
     }
 
     private var hasWork: Bool { state.withLock { !$0.work.isEmpty } }
 
-    private func runWork(isBorrowed: Bool = false) {
-        repeat {
-            state.withLock { state in
-                state.isAsleep = false
-                swap(&state.work, &running)
+    private func runWork() {
+        repeat { runRound() } while hasWork
+    }
+
+    /// Runs what has come so far.
+    private func runRound(leavesJobs: Bool = false) {
+        state.withLock { state in
+            state.isAsleep = false
+            swap(&state.work, &running)
+        }
+        for index in running.indices {
+            switch running[index] {
+            case .call(let body): body()
+            case .job(let job):
+                if leavesJobs { return leave(from: index) }
+                job.runSynchronously(on: asUnownedSerialExecutor())
+            case .taskJob(let job, let executor):
+                if leavesJobs { return leave(from: index) }
+                job.runSynchronously(on: executor.asUnownedTaskExecutor())
             }
-            for index in running.indices {
-                switch running[index] {
-                case .call(let body): body()
-                case .job(let job):
-                    if isBorrowed { return leave(from: index) }
-                    job.runSynchronously(on: asUnownedSerialExecutor())
-                case .taskJob(let job, let executor):
-                    if isBorrowed { return leave(from: index) }
-                    job.runSynchronously(on: executor.asUnownedTaskExecutor())
-                }
-            }
-            running.removeAll(keepingCapacity: true)
-        } while state.withLock { !$0.work.isEmpty }
+        }
+        running.removeAll(keepingCapacity: true)
     }
 
     /// The rest waits for the queue's own thread, ahead of what has come since.

@@ -9,11 +9,12 @@ public import Flockwork
 
 extension Pipeline where Output: Codable {
     fileprivate func python<New: Sendable>(
-        _ model: PythonModel, _ form: PythonForm, batch: BatchPolicy?, instances: Instances?,
+        _ model: PythonModel, _ form: PythonForm, batch: BatchPolicy?, instances: Instances?, labels: [String]?,
         call: @escaping @Sendable (PythonPool, Batch<Output>) async throws -> Batch<New>
     ) -> Pipeline<Input, New> {
         service(
-            model.name, key: model.identity, batch: batch, instances: instances, window: model.options.window,
+            model.name, key: model.identity, batch: batch, instances: instances, labels: labels,
+            window: model.options.window,
             open: { context in try await PythonPool.open(model, form, for: context) },
             executor: { $0.queue.taskExecutor }, call: call)
     }
@@ -22,9 +23,9 @@ extension Pipeline where Output: Codable {
 extension Pipeline where Output == String {
     /// Has a Python function make a string of each string: `list` of `str` in, `list` of `str` out.
     public func model(
-        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil
+        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil
     ) -> Pipeline<Input, String> {
-        python(model, .strings, batch: batch, instances: instances) { pool, batch in
+        python(model, .strings, batch: batch, instances: instances, labels: labels) { pool, batch in
             let results = try await pool.process(.strings(batch.items))
             guard case .strings(let strings) = results else { throw results.is(not: "str", from: model) }
             return batch.replacing(strings)
@@ -35,9 +36,9 @@ extension Pipeline where Output == String {
 extension Pipeline where Output == Bytes {
     /// Has a Python function make bytes of each item's bytes: `list` of `bytes` in, `list` of `bytes` out.
     public func model(
-        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil
+        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil
     ) -> Pipeline<Input, Bytes> {
-        python(model, .byteStrings, batch: batch, instances: instances) { pool, batch in
+        python(model, .byteStrings, batch: batch, instances: instances, labels: labels) { pool, batch in
             let results = try await pool.process(.byteStrings(batch.items))
             guard case .byteStrings(let strings) = results else { throw results.is(not: "bytes", from: model) }
             return batch.replacing(strings)
@@ -48,23 +49,25 @@ extension Pipeline where Output == Bytes {
 extension Pipeline where Output == Row {
     /// Has a Python function score rows: one `float32` array of shape `[rows, width]` in, one number a row out.
     public func model(
-        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil
+        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil
     ) -> Pipeline<Input, Float> {
-        rows(model, outputs: 1, batch: batch, instances: instances, as: Float.self)
+        rows(model, outputs: 1, batch: batch, instances: instances, labels: labels, as: Float.self)
     }
 
     /// Has a Python function score rows: one `float32` array of shape `[rows, width]` in, one of `[rows, outputs]` out.
     public func model(
-        _ model: PythonModel, outputs: Int, batch: BatchPolicy? = nil, instances: Instances? = nil
+        _ model: PythonModel, outputs: Int, batch: BatchPolicy? = nil, instances: Instances? = nil,
+        labels: [String]? = nil
     ) -> Pipeline<Input, Row> {
-        rows(model, outputs: outputs, batch: batch, instances: instances, as: Row.self)
+        rows(model, outputs: outputs, batch: batch, instances: instances, labels: labels, as: Row.self)
     }
 
     private func rows<New: Sendable>(
-        _ model: PythonModel, outputs: Int, batch: BatchPolicy?, instances: Instances?, as type: New.Type
+        _ model: PythonModel, outputs: Int, batch: BatchPolicy?, instances: Instances?, labels: [String]?,
+        as type: New.Type
     ) -> Pipeline<Input, New> {
         precondition(outputs > 0, "a model with \(outputs) outputs")
-        return python(model, .array, batch: batch, instances: instances) { pool, batch in
+        return python(model, .array, batch: batch, instances: instances, labels: labels) { pool, batch in
             let results = try await pool.process(.array(Tensor(batch.rows())))
             return batch.replacing(rows: try results.rows(width: outputs, from: model), as: New.self)
         }
@@ -75,9 +78,9 @@ extension Pipeline where Output == Tensor {
     /// Has a Python function make a tensor of each tensor. The tensors of a batch must be of one type and shape; the
     /// function gets them as one array with a dimension more, which counts them.
     public func model(
-        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil
+        _ model: PythonModel, batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil
     ) -> Pipeline<Input, Tensor> {
-        python(model, .array, batch: batch, instances: instances) { pool, batch in
+        python(model, .array, batch: batch, instances: instances, labels: labels) { pool, batch in
             let results = try await pool.process(.array(try Tensor(stacking: batch.items)))
             guard case .array(let tensor) = results else { throw results.is(not: "an array", from: model) }
             return batch.replacing(try tensor.unstacked())
@@ -89,10 +92,10 @@ extension Pipeline {
     /// Has a Python function score one part of each item, and makes something of the item and its score.
     public func score<New: Sendable>(
         _ model: PythonModel, on features: any KeyPath<Output, Row> & Sendable,
-        batch: BatchPolicy? = nil, instances: Instances? = nil,
+        batch: BatchPolicy? = nil, instances: Instances? = nil, labels: [String]? = nil,
         _ combine: @escaping @Sendable (Output, Float) throws -> New
     ) -> Pipeline<Input, New> where Output: Codable {
-        python(model, .array, batch: batch, instances: instances) { pool, batch in
+        python(model, .array, batch: batch, instances: instances, labels: labels) { pool, batch in
             let items = batch.items
             let rows = try Batch(items.map { $0[keyPath: features] }).rows()
             let scores = try await pool.process(.array(Tensor(rows))).rows(width: 1, from: model)

@@ -59,7 +59,7 @@ public struct PythonEnvironment: Sendable, Hashable {
     }
 
     /// Finds the interpreter and asks it what it is.
-    /// - Throws: `pythonFailed` when there is none, or it is older than 3.11.
+    /// - Throws: `pythonFailed` when there is none, or it is older than 3.8.
     func interpreterFound() async throws(FlockError) -> Interpreter { try await Interpreter(asking: try find()) }
 
     private func find() throws(FlockError) -> String {

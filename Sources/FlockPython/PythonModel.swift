@@ -6,6 +6,16 @@ internal import FlockWire
 internal import Foundation
 internal import Glibc
 
+/// What serves the batches in a worker process. Both keep to `Protos/python_worker.proto`.
+public enum PythonWorkerKind: String, Sendable, Hashable, CaseIterable {
+    /// The library where the interpreter can load it, else the package grpcio.
+    case automatic
+    /// `libflockpython.so`: CPython 3.11 or newer.
+    case library
+    /// Plain Python over the package `grpcio`, which the interpreter or the model's environment must have. Slower.
+    case grpcio
+}
+
 /// A function in a folder of Python, run in processes of its own.
 ///
 ///     .model(.python("models/churn", handler: "score"), instances: .perNode(2))
@@ -19,6 +29,8 @@ public struct PythonModel: Sendable {
     public struct Options: Sendable {
         /// The interpreter and its variables.
         public var environment = PythonEnvironment()
+        /// What serves the batches in a process.
+        public var worker = PythonWorkerKind.automatic
         /// Batches that a process has at once: one in work, the others on the way.
         public var window = 2
         /// Time for one batch. A process that takes longer writes its stacks to the log and is killed.
@@ -42,11 +54,13 @@ public struct PythonModel: Sendable {
     public let options: Options
     /// Where it runs, in this process.
     let running: RunningModels
+    /// What its folder is called where somebody wrote it; nil for its name.
+    let title: String?
 
     /// What errors, metrics and the status call it: without where the folder lies on this machine, which is none of its
     /// callers' business, and need not be the same on another node.
     public var name: String {
-        let folder = URL(fileURLWithPath: folder).standardizedFileURL.lastPathComponent
+        let folder = title ?? URL(fileURLWithPath: folder).standardizedFileURL.lastPathComponent
         return "python \(folder):\(module == "handler" ? "" : module + ".")\(function)"
     }
 
@@ -57,15 +71,18 @@ public struct PythonModel: Sendable {
     /// - Parameters:
     ///   - folder: Relative to the node's current folder, or absolute.
     ///   - handler: A function in `handler.py`, or `module:function`.
+    ///   - title: What errors, metrics and the status call the folder; nil for its name. All nodes of a cluster must
+    ///     call it the same.
     public static func python(
-        _ folder: String, handler: String = "transform_list", options: Options = Options()
+        _ folder: String, handler: String = "transform_list", options: Options = Options(), title: String? = nil
     ) -> PythonModel {
         let parts = handler.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         precondition(parts.allSatisfy { !$0.isEmpty }, "\"\(handler)\" is no function, and no module:function")
         precondition(options.window > 0 && options.spares >= 0, "a window of \(options.window) batches")
         return PythonModel(
             folder: folder, module: parts.count == 2 ? parts[0] : "handler", function: parts[parts.count - 1],
-            options: options, running: RunningModels())
+            options: options, running: RunningModels(),
+            title: title)
     }
 
     /// The absolute path of the model's folder.

@@ -10,8 +10,10 @@ internal import Glibc
 struct WorkerProgram: Sendable {
     /// The environment's interpreter.
     var interpreter: String
-    /// `libflockpython.so`.
-    var extensionPath: String
+    /// `libflockpython.so`; nil: not to be loaded.
+    var extensionPath: String?
+    /// Where that cannot be loaded the worker on grpcio serves.
+    var mayFallBack = false
     /// Handler code and model files.
     var folder: String
     /// Module and function of the handler.
@@ -41,8 +43,9 @@ struct PythonWorker: Sendable {
         let launch = Launch(
             executable: program.interpreter,
             arguments: [
-                "-u", "-c", String(decoding: PackageResources.bootstrap_py, as: UTF8.self), program.extensionPath,
+                "-u", "-c", String(decoding: PackageResources.bootstrap_py, as: UTF8.self), program.extensionPath ?? "",
                 program.module,
+                program.mayFallBack ? String(decoding: PackageResources.grpcio_worker_py, as: UTF8.self) : "",
             ],
             environment: program.environment, folder: program.folder, limits: program.limits)
         process = try await ProcessThread.shared.launch(launch, onEvent: events)

@@ -1,6 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 import FlockTestKit
+import FlockTransport
 import FlockWire
 import Glibc
 import Synchronization
@@ -75,6 +76,44 @@ struct CompletionQueueTests {
             return true
         }.value
         #expect(isThere)
+        await queue.stop()
+    }
+
+    private enum Told { @TaskLocal static var name = "nobody" }
+
+    @Test("a task that a thread wakes while it takes errands runs on that thread, and both tasks are what they were")
+    func errand() async throws {
+        let queue = try CompletionQueue(name: "errands")
+        let seen = Seen()
+        let parked = Mutex<[CheckedContinuation<Void, Never>]>([])
+        let isOver = Atomic(false)
+        let task = Task(executorPreference: queue.taskExecutor) {
+            await Told.$name.withValue("errand") {
+                while !isOver.load(ordering: .relaxed) {
+                    await withCheckedContinuation { continuation in parked.withLock { $0.append(continuation) } }
+                    if Told.name == "errand", queue.isCurrent { seen.note() }
+                }
+            }
+        }
+        try await Told.$name.withValue("caller") {
+            // Only a queue that sleeps is borrowed.
+            try await eventually {
+                guard let continuation = parked.withLock({ $0.popLast() }) else { return false }
+                let hasRun = Errands.run {
+                    let before = seen.threads.withLock { $0.count }
+                    continuation.resume()
+                    // Not in the middle of what this thread is at.
+                    if seen.threads.withLock({ $0.count }) > before {
+                        #expect(seen.threads.withLock { $0.last } != UInt(pthread_self()))
+                    }
+                }
+                #expect(Told.name == "caller" && !queue.isCurrent && !Errands.isOpen)
+                return hasRun && seen.threads.withLock { $0.last } == UInt(pthread_self())
+            }
+        }
+        isOver.store(true, ordering: .relaxed)
+        try await eventually { parked.withLock { $0.popLast() }.map { $0.resume() } != nil }
+        await task.value
         await queue.stop()
     }
 

@@ -92,7 +92,7 @@ struct GRPCTests {
         try await withEcho { channel, _ in
             let stream = try await channel.stream("/test.Echo/Stream")
             async let sending: Void = {
-                for number in 0..<5000 { try await stream.both.send(Bytes("message \(number)")) }
+                for number in 0..<2000 { try await stream.both.send(Bytes("message \(number)")) }
                 stream.finishSending()
             }()
             var number = 0
@@ -101,7 +101,7 @@ struct GRPCTests {
                 number += 1
             }
             try await sending
-            #expect(number == 5000)
+            #expect(number == 2000)
         }
     }
 

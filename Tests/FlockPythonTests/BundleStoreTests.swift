@@ -96,6 +96,41 @@ struct BundleStoreTests {
         }
     }
 
+    @Test("of bundles that nobody uses only those used last are kept, and one in use is never removed")
+    func collected() async throws {
+        let store = TestStore(kept: 1)
+        var bundles: [ContentHash] = []
+        var hold: BundleHold?
+        for number in 0..<5 {
+            bundles.append(try await store.add(try HandlerFolder("x = \(number)\n")).hash)
+            if number == 0 { hold = try store.store.hold(bundles[0]) }
+            store.setBack(bundles[number], seconds: 5000 - number)
+        }
+        #expect(bundles.map { store.store.files(of: $0) != nil } == [true, false, false, false, true])
+        #expect(try String(contentsOfFile: #require(hold).files + "/handler.py", encoding: .utf8) == "x = 0\n")
+        hold = nil
+        store.store.collect()
+        #expect(bundles.map { store.store.files(of: $0) != nil } == [false, false, false, false, true])
+        #expect(throws: FlockError.self) { try store.store.hold(bundles[0]) }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: store.path) == ["\(bundles[4])"])
+    }
+
+    @Test("what a process left that died while it wrote a bundle is removed, and nobody's who still writes")
+    func leftBehind() throws {
+        let store = TestStore()
+        try CacheFolder.make(store.path)
+        let fresh = try FreshFolder(in: store.path)
+        let dead = store.path + "/" + FreshFolder.prefix + "dead"
+        mkdir(dead, 0o700)
+        for path in [fresh.path, dead] {
+            try FileManager.default.setAttributes(
+                [.modificationDate: Date(timeIntervalSinceNow: -5000)], ofItemAtPath: path)
+        }
+        store.store.collect()
+        let left = try FileManager.default.contentsOfDirectory(atPath: store.path)
+        #expect(left == [URL(fileURLWithPath: fresh.path).lastPathComponent])
+    }
+
     @Test("a cache folder in which others may write is refused")
     func sharedFolder() async throws {
         let store = TestStore()
@@ -113,12 +148,18 @@ final class TestStore: Sendable {
     let path: String
     let store: BundleStore
 
-    init(_ limits: Limits = Limits()) {
+    init(_ limits: Limits = Limits(), kept: Int = 8) {
         path = FileManager.default.temporaryDirectory.appendingPathComponent("store-\(UUID().uuidString)").path
-        store = BundleStore(folder: path, limits: limits)
+        store = BundleStore(folder: path, limits: limits, kept: kept)
     }
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    /// Has a bundle look as if it was used that long ago.
+    func setBack(_ bundle: ContentHash, seconds: Int) {
+        let then = timeval(tv_sec: time(nil) - seconds, tv_usec: 0)
+        utimes("\(path)/\(bundle)/manifest", [then, then])
+    }
 
     /// Keeps both until it is done.
     func add(_ model: HandlerFolder) async throws -> BundleManifest {

@@ -5,6 +5,7 @@ import FlockActors
 import FlockTestKit
 import FlockTransport
 import FlockWire
+import Flockwork
 import Foundation
 import Logging
 import Synchronization
@@ -117,6 +118,37 @@ struct BundleTransferTests {
             #expect(error?.code == .invalidInput, "\(String(describing: error))")
             #expect(hostile.parts == 0)
         }
+    }
+
+    @Test("a node that comes with nothing gets all models that are offered, their wheels, and how to run them")
+    func shelf() async throws {
+        let (from, to) = (TestStore(Self.limits), TestStore(Self.limits))
+        let wheels = WheelFolder()
+        try await wheels.add("hello", "1.0")
+        let (plain, needy) = (try Self.model(), try Self.model())
+        try needy.write("requirements.txt", "hello\n")
+        var offered = ModelShelf(from.store)
+        try await offered.add(plain.path, wheels: nil, settings: "{}")
+        try await offered.add(needy.path, wheels: wheels.wheels, settings: "second")
+        var configuration = NodeConfiguration(id: "node-2", clusterID: "test", limits: Self.limits)
+        configuration.logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let (store, offers) = (from.store, offered.offers)
+        let loop = try EventLoop(name: "node-1")
+        let system = FlockSystem(
+            identity: Identity(clusterID: "test", node: "node-1", role: .node), loop: loop, limits: Self.limits,
+            log: configuration.logger)
+        await BundleLibrary.serve(store, offers: offers, in: system)
+        let port = try await system.listen(host: "127.0.0.1", port: 0, insecure: false)
+        configuration.join = ["127.0.0.1:1", "127.0.0.1:\(port)"]
+        let got = try await ModelShelf.fetched(from: configuration, into: to.store)
+        #expect(got.offers == offers && got.offers.map(\.settings) == ["{}", "second"])
+        #expect(got.offers.map(\.folder) == [plain, needy].map { String($0.path.split(separator: "/").last ?? "") })
+        for bundle in [got.offers[0].bundle, got.offers[1].bundle] { try await to.store.verify(bundle) }
+        let files = try FileManager.default.contentsOfDirectory(
+            atPath: got.files(of: try #require(got.offers[1].wheels)))
+        #expect(files == ["hello-1.0-py3-none-any.whl"] && got.offers[0].wheels == nil)
+        await system.stop()
+        await loop.stop()
     }
 
     @Test("a client cannot fetch bundles")

@@ -146,17 +146,4 @@ struct PythonStormTests {
             #expect(interpreter.contains(version))
         }
     }
-
-    @Test("an interpreter that is too old is refused by name")
-    func tooOld() async throws {
-        let interpreter = "/root/.pyenv/versions/3.10.13/bin/python3"
-        guard access(interpreter, X_OK) == 0 else { return print("NOT TESTED: no \(interpreter)") }
-        let environment = PythonEnvironment(interpreter: interpreter)
-        let folder = try HandlerFolder("def transform_list(items):\n    return items\n")
-        var options = HandlerFolder.options
-        options.environment = environment
-        let pipeline = Pipeline("old", of: String.self).model(.python(folder.path, options: options))
-        let error = await #expect(throws: FlockError.self) { try await withNode(pipeline) { _ in } }
-        #expect(error?.message.contains("CPython 3.11 or newer") == true, "\(String(describing: error))")
-    }
 }

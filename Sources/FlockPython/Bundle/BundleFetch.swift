@@ -25,7 +25,10 @@ extension BundleStore {
         let fresh = try await onOwnThread { () throws(FlockError) in try self.fresh() }
         do {
             for (index, file) in manifest.files.enumerated() { try await fetch.file(index, file, into: fresh, limits) }
-            try await onOwnThread { () throws(FlockError) in try fresh.commit(manifest, to: path(of: bundle)) }
+            try await onOwnThread { () throws(FlockError) in
+                try fresh.commit(manifest, to: path(of: bundle))
+                collect()
+            }
         } catch {
             // It has failed for a reason of its own.
             try? await onOwnThread { () throws(FlockError) in fresh.discard() }

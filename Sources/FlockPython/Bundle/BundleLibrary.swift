@@ -40,20 +40,32 @@ distributed actor BundleLibrary {
     /// Every node's is called like this.
     static let name = "bundles"
     private let source: any BundleSource
+    private let models: @Sendable () -> [ModelOffer]
     private let limits: Limits
 
-    init(_ source: any BundleSource, limits: Limits, actorSystem: FlockSystem) {
+    init(
+        _ source: any BundleSource, offers models: @escaping @Sendable () -> [ModelOffer], limits: Limits,
+        actorSystem: FlockSystem
+    ) {
         self.source = source
+        self.models = models
         self.limits = limits
         self.actorSystem = actorSystem
     }
 
     /// Has a system serve bundles to nodes, until it stops.
-    static func serve(_ source: any BundleSource, in system: FlockSystem) async {
+    /// - Parameter offers: Asked again by each who asks.
+    static func serve(
+        _ source: any BundleSource, offers: @autoclosure @escaping @Sendable () -> [ModelOffer] = [],
+        in system: FlockSystem
+    ) async {
         _ = await system.named(name, exportedTo: .nodes) {
-            BundleLibrary(source, limits: system.limits, actorSystem: system)
+            BundleLibrary(source, offers: offers, limits: system.limits, actorSystem: system)
         }
     }
+
+    /// What this node serves, each of which it has as bundles.
+    distributed func offers() -> [ModelOffer] { models() }
 
     distributed func manifest(of bundle: String, from offset: Int, count: Int) async throws -> Bytes {
         let hash = try checked(bundle, offset, count)

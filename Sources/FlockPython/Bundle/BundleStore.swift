@@ -10,14 +10,19 @@ public struct BundleStore: Sendable {
     /// Of this user alone.
     public let folder: String
     let limits: Limits
+    /// Bundles that nobody uses and that are kept all the same: those used last.
+    let kept: Int
 
     /// A store in `folder`, by default `bundles` in Flockwork's cache folder.
-    public init(folder: String? = nil, limits: Limits = Limits()) {
+    /// - Parameter kept: Bundles that are kept though no process uses them.
+    public init(folder: String? = nil, limits: Limits = Limits(), kept: Int = 8) {
         self.folder = folder ?? CacheFolder.standard + "/bundles"
         self.limits = limits
+        self.kept = kept
     }
 
-    /// Where the files of a bundle lie, if it is there. They are not to be changed.
+    /// Where the files of a bundle lie, if it is there. They are not to be changed, and may be removed once nobody has
+    /// used the bundle for an hour: see `hold`.
     public func files(of bundle: ContentHash) -> String? {
         let path = "\(folder)/\(bundle)/files"
         return access(path, R_OK | X_OK) == 0 ? path : nil
@@ -35,6 +40,7 @@ public struct BundleStore: Sendable {
                 try copy.add(root.descriptor, "")
                 let manifest = try BundleManifest(copy.files, limits: limits)
                 try fresh.commit(manifest, to: path(of: manifest.hash))
+                collect()
                 return manifest
             } catch {
                 fresh.discard()

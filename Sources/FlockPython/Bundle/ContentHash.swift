@@ -45,6 +45,23 @@ public struct ContentHash: Sendable, Hashable, CustomStringConvertible {
     }
 }
 
+extension ContentHash: Codable {
+    /// Its digits.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        guard let hash = ContentHash(try container.decode(String.self)) else {
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "no SHA-256")
+        }
+        self = hash
+    }
+
+    /// As its digits.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}
+
 extension ContentHash {
     /// Its 32 bytes.
     init(from reader: inout ByteReader) throws(WireError) { bytes = try reader.readBytes(Self.size).array }

@@ -8,19 +8,35 @@ internal import Foundation
 
 /// A folder that nobody else knows, in a store. Used on threads that may wait for a disk.
 final class FreshFolder: Sendable {
+    /// What its name begins with.
+    static let prefix = "incoming-"
+
     let path: String
     private let root: Int32
+    /// Tells that somebody works on it.
+    private let lock: Int32
 
     init(in store: String) throws(FlockError) {
-        var template = Array("\(store)/incoming-XXXXXX".utf8CString)
+        var template = Array("\(store)/\(Self.prefix)XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw FlockError(systemCallFor: "no new folder in \(store)") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        guard mkdir(path + "/files", 0o700) == 0 else { throw FlockError(systemCallFor: path) }
+        guard let lock = FolderLock.take(path, LOCK_SH) else { throw FlockError(systemCallFor: path) }
+        self.lock = lock
+        guard mkdir(path + "/files", 0o700) == 0 else {
+            FolderLock.release(lock)
+            throw FlockError(systemCallFor: path)
+        }
         root = open(path + "/files", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-        guard root >= 0 else { throw FlockError(systemCallFor: path) }
+        guard root >= 0 else {
+            FolderLock.release(lock)
+            throw FlockError(systemCallFor: path)
+        }
     }
 
-    deinit { close(root) }
+    deinit {
+        close(root)
+        FolderLock.release(lock)
+    }
 
     /// A new file in `files`, open for writing.
     func create(_ file: String, _ limits: Limits) throws(FlockError) -> OpenFile {

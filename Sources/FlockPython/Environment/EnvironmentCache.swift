@@ -22,7 +22,7 @@ final class EnvironmentLease: Sendable {
         self.lock = lock
     }
 
-    deinit { close(lock) }
+    deinit { FolderLock.release(lock) }
 }
 
 /// The virtual environments of this user on this machine.
@@ -55,7 +55,7 @@ struct EnvironmentCache: Sendable {
             let wasReady = try await prepare(recipe, path, lock)
             return EnvironmentLease(interpreter: path + "/bin/python3", wasReady: wasReady, lock: lock)
         } catch {
-            close(lock)
+            FolderLock.release(lock)
             throw error
         }
     }
@@ -132,7 +132,7 @@ struct EnvironmentCache: Sendable {
             for candidate in unused {
                 let lock = open(candidate + ".lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
                 guard lock >= 0 else { continue }
-                defer { close(lock) }
+                defer { FolderLock.release(lock) }
                 guard flock(lock, LOCK_EX | LOCK_NB) == 0 else { continue }
                 log.info("removing a Python environment that is not used", metadata: ["environment": "\(candidate)"])
                 try await remove(candidate)
@@ -149,12 +149,8 @@ struct EnvironmentCache: Sendable {
         var garbage: [String] = []
         for name in names where ContentHash(name) != nil {
             let path = "\(folder)/\(name)"
-            var status = stat()
-            if stat(path + "/" + Self.marker, &status) == 0 {
-                ready.append((path, Int(status.st_mtim.tv_sec) * 1_000_000_000 + Int(status.st_mtim.tv_nsec)))
-            } else {
-                garbage.append(path)
-            }
+            let used = FolderLock.time(of: path + "/" + Self.marker)
+            if used > 0 { ready.append((path, used)) } else { garbage.append(path) }
         }
         return garbage + ready.sorted { $0.used > $1.used }.dropFirst(kept).map(\.path)
     }

@@ -10,12 +10,17 @@ struct Interpreter: Sendable, Equatable {
     var path: String
     /// "3.11.2".
     var version: String
+    /// "cpython", "pypy".
+    var implementation: String
     /// With the build and the compiler.
     var fullVersion: String
     /// What extension modules are built for: "cpython-311-x86_64-linux-gnu".
     var tag: String
     /// "linux-x86_64".
     var platform: String
+    /// Whether it loads libflockpython, which is built on the stable ABI of 3.11: one without the interpreter's lock
+    /// does not.
+    var loadsLibrary: Bool
     /// Whether it can put pip into a virtual environment.
     var hasEnsurePip: Bool
     /// Whether it has a pip that can install into another environment than its own.
@@ -28,7 +33,7 @@ struct Interpreter: Sendable, Equatable {
         print(sys.executable)
         print(sys.version.replace('\\n', ' '))
         print(sysconfig.get_config_var('SOABI'))
-        print(sysconfig.get_platform())
+        print(sysconfig.get_platform(), bool(sysconfig.get_config_var('Py_GIL_DISABLED')))
         print(find_spec('ensurepip') is not None)
         try:
             import pip
@@ -38,7 +43,7 @@ struct Interpreter: Sendable, Equatable {
         """
 
     /// Runs it, to hear.
-    /// - Throws: `pythonFailed` when it does not work, or is older than 3.11.
+    /// - Throws: `pythonFailed` when it does not work, or is older than 3.8.
     init(asking path: String) async throws(FlockError) {
         let own = ProcessInfo.processInfo.environment
         let names = ["PATH", "HOME", "PYENV_ROOT", "PYENV_VERSION"] + PythonEnvironment.inherited
@@ -53,14 +58,17 @@ struct Interpreter: Sendable, Equatable {
         }
         let words = lines[0].split(separator: " ").map(String.init)
         let numbers = words[0].split(separator: ".").compactMap { Int($0) }
-        guard words.count == 2, words[1] == "cpython", numbers.count == 3, (numbers[0], numbers[1]) >= (3, 11) else {
-            throw FlockError(.pythonFailed, "\(path) is \(lines[0]); CPython 3.11 or newer is needed.")
+        guard words.count == 2, numbers.count == 3, (numbers[0], numbers[1]) >= (3, 8) else {
+            throw FlockError(.pythonFailed, "\(path) is \(lines[0]); Python 3.8 or newer is needed.")
         }
+        let place = lines[4].split(separator: " ").map(String.init)
+        loadsLibrary = words[1] == "cpython" && (numbers[0], numbers[1]) >= (3, 11) && place.last == "False"
         self.path = lines[1]
         version = words[0]
+        implementation = words[1]
         fullVersion = lines[2]
         tag = lines[3]
-        platform = lines[4]
+        platform = place.first ?? ""
         hasEnsurePip = lines[5] == "True"
         hasPip = lines[6] == "True"
     }

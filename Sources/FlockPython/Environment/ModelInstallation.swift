@@ -23,23 +23,55 @@ struct ModelInstallation: Sendable {
         name = model.name
         self.log = log
         let folder = try model.folderFound()
+        let (interpreter, lease) = try await Self.environment(environment, of: folder, log: log)
+        self.lease = lease
+        program = WorkerProgram(
+            interpreter: lease?.interpreter ?? interpreter.path,
+            extensionPath: try Self.library(for: interpreter, model.options.worker, log: log),
+            mayFallBack: model.options.worker != .library, folder: folder, module: model.module,
+            function: model.function, form: form, environment: [], limits: model.options.limits)
+        try await run("init.sh")
+    }
+
+    /// Finds the interpreter, and makes the environment of a model in `folder`: nil if it needs none.
+    /// - Throws: `pythonFailed` with the last lines of what failed; `invalidInput`, `system`.
+    static func environment(
+        _ environment: PythonEnvironment, of folder: String, log: Logger
+    ) async throws -> (Interpreter, EnvironmentLease?) {
         let interpreter = try await environment.interpreterFound()
-        let recipe = try await onOwnThread { [environment] () throws(FlockError) in
+        let recipe = try await onOwnThread { () throws(FlockError) in
             try EnvironmentRecipe(of: folder, interpreter, environment)
         }
-        if let recipe {
-            var cache = EnvironmentCache(folder: environment.cacheFolder, log: log)
-            cache.kept = environment.keptEnvironments
-            cache.buildTime = environment.buildTime
-            lease = try await cache.lease(recipe)
-        } else {
-            lease = nil
+        guard let recipe else { return (interpreter, nil) }
+        var cache = EnvironmentCache(folder: environment.cacheFolder, log: log)
+        cache.kept = environment.keptEnvironments
+        cache.buildTime = environment.buildTime
+        return (interpreter, try await cache.lease(recipe))
+    }
+
+    /// Where the library is, if processes are to load it.
+    /// - Throws: `pythonFailed` when they must and cannot.
+    private static func library(
+        for interpreter: Interpreter, _ worker: PythonWorkerKind, log: Logger
+    ) throws(FlockError) -> String? {
+        let what = "\(interpreter.path) is \(interpreter.implementation) \(interpreter.version)"
+        switch worker {
+        case .grpcio: return nil
+        case .library:
+            guard interpreter.loadsLibrary else {
+                throw FlockError(
+                    .pythonFailed, "\(what); libflockpython.so needs CPython 3.11 or newer, built with its lock.")
+            }
+            return try PythonExtension.path()
+        case .automatic:
+            do {
+                if interpreter.loadsLibrary { return try PythonExtension.path() }
+                log.notice("Python workers are served by grpcio", metadata: ["why": "\(what)"])
+            } catch {
+                log.warning("Python workers are served by grpcio", metadata: ["why": "\(error.message)"])
+            }
+            return nil
         }
-        program = WorkerProgram(
-            interpreter: lease?.interpreter ?? interpreter.path, extensionPath: try PythonExtension.path(),
-            folder: folder, module: model.module, function: model.function, form: form, environment: [],
-            limits: model.options.limits)
-        try await run("init.sh")
     }
 
     /// Runs cleanup.sh. That it fails is for the log: the model has ended.

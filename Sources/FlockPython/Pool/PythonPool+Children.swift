@@ -37,6 +37,17 @@ struct PoolChild {
         busyNanoseconds += answer.busyNanoseconds
         lastAnswer = .now
     }
+
+    /// Of a process that ended before it was ready. Python ends a traceback, and sys.exit, with the line that says why;
+    /// after a crash the last line is only where it was.
+    func startError(of name: String, _ how: String) -> FlockError {
+        var why = "."
+        if case .exited = exit, let last = lastLines.last(where: { !$0.isEmpty }) { why = ": " + last }
+        return FlockError(
+            .pythonFailed,
+            "The worker process of \(name) \(how) before it was ready\(why)"
+                + lastLines.suffix(10).reduce(into: "") { $0 += "\n" + $1 })
+    }
 }
 
 extension PythonWorker {
@@ -153,13 +164,7 @@ extension PythonPool {
         }
         folder.remove("\(id)")
         if let opening = opening.take() {
-            let error =
-                child.loadError
-                ?? FlockError(
-                    .pythonFailed,
-                    "The worker process of \(name) \(how) before it was ready."
-                        + child.lastLines.suffix(10).reduce(into: "") { $0 += "\n" + $1 })
-            opening.resume(returning: .failure(error))
+            opening.resume(returning: .failure(child.loadError ?? child.startError(of: name, how)))
         }
         take(.ended(id))
         children[id] = nil

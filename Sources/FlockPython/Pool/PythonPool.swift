@@ -87,10 +87,11 @@ package actor PythonPool {
     ) async throws -> PythonPool {
         let node = place.node
         let model = model.current
-        let queue = try await node.shared("python") {
+        // One thread for all Python of the node.
+        let queue = try await node.whole.shared("python") {
             let queue = try CompletionQueue(name: "python")
-            // Before any pool says the same, so that it ends after them.
-            node.atEnd { await queue.stop() }
+            // It ends after the pools, which are of lanes.
+            node.whole.atEnd { await queue.stop() }
             return queue
         }
         var settings = PoolSettings()

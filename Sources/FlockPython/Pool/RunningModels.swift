@@ -5,14 +5,20 @@ internal import Synchronization
 
 /// Where one model runs in this process, and from which folder by now.
 final class RunningModels: Sendable {
+    /// What changes from one version to the next.
+    struct Version: Sendable {
+        var folder: String
+        var wheelhouse: String?
+    }
+
     private struct Place {
         weak var pool: PythonPool?
     }
 
-    private let state = Mutex<(folder: String?, places: [Place])>((nil, []))
+    private let state = Mutex<(version: Version?, places: [Place])>((nil, []))
 
-    /// The folder of the newest version, if there was one after the first.
-    var folder: String? { state.withLock { $0.folder } }
+    /// The newest one, if there was one after the first.
+    var version: Version? { state.withLock { $0.version } }
 
     func add(_ pool: PythonPool) {
         state.withLock { state in
@@ -25,7 +31,7 @@ final class RunningModels: Sendable {
         state.withLock { $0.places.removeAll { $0.pool == nil || $0.pool === pool } }
     }
 
-    func update(to folder: String) { state.withLock { $0.folder = folder } }
+    func update(to version: Version) { state.withLock { $0.version = version } }
 
     var pools: [PythonPool] { state.withLock { $0.places.compactMap(\.pool) } }
 }
@@ -39,16 +45,25 @@ extension PythonModel {
     /// - Throws: `pythonFailed` when the new version cannot be started: the old one goes on. `unavailable` while
     ///   another update is under way.
     public func update(to folder: String) async throws {
-        let next = at(folder)
+        try await update(to: RunningModels.Version(folder: folder, wheelhouse: current.options.environment.wheelhouse))
+    }
+
+    /// The same, with other wheels.
+    func update(to version: RunningModels.Version) async throws {
+        let next = at(version)
         _ = try next.folderFound()
         for pool in running.pools { try await pool.replace(with: next) }
-        running.update(to: folder)
+        running.update(to: version)
     }
 
     /// As it was updated last.
-    var current: PythonModel { running.folder.map { at($0) } ?? self }
+    var current: PythonModel { running.version.map { at($0) } ?? self }
 
-    private func at(_ folder: String) -> PythonModel {
-        PythonModel(folder: folder, module: module, function: function, options: options, running: running)
+    func at(_ version: RunningModels.Version) -> PythonModel {
+        var options = options
+        options.environment.wheelhouse = version.wheelhouse
+        return PythonModel(
+            folder: version.folder, module: module, function: function, options: options, running: running,
+            title: title)
     }
 }

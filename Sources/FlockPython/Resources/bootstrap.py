@@ -1,4 +1,5 @@
-# The first Python that runs in a worker process: it finds the handler and hands batches over to the extension.
+# The first Python that runs in a worker process: it finds the handler and hands batches over to the extension, or to
+# the worker in plain Python (grpcio_worker.py) where that is not to be loaded.
 import faulthandler
 import importlib
 import importlib.machinery
@@ -49,7 +50,8 @@ def unload(module):
 
 
 def is_ours(file):
-    return file == "<string>" or file.startswith("<frozen importlib") or file == importlib.__file__
+    ours = ("<string>", "<flockwork>", importlib.__file__)
+    return file in ours or file.startswith("<frozen importlib")
 
 
 def describe(error):
@@ -63,19 +65,69 @@ def describe(error):
     return type(error).__name__, str(error), text[-16384:]
 
 
-def main(extension, module):
+def extension(path):
+    loader = importlib.machinery.ExtensionFileLoader("flockpython", path)
+    spec = importlib.util.spec_from_file_location("flockpython", path, loader=loader)
+    worker = importlib.util.module_from_spec(spec)
+    loader.exec_module(worker)
+    return worker.run
+
+
+def plain(source, why):
+    """The worker on grpcio. A process that cannot be one says what is missing, and ends."""
+    found = {"__name__": "flockwork"}
+    try:
+        exec(compile(source, "<flockwork>", "exec"), found)
+    except ImportError as error:
+        if getattr(error, "name", None) != "grpc":
+            raise
+        version = "%s %d.%d.%d" % ((sys.implementation.name,) + sys.version_info[:3])
+        sys.exit(
+            f"Worker processes of {sys.executable} ({version}) need the package grpcio, since {why}. Install it:"
+            f" {sys.executable} -m pip install grpcio, or a line grpcio in the folder's requirements.txt."
+        )
+    return found["run"]
+
+
+def worker(path, source):
+    if not path:
+        return plain(source, "they run without libflockpython.so")
+    try:
+        return extension(path)
+    except ImportError as error:
+        if not source:
+            raise
+        return plain(source, f"libflockpython.so cannot be loaded ({error})")
+
+
+def main(path, module, source):
     # All threads' stacks on stderr: the node asks for them before it kills a worker that hangs.
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    loader = importlib.machinery.ExtensionFileLoader("flockpython", extension)
-    spec = importlib.util.spec_from_file_location("flockpython", extension, loader=loader)
-    worker = importlib.util.module_from_spec(spec)
-    loader.exec_module(worker)
-    worker.run(3, 4, load, describe)
+    run = worker(path, source)
+    try:
+        run(3, 4, load, describe)
+    except BaseException as error:
+        # The end of the interpreter would wait for grpcio's threads.
+        if "grpc" not in sys.modules:
+            raise
+        leave(error)
     unload(module)
     sys.stdout.flush()
     sys.stderr.flush()
 
 
-main(sys.argv[1], sys.argv[2])
+def leave(error):
+    code = error.code if isinstance(error, SystemExit) else 1
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    elif not isinstance(code, (int, type(None))):
+        print(code, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit((code or 0) & 255)
+
+
+main(sys.argv[1], sys.argv[2], sys.argv[3])
