@@ -22,6 +22,8 @@ final class DemoRun: Sendable {
         var checker: Checker
         var ledgers: [SessionKey: Ledger] = [:]
         var latencies = LatencyHistogram()
+        /// What was posted before is not counted.
+        var latenciesFrom: UInt64 = 0
         var nextRequest = 0
         /// Requests that there will be; what is claimed at its end where nobody knows before.
         var end: Int
@@ -237,7 +239,7 @@ final class DemoRun: Sendable {
             let first = posting.firstRequest + Int(sequences.lowerBound - posting.sequences.lowerBound)
             for (offset, outcome) in outcomes.enumerated() { state.checker.answered(first + offset, answer(outcome)) }
             let latency = came.at - posting.at
-            state.latencies.record(latency, times: outcomes.count)
+            if posting.at >= state.latenciesFrom { state.latencies.record(latency, times: outcomes.count) }
             state.done += outcomes.count
             state.openLoop?.completed(outcomes.count, at: came.at, latency: latency)
         }

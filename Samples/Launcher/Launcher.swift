@@ -46,6 +46,10 @@ struct NodeFlags: ParsableArguments {
     var join: String?
     @Option(
         help: ArgumentHelp(
+            "Something that the node has and stages may ask for, as \"gpu\"; may be given again.", valueName: "name"))
+    var label: [String] = []
+    @Option(
+        help: ArgumentHelp(
             "A folder of this node's own, where its votes survive a restart; of several nodes, one for each in it.",
             valueName: "path"),
         completion: .directory)
@@ -66,6 +70,11 @@ struct NodeFlags: ParsableArguments {
         help: ArgumentHelp("A file of mode 0600 with the shared secret of the cluster.", valueName: "path"),
         completion: .file())
     var tokenFile: String?
+    @Option(
+        help: ArgumentHelp(
+            "A file of mode 0600 with another secret for clients (default: they have the nodes').", valueName: "path"),
+        completion: .file())
+    var clientTokenFile: String?
     @Flag(
         inversion: .prefixedNo, help: "Listen on a non-loopback address without a token.")
     var insecure: Bool?
@@ -86,11 +95,13 @@ struct NodeFlags: ParsableArguments {
         given[.members] = members
         given[.bootstrap] = bootstrap.map { String($0) }
         given[.join] = join
+        given[.label] = label.isEmpty ? nil : label.joined(separator: ",")
         given[.dataFolder] = dataFolder
         given[.durable] = durable.map { String($0) }
         given[.admin] = admin
         given[.clusterID] = clusterId
         given[.tokenFile] = tokenFile
+        given[.clientTokenFile] = clientTokenFile
         given[.insecure] = insecure.map { String($0) }
         given[.cores] = cores.map { String($0) }
         given[.logLevel] = logLevel

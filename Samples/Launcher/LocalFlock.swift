@@ -15,8 +15,13 @@ final class LocalFlock: Sendable {
     private let folder = Mutex<URL?>(nil)
     /// What runs; nil for this program.
     private let program: URL?
+    /// Flags that every node gets besides.
+    private let extra: [String]
 
-    init(program: URL? = nil) { self.program = program }
+    init(program: URL? = nil, extra: [String] = []) {
+        self.program = program
+        self.extra = extra
+    }
 
     var nodes: [ChildNode] { children.withLock { $0 } }
     var addresses: [String] { nodes.map { "127.0.0.1:\($0.port)" } }
@@ -85,16 +90,18 @@ final class LocalFlock: Sendable {
     /// A majority of fewer than three voters is all of them; more than five only cost time.
     private static func voters(of nodes: Int) -> Int { nodes < 3 ? 1 : nodes < 5 ? 3 : 5 }
 
-    /// One more node joins those that run. Returns when it is a member.
+    /// One more node joins those that run, with further flags. Returns when it is a member.
     func join(
-        port: Int, host: String, settings: Settings, readyWithin limit: Duration = .seconds(30),
+        port: Int, host: String, settings: Settings, extra: [String] = [], readyWithin limit: Duration = .seconds(30),
         onLine: @escaping @Sendable (_ node: String, _ line: String) -> Void
     ) async throws {
         let count = nodes.count + 1
         let id = "node-\(count)"
         let arguments = self.arguments(
             id: id, port: port, host: host, cluster: ["--join", seeds.withLock { $0 }], of: count, settings)
-        let child = try ChildNode(id: id, port: port, arguments: arguments, program: program) { onLine(id, $0) }
+        let child = try ChildNode(id: id, port: port, arguments: arguments + extra, program: program) {
+            onLine(id, $0)
+        }
         children.withLock { $0.append(child) }
         try await child.waitUntilReady(within: limit)
     }
@@ -139,8 +146,11 @@ final class LocalFlock: Sendable {
         if let folder = folder.withLock({ $0 }) { arguments += ["--data-folder", folder.appending(path: id).path] }
         if settings.flag(.durable) { arguments.append("--durable") }
         arguments += ["--admin", settings.optional(.admin).map { "\($0)/\(id).sock" } ?? ""]
-        if let token = settings.optional(.tokenFile) { arguments += ["--token-file", token] }
-        return arguments
+        for token in [Setting.tokenFile, .clientTokenFile] {
+            if let file = settings.optional(token) { arguments += ["--\(token.flagName)", file] }
+        }
+        for label in settings.text(.label).split(separator: ",") { arguments += ["--label", String(label)] }
+        return arguments + extra
     }
 
     /// The first node that ends otherwise than it should, or the last one; nil when the task is cancelled before.

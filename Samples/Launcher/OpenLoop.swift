@@ -79,6 +79,14 @@ extension DemoRun {
         state.withLock { $0.openLoop = OpenLoop(rate: rate, first: $0.nextRequest, start: Self.now()) }
     }
 
+    /// Latencies count from now on: what went before waited behind more than is offered.
+    func beginLatencies() {
+        state.withLock { state in
+            state.latencies = LatencyHistogram()
+            state.latenciesFrom = Self.now()
+        }
+    }
+
     /// What was measured since.
     var openLoop: OpenLoop? { state.withLock { $0.openLoop } }
 

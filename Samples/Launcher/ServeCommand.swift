@@ -174,9 +174,11 @@ extension Settings {
             port: isGiven(.port) ? number(.port) ?? 0 : own?.port ?? number(.port) ?? 0, members: members,
             clusterID: text(.clusterID), tokenFile: optional(.tokenFile), insecure: flag(.insecure),
             logger: try logger("flockwork.node"), cores: number(.cores))
+        configuration.clientTokenFile = optional(.clientTokenFile)
         configuration.bootstrap = number(.bootstrap)
         configuration.dataFolder = optional(.dataFolder)
         configuration.adminSocket = optional(.admin)
+        configuration.labels = text(.label).split(separator: ",").map { String($0) }
         configuration.join = text(.join).split(separator: ",").map { String($0) }
         // A cluster of one, so that there is a log.
         if try durableFolder() != nil, flag(.durable), members.isEmpty, !configuration.isCluster {
@@ -208,7 +210,7 @@ extension Settings {
     func clientConfiguration() throws -> ClientConfiguration {
         var configuration = ClientConfiguration()
         configuration.clusterID = text(.clusterID)
-        configuration.tokenFile = optional(.tokenFile)
+        configuration.tokenFile = optional(.clientTokenFile) ?? optional(.tokenFile)
         configuration.window = number(.window) ?? 16_384
         configuration.logger = try logger("flockwork.client")
         return configuration

@@ -10,14 +10,15 @@ import Synchronization
 
 /// The names of the values. The raw value is the key in the JSON file; `--flag-name` and `FLOCKWORK_NAME` follow.
 enum Setting: String, CaseIterable, Sendable {
-    case id, host, port, nodes, members, bootstrap, join, dataFolder, durable, admin, clusterID, tokenFile, insecure
-    case cores, logLevel, model, requests, window, lanes
+    case id, host, port, nodes, members, bootstrap, join, label, dataFolder, durable, admin, clusterID, tokenFile
+    case clientTokenFile, insecure, cores, logLevel, model, requests, window, lanes
 
     enum Kind { case text, number(ClosedRange<Int>), flag }
 
     var kind: Kind {
         switch self {
-        case .id, .host, .members, .join, .dataFolder, .admin, .clusterID, .tokenFile, .logLevel, .model: .text
+        case .id, .host, .members, .join, .label, .dataFolder, .admin, .clusterID, .tokenFile: .text
+        case .clientTokenFile, .logLevel, .model: .text
         case .port: .number(0...65_535)
         case .nodes: .number(1...64)
         case .bootstrap: .number(1...5)
@@ -34,6 +35,7 @@ enum Setting: String, CaseIterable, Sendable {
         switch self {
         case .clusterID: "cluster-id"
         case .tokenFile: "token-file"
+        case .clientTokenFile: "client-token-file"
         case .dataFolder: "data-folder"
         case .logLevel: "log-level"
         default: rawValue
@@ -50,7 +52,7 @@ enum Setting: String, CaseIterable, Sendable {
         case .host: "127.0.0.1"
         case .port: "7400"
         case .nodes: "1"
-        case .members, .join: ""
+        case .members, .join, .label: ""
         case .clusterID: "flockwork"
         case .insecure, .durable: "false"
         case .logLevel: "notice"
@@ -58,12 +60,12 @@ enum Setting: String, CaseIterable, Sendable {
         case .requests: "1000000"
         case .window: "16384"
         case .lanes: "4"
-        case .tokenFile, .dataFolder, .admin, .cores, .bootstrap: nil
+        case .tokenFile, .clientTokenFile, .dataFolder, .admin, .cores, .bootstrap: nil
         }
     }
 
     /// Its value must not be printed as it is.
-    var isSecret: Bool { self == .tokenFile }
+    var isSecret: Bool { self == .tokenFile || self == .clientTokenFile }
 }
 
 /// A value and where it came from.

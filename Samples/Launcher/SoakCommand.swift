@@ -142,6 +142,7 @@ struct SoakCommand: AsyncParsableCommand {
                 "  the nodes can do \(Text.count(Int(most))) requests/s; \(Text.count(Int(offered)))/s are offered")
         }
         try await Task.sleep(for: .seconds(2))
+        run.beginLatencies()
     }
 
     /// Gives a run up that stands still.

@@ -84,9 +84,17 @@ struct OrderFlags: ParsableArguments {
 
     /// Carries an order out and says how it went: `done` for people, or what was wrong, as everywhere.
     func give(_ order: String, _ name: String, done: String, _ body: (Operator) async throws -> Void) async throws {
+        try await give(order, name) { admin in
+            try await body(admin)
+            return done
+        }
+    }
+
+    /// The same where what was done is known afterwards.
+    func give(_ order: String, _ name: String, _ body: (Operator) async throws -> String) async throws {
         try await FlockworkCommand.reporting {
             do {
-                try await admin.withOperator(body)
+                let done = try await admin.withOperator(body)
                 try say(Report(order: order, of: name, done: true), done)
             } catch let error as FlockError {
                 if json {

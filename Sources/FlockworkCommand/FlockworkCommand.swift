@@ -22,8 +22,9 @@ struct FlockworkCommand: AsyncParsableCommand {
             CommandGroup(
                 name: "Operators",
                 subcommands: [
-                    PipelinesCommand.self, SuspendCommand.self, ResumeCommand.self, DrainCommand.self,
-                    UndrainCommand.self, LeaveCommand.self, VotersCommand.self,
+                    PipelinesCommand.self, SuspendCommand.self, ResumeCommand.self, UpdateCommand.self,
+                    DrainCommand.self, UndrainCommand.self, LeaveCommand.self, VotersCommand.self,
+                    AcceptLossCommand.self,
                 ])
         ])
 

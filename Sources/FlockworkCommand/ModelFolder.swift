@@ -21,9 +21,11 @@ struct FolderSettings: Codable, Equatable {
     var bytes: Bool?
     /// What callers call it, if not by the folder's name.
     var name: String?
+    /// What a node must have to run it.
+    var labels: [String]?
 
     private enum CodingKeys: String, CodingKey, CaseIterable {
-        case handler, rows, outputs, bytes, name
+        case handler, rows, outputs, bytes, name, labels
     }
 
     /// Reads the file of a folder; without one, everything is nil.
@@ -53,7 +55,7 @@ struct FolderSettings: Codable, Equatable {
         let hasForm = rows != nil || bytes != nil
         return FolderSettings(
             handler: handler ?? other.handler, rows: hasForm ? rows : other.rows, outputs: outputs ?? other.outputs,
-            bytes: hasForm ? bytes : other.bytes, name: name ?? other.name)
+            bytes: hasForm ? bytes : other.bytes, name: name ?? other.name, labels: labels ?? other.labels)
     }
 }
 
@@ -61,9 +63,12 @@ struct FolderSettings: Codable, Equatable {
 struct ModelFolder {
     let path: String
     let settings: FolderSettings
+    /// What the folder is called where somebody wrote it.
+    let title: String
 
+    /// - Parameter title: nil for the folder's own name.
     /// - Throws: `invalidInput` when the folder is not there, or its settings make no sense together.
-    init(_ path: String, flags: FolderSettings) throws(FlockError) {
+    init(_ path: String, flags: FolderSettings, title: String? = nil) throws(FlockError) {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
             throw FlockError(
@@ -71,6 +76,7 @@ struct ModelFolder {
                 "there is no folder \(path); name one with a handler.py, as in `flockwork serve models/churn`")
         }
         self.path = path
+        self.title = title ?? URL(fileURLWithPath: path).standardizedFileURL.lastPathComponent
         settings = flags.over(try FolderSettings.read(from: path))
         let isElsewhere = settings.handler?.contains(":") == true
         guard isElsewhere || FileManager.default.fileExists(atPath: path + "/handler.py") else {
@@ -78,6 +84,7 @@ struct ModelFolder {
                 .invalidInput,
                 "there is no handler.py in \(path); put the function there, or say --handler module:function")
         }
+        if name.isEmpty { throw FlockError(.invalidInput, "callers need a name for \(path); --name is empty") }
         if settings.rows != nil, settings.bytes == true {
             throw FlockError(.invalidInput, "a request is a row or bytes, not both; say --rows N, --strings or --bytes")
         }
@@ -90,30 +97,57 @@ struct ModelFolder {
     }
 
     /// What callers call it.
-    var name: String {
-        settings.name ?? URL(fileURLWithPath: path).standardizedFileURL.lastPathComponent
-    }
+    var name: String { settings.name ?? title }
 
     /// The function; Jet's name for it where nothing is said.
     var handler: String { settings.handler ?? "transform_list" }
 
-    /// The pipeline of `children` processes a node.
-    func pipeline(children: Int?, options: PythonModel.Options) throws(FlockError) -> any ServablePipeline {
+    /// The function, to be run so.
+    func model(options: PythonModel.Options) throws(FlockError) -> PythonModel {
         let parts = handler.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count <= 2, parts.allSatisfy({ !$0.isEmpty }) else {
             throw FlockError(.invalidInput, "\"\(handler)\" is no function; --handler is `score`, or `module:score`")
         }
-        let model = PythonModel.python(path, handler: handler, options: options)
+        return PythonModel.python(path, handler: handler, options: options, title: title)
+    }
+
+    /// The pipeline of `children` processes a node.
+    func pipeline(children: Int?, options: PythonModel.Options) throws(FlockError) -> any ServablePipeline {
+        pipeline(of: try model(options: options), children: children)
+    }
+
+    /// The same of a model that was made before.
+    func pipeline(of model: PythonModel, children: Int?) -> any ServablePipeline {
         let instances: Instances = children.map { .perNode($0) } ?? .perCore
         if let rows = settings.rows {
             let pipeline = Pipeline(name, rowsOf: rows)
             let outputs = settings.outputs ?? 1
             return outputs == 1
-                ? pipeline.model(model, instances: instances)
-                : pipeline.model(model, outputs: outputs, instances: instances)
+                ? pipeline.model(model, instances: instances, labels: settings.labels)
+                : pipeline.model(model, outputs: outputs, instances: instances, labels: settings.labels)
         }
         return settings.bytes == true
-            ? Pipeline(name, of: Bytes.self).model(model, instances: instances)
-            : Pipeline(name, of: String.self).model(model, instances: instances)
+            ? Pipeline(name, of: Bytes.self).model(model, instances: instances, labels: settings.labels)
+            : Pipeline(name, of: String.self).model(model, instances: instances, labels: settings.labels)
+    }
+
+    /// Whether a folder's own settings, if it has any, are these: callers and other nodes rely on them.
+    /// - Throws: `invalidInput` that names the first one that is not.
+    func checkSuccessor(_ path: String) throws(FlockError) {
+        let next = try FolderSettings.read(from: path)
+        let pairs: [(key: String, next: String?, own: String)] = [
+            ("handler", next.handler, handler),
+            ("rows", next.rows.map { "\($0)" }, settings.rows.map { "\($0)" } ?? "none"),
+            ("outputs", next.outputs.map { "\($0)" }, "\(settings.outputs ?? 1)"),
+            ("bytes", next.bytes.map { "\($0)" }, "\(settings.bytes ?? false)"),
+            ("name", next.name, name),
+        ]
+        for (key, next, own) in pairs {
+            guard let next, next != own else { continue }
+            throw FlockError(
+                .invalidInput,
+                "\(FolderSettings.fileName) says \"\(key)\": \(next), and \(name) runs with \(own). An update "
+                    + "keeps how a model is called: leave the key out, or start the nodes again with the new folder.")
+        }
     }
 }

@@ -19,8 +19,24 @@ struct PipelinesCommand: AsyncParsableCommand {
         var isSuspended: Bool
         var nodes: [String]
         var instances: Int
+        /// Of all its stages, by node; nodes without any are left out.
+        var hosts: [String: Int] = [:]
+        /// Why its requests wait, where a stage has no instances anywhere.
+        var unplaced: [String] = []
         var backlog: Int
         var items: UInt64
+
+        fileprivate var state: Cell {
+            if isSuspended { return Cell("suspended", .yellow) }
+            return unplaced.isEmpty ? Cell("open") : Cell("waits", .red)
+        }
+
+        /// Each node with its instances; of many, the first.
+        fileprivate var hostText: String {
+            let names = hosts.keys.sorted()
+            let shown = names.prefix(5).map { "\($0) \(hosts[$0] ?? 0)" }.joined(separator: ", ")
+            return shown.isEmpty ? "-" : names.count > 5 ? shown + ", …" : shown
+        }
     }
 
     func run() async throws {
@@ -32,16 +48,19 @@ struct PipelinesCommand: AsyncParsableCommand {
             }
             var table = TextTable([
                 .words("pipeline"), .words("state"), .number("nodes"), .number("instances"), .number("backlog"),
-                .number("items"), .words("form"),
+                .number("items"), .words("form"), .words("on"),
             ])
             for line in lines {
                 table.rows.append([
-                    Cell(line.name), line.isSuspended ? Cell("suspended", .yellow) : Cell("open"),
+                    Cell(line.name), line.state,
                     "\(line.nodes.count)", "\(line.instances)", "\(line.backlog)", "\(line.items)",
-                    Cell(line.form ?? "private"),
+                    Cell(line.form ?? "private"), Cell(line.hostText),
                 ])
             }
-            Screen().print(table.lines)
+            let waiting = lines.flatMap { line in
+                line.unplaced.map { TextLine(Cell("requests of \(line.name) wait: \($0)", .red)) }
+            }
+            Screen().print(table.lines + waiting)
         }
     }
 
@@ -59,7 +78,11 @@ struct PipelinesCommand: AsyncParsableCommand {
                 let stages = node.stages.filter { $0.pipeline == pipeline.name }
                 lines[place].isSuspended = lines[place].isSuspended || pipeline.isSuspended
                 lines[place].nodes.append(node.node.rawValue)
-                lines[place].instances += stages.reduce(0) { $0 + $1.instances }
+                let instances = stages.reduce(0) { $0 + $1.instances }
+                lines[place].instances += instances
+                if instances > 0 { lines[place].hosts[node.node.rawValue] = instances }
+                let unplaced = Set(lines[place].unplaced + pipeline.unplaced)
+                lines[place].unplaced = unplaced.sorted()
                 lines[place].backlog += stages.reduce(0) { $0 + $1.waiting }
                 lines[place].items += stages.last?.items ?? 0
             }

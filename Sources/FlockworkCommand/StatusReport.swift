@@ -31,7 +31,7 @@ struct StatusReport {
 
     /// What is said of the view.
     var header: [TextLine] {
-        guard let view else { return [] }
+        guard let view else { return waiting }
         let whole = view.partitions.count { $0.primary != nil && $0.inSync.count > view.toleratedFailures }
         let all = view.partitions.count
         let (copies, votes) = (Self.failures(view.toleratedFailures), Self.failures(view.toleratedVoterFailures))
@@ -45,7 +45,14 @@ struct StatusReport {
         if !view.suspended.isEmpty {
             lines.append(TextLine(Cell("suspended: \(view.suspended.joined(separator: ", "))", .yellow)))
         }
-        return lines
+        return lines + waiting
+    }
+
+    /// Pipelines whose requests wait for somebody who could execute them.
+    private var waiting: [TextLine] {
+        PipelinesCommand.lines(after).flatMap { line in
+            line.unplaced.map { TextLine(Cell("requests of \(line.name) wait: \($0)", .red)) }
+        }
     }
 
     private static func failures(_ count: Int) -> String { count == 1 ? "1 failure" : "\(count) failures" }
@@ -78,7 +85,8 @@ struct StatusReport {
     }
 
     private func state(_ member: ClusterStatus.Member, isHeard: Bool) -> Cell {
-        let vote = member.isVoter ? ", votes" : ""
+        let labels = member.labels.isEmpty ? "" : " [\(member.labels.joined(separator: ", "))]"
+        let vote = (member.isVoter ? ", votes" : "") + labels
         if member.isSuspected { return Cell("suspected\(vote)", .red) }
         if !isHeard { return Cell("no answer\(vote)", .red) }
         return Cell(member.phase + vote, member.phase == "up" ? nil : .yellow)

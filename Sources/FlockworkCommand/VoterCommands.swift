@@ -6,8 +6,10 @@ internal import Flockwork
 /// The nodes whose majority decides.
 struct VotersCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "voters", abstract: "Lists the nodes that vote on views; adds one, or exchanges one for another.",
-        subcommands: [VotersListCommand.self, VotersAddCommand.self, VotersReplaceCommand.self],
+        commandName: "voters", abstract: "Lists the nodes that vote on views; adds, removes or exchanges one.",
+        subcommands: [
+            VotersListCommand.self, VotersAddCommand.self, VotersRemoveCommand.self, VotersReplaceCommand.self,
+        ],
         defaultSubcommand: VotersListCommand.self)
 }
 
@@ -97,6 +99,27 @@ struct VotersAddCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await order.give("add voter", node, done: "\(node) votes") { try await $0.addVoter(NodeID(node)) }
+    }
+}
+
+/// One less.
+struct VotersRemoveCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "remove",
+        abstract: "Has a voter vote no more.",
+        discussion: """
+            For a cluster that gets smaller, or a voter that is gone and for which nobody comes. It never votes again \
+            under its name; it may be a member. A majority of the other voters has to be there. Of two voters none may \
+            fail: remove two of five, or two of three, one after the other.
+            """)
+
+    @Argument(help: "The voter that goes.") var node: String
+    @OptionGroup var order: OrderFlags
+
+    func run() async throws {
+        try await order.give("remove voter", node, done: "\(node) votes no more") {
+            try await $0.removeVoter(NodeID(node))
+        }
     }
 }
 

@@ -70,6 +70,24 @@ struct ModelFolderTests {
         #expect(throws: (any Error).self) { try ServeCommand.parse(["models/churn", "--wheelhouse", "/no/such"]) }
     }
 
+    @Test("a folder takes another one's place if it does not say that it is called in another way")
+    func successors() throws {
+        try withFolder(#"{"handler": "score", "rows": 4}"#) { path in
+            let model = try ModelFolder(path, flags: FolderSettings(name: "iris"))
+            for same in [nil, "{}", #"{"handler": "score", "rows": 4, "outputs": 1, "bytes": false, "name": "iris"}"#] {
+                try withFolder(same) { try model.checkSuccessor($0) }
+            }
+            for (key, value) in [
+                ("handler", "\"other\""), ("rows", "5"), ("outputs", "2"), ("bytes", "true"), ("name", "\"lily\""),
+            ] {
+                try withFolder("{\"\(key)\": \(value)}") { next in
+                    let error = #expect(throws: FlockError.self) { try model.checkSuccessor(next) }
+                    #expect(error?.code == .invalidInput && error?.message.contains("\"\(key)\"") == true)
+                }
+            }
+        }
+    }
+
     @Test("what makes no sense is one clear line")
     func wrong() throws {
         try withFolder { path in

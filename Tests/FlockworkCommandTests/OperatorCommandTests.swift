@@ -138,8 +138,11 @@ struct OperatorCommandTests {
                 (["drain", "nobody"], "the members are node-1, node-2, node-3"),
                 (["leave", "nobody"], "the members are node-1, node-2, node-3"),
                 (["voters", "add", "node-1"], "voter already"),
+                (["voters", "remove", "nobody"], "the voters are node-1, node-2, node-3"),
                 (["voters", "replace", "nobody", "node-1"], "the voters are node-1, node-2, node-3"),
                 (["suspend", "nothing"], "the nodes run diagnosis"),
+                (["accept-loss", "3"], "nothing of p3 is lost: node-1"),
+                (["accept-loss", "5000"], "there is no p5000"),
             ] {
                 let run = try ProgramRun("flockwork", arguments + ["--json", "--admin", folder + "/node-2"])
                 #expect(try await run.end() == 1, "\(arguments)")
@@ -147,7 +150,12 @@ struct OperatorCommandTests {
                 let report = try json(run.output)
                 #expect(report["done"] as? Bool == false && (report["error"] as? String)?.contains(text) == true)
             }
-            for arguments in [["drain"], ["voters", "replace", "a"], ["leave", "a", "b"], ["drain", "a", "--force"]] {
+            let (status, output, _) = try await flockwork(folder, "accept-loss", "--all")
+            #expect(status == 0 && output.contains("nothing is lost"), "\(output)")
+            for arguments in [
+                ["drain"], ["voters", "replace", "a"], ["leave", "a", "b"], ["drain", "a", "--force"], ["accept-loss"],
+                ["accept-loss", "1", "--all"],
+            ] {
                 let run = try ProgramRun("flockwork", arguments)
                 #expect(try await run.end() == 64, "\(arguments)")
             }
