@@ -19,8 +19,10 @@ let package = Package(
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
-        // The bare protocol that calls are compared with: libuv and nothing else.
-        .target(name: "CRawPingPong", linkerSettings: [.linkedLibrary("uv")]),
+        // The bare protocols that calls are compared with: libuv, a socket, gRPC's C core, and nothing else.
+        .target(
+            name: "CRawPingPong",
+            linkerSettings: [.linkedLibrary("uv"), .linkedLibrary("grpc"), .linkedLibrary("gpr")]),
         .executableTarget(
             name: "flockbench",
             dependencies: [

@@ -9,6 +9,7 @@ final class ChildProcess {
     private let output = Pipe()
     private let arguments: [String]
     private(set) var port = 0
+    var address: String { "127.0.0.1:\(port)" }
     var id: Int32 { process.processIdentifier }
 
     /// Starts `flockbench ARGUMENTS…` and waits for its line `ready PORT`.

@@ -13,7 +13,7 @@ final class ClusterOfProcesses {
     /// Where nodes of a durable cluster have their folders.
     private let folder: URL?
 
-    init(_ count: Int, isDurable: Bool = false) throws {
+    init(_ count: Int, isDurable: Bool = false, runs work: Work = .served) throws {
         let ports = try freePorts(count)
         let addresses = ports.map { "127.0.0.1:\($0)" }
         self.addresses = addresses
@@ -26,7 +26,7 @@ final class ClusterOfProcesses {
                     try ChildProcess(
                         starting: [
                             "cluster-node", "--id", "node-\(place)", "--port", "\(port)", "--bootstrap", "\(count)",
-                            "--addresses", addresses.joined(separator: ","),
+                            "--addresses", addresses.joined(separator: ","), "--work", work.rawValue,
                         ] + (folder.map { ["--folder", $0.appending(path: "node-\(place)").path] } ?? [])))
             }
             for node in nodes { try node.waitUntilReady() }
@@ -88,7 +88,7 @@ final class ClusterOfProcesses {
     /// What a node process of the cluster does. `stage` is when it says that it is ready.
     /// With a `folder` its pipelines are durable.
     static func serve(
-        id: String, port: Int, bootstrap: Int?, addresses: [String], stage: Stage, folder: String?
+        id: String, port: Int, bootstrap: Int?, addresses: [String], stage: Stage, folder: String?, work: Work
     ) async throws {
         var configuration = NodeConfiguration()
         configuration.id = NodeID(id)
@@ -99,9 +99,12 @@ final class ClusterOfProcesses {
         configuration.logger = .quiet
         configuration.dataFolder = folder
         let group = folder == nil ? PartitionGroup.replicated : .durable
-        let node = Node(
-            pipelines: Served.rows.kept(group), Served.structs.kept(group), Served.records.kept(group),
-            configuration: configuration)
+        let pipelines: [any ServablePipeline] =
+            switch work {
+            case .served: [Served.rows.kept(group), Served.structs.kept(group), Served.records.kept(group)]
+            case .load: [LoadPipelines.overload]
+            }
+        let node = Node(pipelines: pipelines, configuration: configuration)
         try await node.start()
         try await node.joined()
         while stage == .leads {
@@ -116,6 +119,11 @@ final class ClusterOfProcesses {
 
     enum Stage: String, ExpressibleByArgument {
         case joined, leads
+    }
+
+    /// Whose pipelines they run: those of the suites, or of the overload run.
+    enum Work: String, ExpressibleByArgument {
+        case served, load
     }
 }
 

@@ -97,10 +97,10 @@ enum LoadPipelines {
         try await ChildProcess.waitForTheEnd()
     }
 
-    static func client(_ node: ChildProcess) async throws -> Client {
+    static func client(at addresses: [String]) async throws -> Client {
         var configuration = ClientConfiguration()
         configuration.clusterID = Served.clusterID
         configuration.logger = .quiet
-        return try await Client.connect(to: "127.0.0.1:\(node.port)", configuration: configuration)
+        return try await Client.connect(to: addresses, configuration: configuration)
     }
 }

@@ -1,6 +1,7 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
 import ArgumentParser
+import CRawPingPong
 
 enum Suite: String, CaseIterable, ExpressibleByArgument {
     case native, mailbox, calls, inbox, cluster, models, python, all
@@ -16,8 +17,8 @@ struct Flockbench: AsyncParsableCommand {
             loop or protocol of the same run, and ratio is value / limit. CPU counts this process and the node's.
             """,
         subcommands: [
-            ObjectiveRun.self, OverloadRun.self, Echo.self, CallsNode.self, InboxNode.self, LoadNode.self,
-            ClusterMember.self,
+            ObjectiveRun.self, OverloadRun.self, Echo.self, GRPCEcho.self, CallsNode.self, InboxNode.self,
+            LoadNode.self, ClusterMember.self,
         ])
 
     @Option(
@@ -63,6 +64,13 @@ struct Echo: ParsableCommand {
     func run() throws { try RawPingPong.serve() }
 }
 
+/// The other side of `low-load-grpc`.
+struct GRPCEcho: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "grpc-echo", abstract: "For flockbench itself.", shouldDisplay: false)
+    func run() { raw_grpc_echo() }
+}
+
 /// The process that the calls suite calls.
 struct CallsNode: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -78,7 +86,7 @@ struct InboxNode: AsyncParsableCommand {
     func run() async throws { try await Served.serve(busyPoll: busyPoll) }
 }
 
-/// A node of the cluster suite.
+/// A node of the cluster suite, and of the overload run with several.
 struct ClusterMember: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster-node", abstract: "For flockbench itself.", shouldDisplay: false)
@@ -88,10 +96,11 @@ struct ClusterMember: AsyncParsableCommand {
     @Option var addresses: String
     @Option var stage = ClusterOfProcesses.Stage.joined
     @Option var folder: String?
+    @Option var work = ClusterOfProcesses.Work.served
     func run() async throws {
         try await ClusterOfProcesses.serve(
             id: id, port: port, bootstrap: bootstrap, addresses: addresses.split(separator: ",").map(String.init),
-            stage: stage, folder: folder)
+            stage: stage, folder: folder, work: work)
     }
 }
 

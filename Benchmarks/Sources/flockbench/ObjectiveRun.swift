@@ -55,7 +55,7 @@ struct ObjectiveRun: AsyncParsableCommand {
     func run() async throws {
         let node = try ChildProcess(["load-node"])
         defer { node.stop() }
-        let client = try await LoadPipelines.client(node)
+        let client = try await LoadPipelines.client(at: [node.address])
         var all: [String] = []
         var isKept = true
         for (cost, pipelines) in zip(LoadPipelines.costs, LoadPipelines.compared) {

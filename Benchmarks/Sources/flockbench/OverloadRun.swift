@@ -9,7 +9,7 @@ import Synchronization
 struct OverloadRun: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "overload",
-        abstract: "Offers ten times the capacity of a stage, through a client and a node process.",
+        abstract: "Offers ten times the capacity of a stage, through a client and node processes.",
         discussion: """
             A stage of 2 ms and 500 us an item on one instance. First half of what it can do, then as much as it can \
             (closed loop), then the overload, then half again; every request has a deadline of 100 ms. Fails if \
@@ -21,6 +21,8 @@ struct OverloadRun: AsyncParsableCommand {
     var duration = 20.0
     @Option(help: "How many times the measured peak is offered.")
     var times = 10.0
+    @Option(help: "Node processes; several keep every request on two or three of them before it is accepted.")
+    var nodes = 1
     @Flag(help: "Prints what it is, and does not fail where a bound is missed: for busy machines.")
     var report = false
 
@@ -40,7 +42,7 @@ struct OverloadRun: AsyncParsableCommand {
         var overloadP99 = 0.0
         var afterP99 = 0.0
         var recoveryMilliseconds = 0.0
-        /// Resident megabytes of the node over time.
+        /// Resident megabytes of the nodes over time, together.
         var nodeMemory: [Double] = []
 
         var memoryGrowth: Double {
@@ -75,9 +77,13 @@ struct OverloadRun: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let node = try ChildProcess(["load-node"])
-        defer { node.stop() }
-        let client = try await LoadPipelines.client(node)
+        let cluster = nodes > 1 ? try ClusterOfProcesses(nodes, runs: .load) : nil
+        defer { cluster?.stop() }
+        let node = cluster == nil ? try ChildProcess(["load-node"]) : nil
+        defer { node?.stop() }
+        try await cluster?.waitForCopies(min(nodes, 3))
+        let client = try await LoadPipelines.client(at: cluster?.addresses ?? [node?.address ?? ""])
+        let processes = (cluster?.nodes ?? [node].compactMap { $0 }).map(\.id)
         let inbox = try await client.inbox(of: LoadPipelines.overload)
         let quiet = min(3, max(duration / 4, 0.5))
         var result = Result()
@@ -88,7 +94,7 @@ struct OverloadRun: AsyncParsableCommand {
         let normal = try await half.ask(inbox, seconds: quiet, deadline: Self.deadline).answers.latency(of: .answered)
         result.normalP50 = normal.microseconds(percentile: 50) / 1000
         result.normalP99 = normal.microseconds(percentile: 99) / 1000
-        let peak = try await ClosedLoop.measure(tasks: 256, seconds: quiet, children: [node.id]) { turn in
+        let peak = try await ClosedLoop.measure(tasks: 256, seconds: quiet, children: processes) { turn in
             guard try await inbox.ask(turn) == turn + 1 else { throw BenchmarkError("\(turn) has a wrong answer") }
             return 1
         }
@@ -99,19 +105,18 @@ struct OverloadRun: AsyncParsableCommand {
                 result.normalP99, result.peak, loadAverage()))
 
         let before = try await stage(client)
-        let memory = try MemoryCurve(of: node.id)
+        let memory = try MemoryCurve(of: processes)
         let overload = Arrivals(rate: times * result.peak)
         async let offered = overload.ask(inbox, seconds: duration, deadline: Self.deadline)
         try await Task.sleep(for: .seconds(duration))
         let during = try await stage(client)
-        let batches = Double(max(during.batches - before.batches, 1))
+        let batches = max(during.batches - before.batches, 1)
+        let (fixed, item) = (LoadPipelines.slow.fixedMicroseconds, LoadPipelines.slow.itemMicroseconds)
+        let items = (during.items - before.items) / batches
         print(
             String(
-                format: "stage      %.1f items a batch, %.2f ms a batch, where %.2f ms are its work",
-                Double(during.items - before.items) / batches,
-                Double(during.busyNanoseconds - before.busyNanoseconds) / 1e6 / batches,
-                (LoadPipelines.slow.fixedMicroseconds + LoadPipelines.slow.itemMicroseconds
-                    * Double(during.items - before.items) / batches) / 1000))
+                format: "stage      %.1f items a batch, %.2f ms a batch, where %.2f ms are its work", items,
+                (during.busy - before.busy) * 1000 / batches, (fixed + item * items) / 1000))
         result.nodeMemory = memory.stop()
         // The load goes on, at half of what the stage can do, while the last of the overload is still waiting.
         let after = try await half.ask(inbox, seconds: quiet, deadline: Self.deadline).answers
@@ -123,11 +128,16 @@ struct OverloadRun: AsyncParsableCommand {
         if !result.failures.isEmpty, !report { throw ExitCode.failure }
     }
 
-    private func stage(_ client: Client) async throws -> StageStatus {
-        guard let stage = try await client.status().first?.stages.first(where: { $0.pipeline == "overload" }) else {
-            throw BenchmarkError("the node says nothing of its stage")
+    /// Batches, items and seconds of the stage, wherever its instance is.
+    private func stage(_ client: Client) async throws -> (batches: Double, items: Double, busy: Double) {
+        let stages = try await client.status().flatMap(\.stages).filter { $0.pipeline == "overload" }
+        guard !stages.isEmpty else { throw BenchmarkError("the nodes say nothing of the stage") }
+        return stages.reduce((0, 0, 0)) { sum, stage in
+            (
+                sum.0 + Double(stage.batches), sum.1 + Double(stage.items),
+                sum.2 + Double(stage.busyNanoseconds) / 1e9
+            )
         }
-        return stage
     }
 
     private func fill(
@@ -176,19 +186,19 @@ struct OverloadRun: AsyncParsableCommand {
                 result.refusalP50,
                 result.refusalP99, 100 * result.late, result.recoveryMilliseconds, result.afterP99))
         let curve = result.nodeMemory.map { String(format: "%.0f", $0) }.joined(separator: " ")
-        print("memory     node MB over the overload: \(curve)")
+        print("memory     \(nodes == 1 ? "node" : "\(nodes) nodes'") MB over the overload: \(curve)")
         for failure in result.failures { print("MISSED     \(failure)") }
     }
 }
 
-/// Resident memory of a process, twenty times over a run at most once a second.
+/// Resident memory of processes together, twice a second.
 final class MemoryCurve: Sendable {
-    private let process: Int32
+    private let processes: [Int32]
     private let samples = Mutex<[Double]>([])
     private let isOver = Atomic<Bool>(false)
 
-    init(of process: Int32) throws {
-        self.process = process
+    init(of processes: [Int32]) throws {
+        self.processes = processes
         try sample()
         Thread { [self] in
             while !isOver.load(ordering: .relaxed) {
@@ -199,10 +209,15 @@ final class MemoryCurve: Sendable {
     }
 
     private func sample() throws {
-        let text = try String(contentsOfFile: "/proc/\(process)/statm", encoding: .utf8)
-        let fields = text.split(separator: " ")
-        guard fields.count > 1, let pages = Double(fields[1]) else { throw BenchmarkError("no memory of \(process)") }
-        samples.withLock { $0.append(pages * Double(sysconf(Int32(_SC_PAGESIZE))) / 1e6) }
+        let bytes = try processes.reduce(0) { sum, process in
+            let text = try String(contentsOfFile: "/proc/\(process)/statm", encoding: .utf8)
+            let fields = text.split(separator: " ")
+            guard fields.count > 1, let pages = Double(fields[1]) else {
+                throw BenchmarkError("no memory of \(process)")
+            }
+            return sum + pages * Double(sysconf(Int32(_SC_PAGESIZE)))
+        }
+        samples.withLock { $0.append(bytes / 1e6) }
     }
 
     func stop() -> [Double] {

@@ -1,5 +1,6 @@
 // Flockwork · Apache-2.0 · see LICENSE
 
+import CRawPingPong
 import FlockPython
 import Flockwork
 import Foundation
@@ -161,29 +162,67 @@ enum PythonServed {
     private static func lowLoad(
         _ run: Run, _ python: BenchPython, _ echo: Pipeline<String, String>
     ) async throws {
-        var limit: Measured?
-        if python.has("grpc, google.protobuf") {
-            limit = try await run.latency("python", "low-load-grpcio", must: "") { seconds in
-                let report = try await python.grpcio("low", 1, seconds)
-                var measured = report.measured
-                measured.latency = .init(of: [UInt64((report.p50 ?? 0) * 1e9)])
-                return measured
-            }
+        let names = ["socket", "grpc", "grpcio", "batch", "plain"].map { "low-load-\($0)" } + ["low-load"]
+        guard run.wants(names) else { return }
+        var rows = [
+            Run.Row(name: "low-load-socket", must: "a socketpair, nothing else") { seconds in
+                try RawPingPong.measure(seconds: seconds, by: raw_socket_ping)
+            },
+            Run.Row(name: "low-load-grpc", must: "gRPC's C core over it") { seconds in
+                try RawPingPong.measure(seconds: seconds, by: raw_grpc_ping)
+            },
+        ]
+        let hasGRPC = python.has("grpc, google.protobuf")
+        if hasGRPC {
+            rows.append(
+                Run.Row(name: "low-load-grpcio", must: "a pair of grpcio") { seconds in
+                    let report = try await python.grpcio("low", 1, seconds)
+                    var measured = report.measured
+                    measured.latency = .init(of: [UInt64((report.p50 ?? 0) * 1e9)])
+                    return measured
+                })
         }
-        try await run.latency("python", "low-load", limit: limit, must: "0.35 ms (aim 0.2 ms)") { seconds in
-            try await withNode(echo) { node in
-                let inbox = try await node.inbox(of: echo)
-                let meter = try Meter()
-                let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
-                var times: [UInt64] = []
-                while monotonicNanoseconds() < end {
-                    try await Task.sleep(for: .milliseconds(10))
-                    let start = monotonicNanoseconds()
-                    guard try await inbox.ask("x") == "reply-x" else { throw BenchmarkError("a wrong answer") }
-                    times.append(monotonicNanoseconds() - start)
+        rows.append(
+            Run.Row(name: "low-load", must: "0.35 ms (aim 0.2 ms)") { try await lowLoad(echo, seconds: $0) })
+        rows.append(
+            Run.Row(name: "low-load-batch", must: "- (its part in the stage)") {
+                try await lowLoad(echo, seconds: $0, timesBatches: true)
+            })
+        if hasGRPC {
+            let plain = Pipeline("plain", of: String.self)
+                .model(python.model("handler:echo", worker: .grpcio), instances: .perNode(1))
+            rows.append(
+                Run.Row(name: "low-load-plain", must: "- (the worker in plain Python)") {
+                    try await lowLoad(plain, seconds: $0)
+                })
+        }
+        try await run.latenciesByTurns("python", limit: "low-load-grpcio", rows)
+    }
+
+    /// One request at a time, 100 a second: from the call to the answer, or how long the stage's batch of it took, from
+    /// the items to the results.
+    private static func lowLoad(
+        _ echo: Pipeline<String, String>, seconds: Double, timesBatches: Bool = false
+    ) async throws -> Measured {
+        try await withNode(echo) { node in
+            let inbox = try await node.inbox(of: echo)
+            let meter = try Meter()
+            let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
+            var times: [UInt64] = []
+            var busy: UInt64 = 0
+            while monotonicNanoseconds() < end {
+                try await Task.sleep(for: .milliseconds(10))
+                let start = monotonicNanoseconds()
+                guard try await inbox.ask("x") == "reply-x" else { throw BenchmarkError("a wrong answer") }
+                var time = monotonicNanoseconds() - start
+                if timesBatches {
+                    let stage = try await node.status().stages[0]
+                    guard stage.batches == UInt64(times.count + 1) else { throw BenchmarkError("not a batch each") }
+                    (time, busy) = (stage.busyNanoseconds - busy, stage.busyNanoseconds)
                 }
-                return try meter.stop(items: times.count, latency: .init(of: times))
+                times.append(time)
             }
+            return try meter.stop(items: times.count, latency: .init(of: times))
         }
     }
 

@@ -25,6 +25,11 @@ enum PythonSuite {
                 try await PythonJob.strings(python.model("handler:echo"), workers: workers, batch: batch, seconds: $0)
             }
         }
+        guard run.wants(["echo-1-plain"]), python.has("grpc, google.protobuf") else { return }
+        let plain = python.model("handler:echo", worker: .grpcio)
+        try await run.rate("python", "echo-1-plain", must: "- (the worker in plain Python)") {
+            try await PythonJob.strings(plain, workers: 1, batch: 1024, seconds: $0)
+        }
     }
 
     /// What share of the bare loop a child's CPU does.
@@ -80,8 +85,9 @@ struct BenchPython: Sendable {
     }
 
     /// A function of the suite. One thread for each process, as in the bare loop.
-    func model(_ handler: String, spares: Int = 0) -> PythonModel {
+    func model(_ handler: String, spares: Int = 0, worker: PythonWorkerKind = .library) -> PythonModel {
         var options = PythonModel.Options()
+        options.worker = worker
         options.environment.interpreter = interpreter
         options.environment.variables = Self.variables
         options.window = 4

@@ -27,6 +27,23 @@ enum RawPingPong {
         return measured
     }
 
+    /// One small message after each pause of 10 ms, over what `ping` says.
+    static func measure(
+        seconds: Double,
+        by ping: (Double, UnsafeMutablePointer<UInt64>, Int64, UnsafeMutablePointer<Int64>) -> Int32
+    ) throws -> Measured {
+        let capacity = 100_000
+        let times = UnsafeMutablePointer<UInt64>.allocate(capacity: capacity)
+        defer { times.deallocate() }
+        var count: Int64 = 0
+        let meter = try Meter()
+        let code = ping(seconds, times, Int64(capacity), &count)
+        if code != 0 { throw BenchmarkError("error \(code) of a bare link") }
+        var latency = Latency()
+        for index in 0..<Int(count) { latency.record(times[index]) }
+        return try meter.stop(items: Int(count), latency: latency)
+    }
+
     /// The row `raw-ping-N`, which others have as their limit.
     static func measure(_ suite: String, inFlight: Int, run: Run) async throws -> Measured? {
         let server = try ChildProcess(["echo"])

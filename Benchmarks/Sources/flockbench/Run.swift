@@ -145,6 +145,27 @@ final class Run {
         try emit(ResultRow(suite: suite, name: name, unit: unit, value: least, load: loadAverage(), must: must))
     }
 
+    /// Measures rows about latency by turns, so that all meet the same machine; the best median of each counts, and the
+    /// row called `limit` is that of the others after it. A repeat is a round of all of them.
+    func latenciesByTurns(_ suite: String, limit: String, _ rows: [Row]) async throws {
+        let wanted = rows.filter { only?.contains($0.name) ?? true }
+        for row in wanted { _ = try await row.measure(min(0.2, seconds / 2)) }
+        var best: [String: Measured] = [:]
+        for _ in 0..<repeats {
+            for row in wanted {
+                let next = try await row.measure(seconds)
+                if next.items == 0 { throw BenchmarkError("nothing was done in \(seconds) s") }
+                if next.medianMilliseconds < best[row.name]?.medianMilliseconds ?? .infinity { best[row.name] = next }
+            }
+        }
+        var bound: Double?
+        for row in wanted {
+            guard let measured = best[row.name] else { continue }
+            try emit(.latency(suite, row.name, measured, limit: bound, must: row.must))
+            if row.name == limit { bound = measured.medianMilliseconds }
+        }
+    }
+
     /// Measures and emits a row about latency; nil if it was not asked for.
     @discardableResult
     func latency(

@@ -3,6 +3,8 @@
 #pragma once
 #include <stdint.h>
 
+#include "raw_link.h"
+
 // Binds a free port of 127.0.0.1, gives it to `ready`, and echoes what comes until the process ends.
 // Returns a libuv error (negative) or, never in practice, 0.
 int raw_echo_serve(void (*ready)(int port));
