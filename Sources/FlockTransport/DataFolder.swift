@@ -6,7 +6,8 @@
 public import FlockWire
 internal import Glibc
 
-/// The folder that holds what a node must not forget. One process has it at a time, and only its owner may read it.
+/// The folder that holds what a node must not forget. One process has it at a time, and only its owner may read it. It
+/// is given back when its loop has ended, whoever holds it still, or when nobody does.
 ///
 /// Reading and opening block and are meant for the start; writing never blocks the loop. Of one file one write may be
 /// under way at a time.
@@ -39,9 +40,16 @@ public final class DataFolder: @unchecked Sendable {
         self.loop = loop
         descriptor = folder
         for name in try names(drafts: true) where name.hasSuffix(Self.draftSuffix) { unlinkat(descriptor, name, 0) }
+        guard loop.atEnd({ [weak self] in self?.release() }) else {
+            throw FlockError(.shuttingDown, "\(path): event loop \(loop.name) was stopped")
+        }
     }
 
+    /// A child that is being made has the descriptor until it runs its program: closing alone would leave it locked.
+    private func release() { _ = flock(lock, LOCK_UN) }
+
     deinit {
+        release()
         Glibc.close(lock)
         Glibc.close(descriptor)
     }

@@ -47,6 +47,8 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         /// In phase `stopped`: a thread is running `work`.
         var isDraining = false
         var stopWaiters: [CheckedContinuation<Void, Never>] = []
+        /// What is given back when nothing of the loop is left.
+        var lastActs: [@Sendable () -> Void] = []
         var thread: pthread_t?
         var taskExecutor: LoopTaskExecutor?
     }
@@ -203,6 +205,15 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         if pthread_equal(thread, pthread_self()) != 0 { pthread_detach(thread) } else { pthread_join(thread, nil) }
     }
 
+    /// Has something done when nothing of the loop is left, before `stop` returns. False if it is too late for that.
+    func atEnd(_ act: @escaping @Sendable () -> Void) -> Bool {
+        inbox.withLock { inbox in
+            guard inbox.phase != .stopped else { return false }
+            inbox.lastActs.append(act)
+            return true
+        }
+    }
+
     /// On the loop's own thread, at its end.
     func shutDown() {
         isStopping = true
@@ -222,11 +233,15 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
         repeat { endTurn() } while !becomeStopped()
         let waiters = inbox.withLock { inbox in
             inbox.taskExecutor = nil
-            defer { inbox.stopWaiters = [] }
-            return inbox.stopWaiters
+            defer {
+                inbox.stopWaiters = []
+                inbox.lastActs = []
+            }
+            return (stop: inbox.stopWaiters, acts: inbox.lastActs)
         }
         owner.store(0, ordering: .relaxed)
-        for waiter in waiters { waiter.resume() }
+        for act in waiters.acts { act() }
+        for waiter in waiters.stop { waiter.resume() }
     }
 
     private func becomeStopped() -> Bool {

@@ -72,6 +72,21 @@ struct DataFolderTests {
         }
     }
 
+    @Test("a folder is free when its loop has ended, whoever holds it still")
+    func freed() async throws {
+        try await withFolder { _, _, path in
+            let (first, second) = (try EventLoop(name: "first"), try EventLoop(name: "second"))
+            let held = try DataFolder(path: path + "/more", on: first)
+            await first.stop()
+            let taken = try DataFolder(path: path + "/more", on: second)
+            #expect(try taken.names() == held.names())
+            await second.stop()
+            #expect(throws: FlockError.self) { try DataFolder(path: path + "/more", on: second) }
+            unlink("\(path)/more/lock")
+            rmdir("\(path)/more")
+        }
+    }
+
     @Test("a write that the system refuses is an error with the file's name")
     func refuses() async throws {
         try await withFolder { loop, folder, path in
