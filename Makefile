@@ -11,7 +11,7 @@ SEEDS    ?= 1000
 SEED     ?=
 # make demo
 REQUESTS ?= 1000000
-# make demo, make sim
+# make demo, make sim; make overload takes 1 unless told
 NODES    ?= $(if $(filter sim,$(MAKECMDGOALS)),5,3)
 MODEL    ?= logistic
 # make soak
@@ -31,6 +31,10 @@ REPORT   ?=
 FILTER   ?=
 # make test-libs
 CASES    ?= ../shared/cases
+# Of release builds; .ci/run takes those of the release tests, so that programs, benchmarks and tests are built once.
+RELEASE_OPTIONS ?=
+BUILD_RELEASE := swift build -c release $(RELEASE_OPTIONS)
+BUILD_BENCHMARKS := $(BUILD_RELEASE) --package-path Benchmarks
 
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 # Tests that run in release too: one remote call of every distributed method (see CONTRIBUTING.md), and speed.
@@ -39,7 +43,7 @@ RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|BundleTransferTests|PartitionS
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: REQUESTS, NODES, MODEL (demo); KILLS, SEED, JSON (soak); ROUNDS, FAULTS, JSON, REPORT (lab); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); FILTER (test); CASES (test-libs); SEEDS, SEED, NODES, TIME, TRACE, MUTANTS (sim)."
+	@echo "Variables: REQUESTS, NODES, MODEL (demo); KILLS, SEED, JSON (soak); ROUNDS, FAULTS, JSON, REPORT (lab); SUITE, ROWS, SECONDS, REPEATS, JSON (bench); SECONDS (fuzz); DURATION, REPORT (objective, overload); NODES=1 (overload); FILTER (test); CASES (test-libs); SEEDS, SEED, NODES, TIME, TRACE, MUTANTS (sim)."
 
 setup: ## Checks for the packages that the build needs; as root installs the missing ones.
 	@scripts/setup
@@ -54,14 +58,14 @@ build: setup ## Builds everything, debug.
 	swift build --build-tests
 
 release: setup ## Builds the programs, release.
-	swift build -c release --product launcher
+	$(BUILD_RELEASE) --product launcher
 
 # Each has a build folder of its own, and most of a build waits for one large module: `make -j2 builds` takes half the time.
 BUILDS := build-programs build-benchmarks build-fuzz
 .PHONY: builds $(BUILDS)
 builds: setup $(BUILDS) ## Builds the programs, benchmarks and fuzz targets in release, so that what runs them later need not.
-build-programs: ; swift build -c release
-build-benchmarks: ; swift build -c release --package-path Benchmarks --product flockbench
+build-programs: ; $(BUILD_RELEASE)
+build-benchmarks: ; $(BUILD_BENCHMARKS) --product flockbench
 build-fuzz: ; @scripts/fuzz build
 
 test: setup ## Builds and runs all tests (debug); FILTER=regex runs some of them.
@@ -75,21 +79,21 @@ test-libs: setup libs ## Tests the model libraries, with all third-party cases o
 	  scripts/test debug "ModelCaseTests|DiagnosisModelTests"
 
 sim: setup ## Simulates clusters in release, all faults on: SEEDS=1000 NODES=5; SEED=s runs one, TRACE=1 tells of it; TIME=n stops after so many seconds; MUTANTS=0 leaves the mutants out.
-	swift build -c release --product simulate
-	@exec "$$(swift build -c release --show-bin-path)/simulate" $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) NODES=$(NODES) \
+	$(BUILD_RELEASE) --product simulate
+	@exec "$$($(BUILD_RELEASE) --show-bin-path)/simulate" $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) NODES=$(NODES) \
 	  $(foreach name,FIRST TIME MUTANTS MUTANT PROFILE TRACE HISTORY JOBS,$(if $($(name)),$(name)=$($(name))))
 
 soak: release ## Kills nodes of a cluster of five under load with kill -9, KILLS=20 times, and checks every answer: SEED=s, JSON=file appends the figures.
-	@exec "$$(swift build -c release --show-bin-path)/launcher" soak --kills $(KILLS) $(if $(SEED),--seed $(SEED)) \
+	@exec "$$($(BUILD_RELEASE) --show-bin-path)/launcher" soak --kills $(KILLS) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(JSON),--json "$(JSON)")
 
 lab: release ## Cuts hosts off (network namespaces; as root) under load, in six ways, ROUNDS=1 times, and checks every answer: FAULTS=pull,cut,…, JSON=file appends the figures.
-	@exec scripts/lab run 3 "$$(swift build -c release --show-bin-path)/launcher" lab --rounds $(ROUNDS) \
+	@exec scripts/lab run 3 "$$($(BUILD_RELEASE) --show-bin-path)/launcher" lab --rounds $(ROUNDS) \
 	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(JSON),--json "$(JSON)") $(REPORT)
 
 MODELS := logistic xgboost onnx
 demo: $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such model; there are $(MODELS))) release $(if $(filter xgboost onnx,$(MODEL)),libs) ## Runs the main job on three node processes, of which one is killed, while one joins and one leaves: REQUESTS=1000000 NODES=3 MODEL=logistic|xgboost|onnx.
-	@exec "$$(swift build -c release --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
+	@exec "$$($(BUILD_RELEASE) --show-bin-path)/launcher" demo --requests $(REQUESTS) --nodes $(NODES) \
 	  --model $(MODEL) $(if $(filter 1 2,$(NODES)),,--changes)
 
 demo-python-short: setup ## The part of demo-python that needs no package, debug.
@@ -103,31 +107,31 @@ demo-python: setup ## Runs the Python samples: two folders, every answer checked
 	swift build -c release --product flockpython
 	@Samples/python/demo
 
-demo-python-deep: setup ## Runs the samples with PyTorch and Keras, every answer checked; makes .venv-deep (pip, about 200 MB).
+demo-python-deep: setup ## Runs the samples with PyTorch, Keras and PyTensor, every answer checked; makes .venv-deep (pip, about 330 MB).
 	@scripts/libs-python --deep
 	swift build -c release --product flockwork
 	swift build -c release --product flockpython
 	@Samples/python/demo --deep
 
 bench: setup ## Runs the benchmarks: SUITE=native|mailbox|calls|inbox|cluster|models|python|all, JSON=file appends one JSON object a line.
-	swift build -c release --package-path Benchmarks --product flockbench
-	$(if $(filter python,$(SUITE)),swift build -c release --product flockpython)
-	@$(if $(filter python,$(SUITE)),export FLOCKWORK_PYTHON_EXTENSION="$$(swift build -c release \
-	  --show-bin-path)/libflockpython.so";) exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" \
+	$(BUILD_BENCHMARKS) --product flockbench
+	$(if $(filter python,$(SUITE)),$(BUILD_RELEASE) --product flockpython)
+	@$(if $(filter python,$(SUITE)),export FLOCKWORK_PYTHON_EXTENSION="$$($(BUILD_RELEASE) \
+	  --show-bin-path)/libflockpython.so";) exec "$$($(BUILD_BENCHMARKS) --show-bin-path)/flockbench" \
 	  --suite $(SUITE) --seconds $(SECONDS) --repeats $(REPEATS) $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json "$(JSON)")
 
 fuzz: setup ## Gives mutated bytes to all that reads bytes of strangers, under AddressSanitizer, for SECONDS=60.
 	@scripts/fuzz $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
 
 objective: setup ## Compares batch: .within(20 ms) with fixed policies at 80 % load; DURATION=seconds of each.
-	swift build -c release --package-path Benchmarks --product flockbench
-	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" objective \
+	$(BUILD_BENCHMARKS) --product flockbench
+	@exec "$$($(BUILD_BENCHMARKS) --show-bin-path)/flockbench" objective \
 	  $(if $(DURATION),--duration $(DURATION)) $(REPORT)
 
-overload: setup ## Offers ten times the capacity of a stage, and half of it again; DURATION=seconds of the overload.
-	swift build -c release --package-path Benchmarks --product flockbench
-	@exec "$$(swift build -c release --package-path Benchmarks --show-bin-path)/flockbench" overload \
-	  $(if $(DURATION),--duration $(DURATION)) $(REPORT)
+overload: setup ## Offers ten times the capacity of a stage, and half of it again; DURATION=seconds of the overload, NODES=3 to a cluster.
+	$(BUILD_BENCHMARKS) --product flockbench
+	@exec "$$($(BUILD_BENCHMARKS) --show-bin-path)/flockbench" overload \
+	  $(if $(DURATION),--duration $(DURATION)) $(if $(filter command line environment,$(origin NODES)),--nodes $(NODES)) $(REPORT)
 
 format: ## Formats all Swift sources in place.
 	swift format --in-place --parallel --recursive $(SOURCES)
