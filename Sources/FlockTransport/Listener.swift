@@ -5,6 +5,7 @@
 
 internal import CLibuv
 public import FlockWire
+internal import Glibc
 public import Logging
 
 /// A listening socket.
@@ -163,6 +164,8 @@ public final class Listener: LoopResident, @unchecked Sendable {
             stream.close(FlockError(.shuttingDown, "node \(identity.node) stops listening"))
         }
         localSocket?.unlink()
+        // A child that is being made has the socket until it runs its program: closing alone would leave it listening.
+        if let descriptor { shutdown(descriptor, Int32(SHUT_RDWR)) }
         uv_close(uvHandle(handle)) { handle in
             let listener = Unmanaged<Listener>.fromOpaque(handle!.pointee.data).takeRetainedValue()
             UnsafeMutableRawPointer(handle!).deallocate()
@@ -170,6 +173,13 @@ public final class Listener: LoopResident, @unchecked Sendable {
             listener.loop.residents[ObjectIdentifier(listener)] = nil
             listener.resumeWaiters()
         }
+    }
+
+    /// The socket.
+    var descriptor: Int32? {
+        guard let handle else { return nil }
+        var descriptor: uv_os_fd_t = -1
+        return uv_fileno(uvHandle(handle), &descriptor) == 0 ? descriptor : nil
     }
 
     private func resumeWaiters() {
