@@ -124,10 +124,10 @@ distributed actor Gated: Stage {
     }
 }
 
-/// Takes a millisecond for each item.
+/// Takes ten milliseconds for each item.
 distributed actor Laborious: Stage {
     distributed func process(_ batch: [Int]) async throws -> [Int] {
-        let end = ContinuousClock.now + .milliseconds(batch.count)
+        let end = ContinuousClock.now + .milliseconds(10 * batch.count)
         while ContinuousClock.now < end {}
         return batch
     }

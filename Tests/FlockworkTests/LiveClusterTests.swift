@@ -89,18 +89,19 @@ struct LiveClusterTests {
     func overload() async throws {
         let pipeline = Pipeline("slow", of: Int.self)
             .stage(batch: .lingering(.zero, upTo: 8), instances: .total(1), Laborious.init)
-        try await withFlock(3, of: pipeline) { flock, _ in
+        try await withFlock(3, of: pipeline) { flock, nodes in
+            try await settled(nodes[0], members: 3, copies: 3)
             let client = try await flock.client()
             let inbox = try await client.inbox(of: pipeline)
             // All nodes learn what it costs.
-            for _ in 0..<4 { #expect(await Self.ask(100, inbox, deadline: nil).isEmpty) }
-            // Five times what can be done until then.
-            let failures = await Self.ask(1000, inbox, deadline: .milliseconds(200))
+            for _ in 0..<4 { #expect(await Self.ask(50, inbox, deadline: nil).isEmpty) }
+            // Five times what can be done until then, and long enough for a busy machine to bring it all.
+            let failures = await Self.ask(500, inbox, deadline: .seconds(1))
             let refused = failures.filter { $0.code == .overloaded }
             let late = failures.filter { $0.code == .deadlineExceeded }
             let toldWhy = refused.filter { $0.retryAfter != nil && $0.limit == .deadlineShare }
             #expect(refused.count + late.count == failures.count && toldWhy.count == refused.count)
-            #expect(refused.count > 500 && failures.count < 1000, "\(refused.count) refused, \(late.count) late")
+            #expect(refused.count > 250 && failures.count < 500, "\(refused.count) refused, \(late.count) late")
             await client.close()
         }
     }
