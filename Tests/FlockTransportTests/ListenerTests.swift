@@ -24,7 +24,7 @@ struct ListenerTests {
         #expect(error?.message.contains("127.0.0.1:\(first.port)") == true)
         // Free again once closed, though a child that is being made has a copy of the socket.
         let copy = await withCheckedContinuation { continuation in
-            loop.execute { continuation.resume(returning: dup(first.descriptor ?? -1)) }
+            loop.execute { continuation.resume(returning: fcntl(first.descriptor ?? -1, F_DUPFD_CLOEXEC, 0)) }
         }
         #expect(copy >= 0)
         defer { close(copy) }
