@@ -1,8 +1,10 @@
 #define _GNU_SOURCE 1
 #include "flock_runtime.h"
+#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 void flock_tune_malloc(void) {
     mallopt(M_MMAP_THRESHOLD, 64 << 20);
@@ -15,6 +17,18 @@ void flock_set_timer_slack(unsigned long nanoseconds) {
 
 void flock_name_thread(const char *name) {
     pthread_setname_np(pthread_self(), name);
+}
+
+bool flock_wait_posted(sem_t *semaphore, uint64_t nanoseconds) {
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    nanoseconds += (uint64_t)end.tv_nsec;
+    end.tv_sec += (time_t)(nanoseconds / 1000000000);
+    end.tv_nsec = (long)(nanoseconds % 1000000000);
+    int code;
+    do code = sem_clockwait(semaphore, CLOCK_MONOTONIC, &end);
+    while (code != 0 && errno == EINTR);
+    return code == 0;
 }
 
 // A record of the section, as the compiler lays it out: five 32-bit words, the first three relative addresses.

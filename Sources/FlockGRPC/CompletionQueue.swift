@@ -2,12 +2,7 @@
 
 // A completion queue of gRPC's C core on a thread of its own, which is a Swift executor as well: calls, and actors that
 // live there, share the thread and need no lock. An event costs a look-up and a method call; nothing is allocated, and
-// nobody is woken who is awake.
-//
-// While the thread waits for gRPC the queue belongs to nobody, and a thread that brings a call may borrow it
-// (`execute`): it runs the call itself, up to the write to the socket, instead of waking the other one for that. gRPC
-// allows that, as long as one thread at a time deals with a call. So does a thread that takes errands with the jobs of
-// tasks.
+// nobody is woken who is awake. Other threads may borrow it: see CompletionQueue+Lending.swift.
 
 internal import CFlockRuntime
 internal import CGRPC
@@ -18,28 +13,29 @@ internal import Synchronization
 
 /// Something that gRPC tells when it is done. The completion queue holds it while it is under way.
 class Operation {
+    /// Somebody wants to know at once when it is done.
+    var isAwaited: Bool { true }
+
     func completed(_ isSuccess: Bool) {}
 }
 
 /// One thread that drives calls and servers; an executor for the actors that use them.
 ///
 /// Runs until `stop()`.
-// Unchecked: everything but `state` and `owner` is touched by the queue's thread only (asserted).
+// Unchecked: everything but `state`, `wakes` and `owner` is touched by the one thread that has the queue.
 public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
-    private enum Work {
+    enum Work {
         case call(@Sendable () -> Void)
         case job(UnownedJob)
         case taskJob(UnownedJob, QueueTaskExecutor)
     }
 
-    private struct State {
+    struct State {
         var work: [Work] = []
-        /// The thread waits for gRPC, or is about to.
-        var isAsleep = false
-        /// A thread that brought work runs it, while the queue's own waits.
+        var ownThread = OwnThread.awake
+        /// Another thread has the queue.
         var isLent = false
-        /// The queue's own thread has an event, and waits until the queue is given back.
-        var isWantedBack = false
+        var heldEvent: HeldEvent?
         var taskExecutor: QueueTaskExecutor?
         var isShutDown = false
         var isStopped = false
@@ -52,18 +48,20 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
     /// For logs and the thread's name.
     public let name: String
     let queue: OpaquePointer
-    private let wakeCall: OpaquePointer
+    let wakeCall: OpaquePointer
     private let wakeChannel: OpaquePointer
-    private let wakeTag: Unmanaged<Operation>
-    private let givenBack: UnsafeMutablePointer<sem_t>
-    private let state = Mutex(State())
+    let wakeTag: Unmanaged<Operation>
+    let givenBack: UnsafeMutablePointer<sem_t>
+    let state = Mutex(State())
     /// Whether the queue can be woken. Held by whoever wakes it; not `state`, which the woken thread needs at once.
-    private let wakes = Mutex(true)
-    private let owner = Atomic<UInt>(0)
-    private var running: [Work] = []
-    private var patience = LoopPatience(isBusy: false)
+    let wakes = Mutex(true)
+    let owner = Atomic<UInt>(0)
+    var running: [Work] = []
+    var patience = LoopPatience()
     /// Calls and servers that are not done; the queue stops when there are none.
     private var residents: [ObjectIdentifier: any QueueResident] = [:]
+    /// Operations under way that somebody waits for.
+    private(set) var awaited = 0
     private(set) var isStopping = false
     /// No operation may be begun any more.
     private(set) var isShutDown = false
@@ -141,7 +139,10 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         if isCurrent { work() } else { submit(.call(work), mayBorrow: true) }
     }
 
-    private enum Duty { case nothing, wake, borrow, drain }
+    private enum Duty {
+        case nothing, borrow, drain
+        case wake(from: OwnThread)
+    }
 
     private func submit(_ work: Work, mayBorrow: Bool = false) {
         let duty = state.withLock { state -> Duty in
@@ -150,46 +151,21 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
                 defer { state.isDraining = true }
                 return state.isDraining ? .nothing : .drain
             }
-            guard state.isAsleep else { return .nothing }
-            state.isAsleep = false
-            guard mayBorrow, !state.isShutDown else { return .wake }
+            guard state.ownThread != .awake, !state.isLent else { return .nothing }
+            guard mayBorrow, !state.isShutDown else {
+                defer { state.ownThread = .awake }
+                return .wake(from: state.ownThread)
+            }
             state.isLent = true
             return .borrow
         }
         switch duty {
         case .nothing: break
-        case .wake: wake()
+        case .wake(let place): wake(from: place)
         case .borrow:
             // Not within what the thread is at: it may have a loop.
-            if Errands.isOpen { Errands.leave { self.borrow(withJobs: true) } } else { borrow(withJobs: false) }
+            if Errands.isOpen { Errands.leave(borrowForTasks) } else { borrowForCalls() }
         case .drain: drainAfterStop()
-        }
-    }
-
-    /// Runs what was brought on this thread, one round of it; jobs of tasks, which may take their time, only where they
-    /// are wanted. What comes meanwhile is for the queue's own thread.
-    private func borrow(withJobs: Bool) {
-        owner.store(UInt(pthread_self()), ordering: .relaxed)
-        runRound(leavesJobs: !withJobs)
-        owner.store(0, ordering: .relaxed)
-        let (isWantedBack, hasWork) = state.withLock { state in
-            state.isLent = false
-            defer { state.isWantedBack = false }
-            state.isAsleep = !state.isWantedBack && state.work.isEmpty
-            return (state.isWantedBack, !state.work.isEmpty)
-        }
-        if isWantedBack { sem_post(givenBack) } else if hasWork { wake() }
-    }
-
-    /// By the one that has found the thread asleep, or has kept it so. It may have woken by itself meanwhile, and even
-    /// have gone back to sleep: then it wakes once for nothing.
-    private func wake() {
-        wakes.withLock { isPossible in
-            // One that is shut down takes no more operations; its thread wakes up by that.
-            guard isPossible else { return }
-            // Under a lock: starting batches on one call must not be done by two threads at once.
-            let isTaken = flock_grpc_start_nothing(wakeCall, wakeTag.toOpaque())
-            precondition(isTaken, "completion queue \(name) cannot be woken")
         }
     }
 
@@ -209,7 +185,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         }
     }
 
-    // MARK: The thread
+    // MARK: Calls and servers, on the queue
 
     func enter(_ resident: any QueueResident) { residents[ObjectIdentifier(resident)] = resident }
 
@@ -218,105 +194,25 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         shutDownWhenEmpty()
     }
 
-    private func run() {
-        owner.store(UInt(pthread_self()), ordering: .relaxed)
-        flock_name_thread(String(name.prefix(15)))
-        while true {
-            runWork()
-            let event = next()
-            switch event.type {
-            case GRPC_OP_COMPLETE:
-                if event.tag != wakeTag.toOpaque() {
-                    Unmanaged<Operation>.fromOpaque(event.tag).takeRetainedValue().completed(event.success != 0)
-                }
-            case GRPC_QUEUE_SHUTDOWN: return finish()
-            default: break
-            }
+    /// Begins an operation that ends with `operation`; false if gRPC does not take it.
+    func start(_ operation: Operation, _ begin: (UnsafeMutableRawPointer) -> Bool) -> Bool {
+        let retained = Unmanaged.passRetained(operation)
+        guard begin(retained.toOpaque()) else {
+            retained.release()
+            return false
         }
+        if operation.isAwaited { awaited += 1 }
+        return true
     }
 
-    /// The next event; none if there is work. Before the thread blocks it may look for a moment, so that a worker that
-    /// answers need not wake it: see `LoopPatience`.
-    private func next() -> grpc_event {
-        let start = Tick.now.nanoseconds
-        var event = flock_grpc_next(queue, false)
-        if event.type == GRPC_QUEUE_TIMEOUT, patience.looks(at: start) { event = look(from: start) }
-        if event.type == GRPC_QUEUE_TIMEOUT, fallAsleep() {
-            event = flock_grpc_next(queue, true)
-            takeBack()
-        }
-        patience.waited(Tick.now.nanoseconds - start)
-        return event
+    func take(_ event: grpc_event) {
+        guard event.type == GRPC_OP_COMPLETE, event.tag != wakeTag.toOpaque() else { return }
+        let operation = Unmanaged<Operation>.fromOpaque(event.tag).takeRetainedValue()
+        if operation.isAwaited { awaited -= 1 }
+        operation.completed(event.success != 0)
     }
 
-    private func look(from start: UInt64) -> grpc_event {
-        var last = start
-        while true {
-            // To whoever else wants this core.
-            sched_yield()
-            let event = flock_grpc_next(queue, false)
-            guard event.type == GRPC_QUEUE_TIMEOUT, !hasWork else { return event }
-            let now = Tick.now.nanoseconds
-            if now - last > LoopPatience.disturbance {
-                patience.disturbed(at: now)
-                return event
-            }
-            guard now - start < LoopPatience.longestLook else { return event }
-            last = now
-        }
-    }
-
-    private var hasWork: Bool { state.withLock { !$0.work.isEmpty } }
-
-    private func runWork() {
-        repeat { runRound() } while hasWork
-    }
-
-    /// Runs what has come so far.
-    private func runRound(leavesJobs: Bool = false) {
-        state.withLock { state in
-            state.isAsleep = false
-            swap(&state.work, &running)
-        }
-        for index in running.indices {
-            switch running[index] {
-            case .call(let body): body()
-            case .job(let job):
-                if leavesJobs { return leave(from: index) }
-                job.runSynchronously(on: asUnownedSerialExecutor())
-            case .taskJob(let job, let executor):
-                if leavesJobs { return leave(from: index) }
-                job.runSynchronously(on: executor.asUnownedTaskExecutor())
-            }
-        }
-        running.removeAll(keepingCapacity: true)
-    }
-
-    /// The rest waits for the queue's own thread, ahead of what has come since.
-    private func leave(from index: Int) {
-        state.withLock { $0.work.insert(contentsOf: running[index...], at: 0) }
-        running.removeAll(keepingCapacity: true)
-    }
-
-    private func fallAsleep() -> Bool {
-        state.withLock { state in
-            state.isAsleep = state.work.isEmpty
-            // Before another thread may borrow it.
-            if state.isAsleep { owner.store(0, ordering: .relaxed) }
-            return state.isAsleep
-        }
-    }
-
-    /// The queue's own thread goes on.
-    private func takeBack() {
-        let isLent = state.withLock { state in
-            state.isAsleep = false
-            state.isWantedBack = state.isLent
-            return state.isLent
-        }
-        while isLent && sem_wait(givenBack) != 0 {}
-        owner.store(UInt(pthread_self()), ordering: .relaxed)
-    }
+    // MARK: The end
 
     /// Ends all calls and servers, then the thread. Returns when nothing of the queue is left; may be called twice.
     public func stop() async {
@@ -350,7 +246,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
         grpc_completion_queue_shutdown(queue)
     }
 
-    private func finish() {
+    func finish() {
         // What was submitted meanwhile runs here; after `isStopped` nothing may come.
         while true {
             runWork()
@@ -370,7 +266,7 @@ public final class CompletionQueue: SerialExecutor, @unchecked Sendable {
 }
 
 /// Runs tasks on a `CompletionQueue`.
-private final class QueueTaskExecutor: TaskExecutor {
+final class QueueTaskExecutor: TaskExecutor {
     private let queue: CompletionQueue
 
     init(queue: CompletionQueue) { self.queue = queue }

@@ -13,13 +13,19 @@ class GRPCCall: QueueResident, @unchecked Sendable {
     typealias Received = Result<Bytes?, FlockError>
     typealias Sent = Result<Void, FlockError>
 
+    /// Whether somebody wants to know at once that an operation is done.
+    enum Wait { case awaited, notAwaited }
+
     /// The completion of an operation, as a method of the call.
     private final class Slot: Operation {
         private unowned let call: GRPCCall
         private let body: (GRPCCall, Bool) -> Void
+        override var isAwaited: Bool { wait == .awaited }
+        private let wait: Wait
 
-        init(_ call: GRPCCall, _ body: @escaping (GRPCCall, Bool) -> Void) {
+        init(_ call: GRPCCall, _ wait: Wait = .awaited, _ body: @escaping (GRPCCall, Bool) -> Void) {
             self.call = call
+            self.wait = wait
             self.body = body
         }
 
@@ -39,6 +45,8 @@ class GRPCCall: QueueResident, @unchecked Sendable {
     private var isReceiving = false
     /// The receiver waits, and gRPC is not asked for a message before there is something to answer.
     private var isIdle = false
+    /// Something was sent while there was no receiver: the next one has something to expect.
+    private var hasSentUnheard = false
     private var isAtEnd = false
     /// How it ended; nil while it lasts.
     private(set) var ending: GRPCStatus?
@@ -61,19 +69,15 @@ class GRPCCall: QueueResident, @unchecked Sendable {
     /// Starts an operation whose end calls `body`; false if gRPC does not take it, since the call is over.
     @discardableResult
     func start(
-        _ operation: (UnsafeMutableRawPointer) -> Bool, then body: @escaping (GRPCCall, Bool) -> Void = { _, _ in }
+        _ operation: (UnsafeMutableRawPointer) -> Bool, _ wait: Wait = .awaited,
+        then body: @escaping (GRPCCall, Bool) -> Void = { _, _ in }
     ) -> Bool {
-        start(Slot(self, body), operation)
+        start(Slot(self, wait, body), operation)
     }
 
     private func start(_ slot: Slot, _ operation: (UnsafeMutableRawPointer) -> Bool) -> Bool {
         assert(queue.isCurrent, "a call of completion queue \(queue.name) touched from another thread")
-        guard !queue.isShutDown else { return false }
-        let retained = Unmanaged<Operation>.passRetained(slot)
-        guard operation(retained.toOpaque()) else {
-            retained.release()
-            return false
-        }
+        guard !queue.isShutDown, queue.start(slot, operation) else { return false }
         // Slots do not hold the call: it stays a resident until its last operation has come back.
         pending += 1
         if pending == 1 { queue.enter(self) }
@@ -135,7 +139,8 @@ class GRPCCall: QueueResident, @unchecked Sendable {
     func receive(expected: Bool = true, _ done: @escaping (Received) -> Void) {
         precondition(receiver == nil, "two receives of one call at a time")
         receiver = done
-        isIdle = !expected && !isFinishing
+        isIdle = !expected && !isFinishing && !hasSentUnheard
+        hasSentUnheard = false
         if !isIdle { startReceive() } else if isAtEnd || ending != nil { deliverEnd() }
     }
 
@@ -144,6 +149,7 @@ class GRPCCall: QueueResident, @unchecked Sendable {
 
     /// From here on a message may come.
     func listen() {
+        if receiver == nil { hasSentUnheard = true }
         guard isIdle else { return }
         isIdle = false
         startReceive()

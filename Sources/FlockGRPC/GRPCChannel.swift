@@ -90,7 +90,7 @@ final class ClientCall: GRPCCall, @unchecked Sendable {
     override var isFinishing: Bool { hasFinished }
 
     func open() {
-        let hasStatus = start({ flock_grpc_start_status(call, slots, $0) }) { call, _ in
+        let hasStatus = start({ flock_grpc_start_status(call, slots, $0) }, .notAwaited) { call, _ in
             let slots = call.slots
             let text = String(
                 decoding: UnsafeRawBufferPointer(

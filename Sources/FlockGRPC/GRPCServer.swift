@@ -93,8 +93,10 @@ public final class GRPCServer: QueueResident, @unchecked Sendable {
         guard !isStopping else { return }
         isStopping = true
         queue.enter(self)
-        let tag = Unmanaged<Operation>.passRetained(ShutDown(self)).toOpaque()
-        grpc_server_shutdown_and_notify(server, queue.queue, tag)
+        _ = queue.start(ShutDown(self)) { tag in
+            grpc_server_shutdown_and_notify(server, queue.queue, tag)
+            return true
+        }
         grpc_server_cancel_all_calls(server)
     }
 
@@ -111,11 +113,10 @@ public final class GRPCServer: QueueResident, @unchecked Sendable {
 
     private func request() {
         let arrival = Arrival(self)
-        let retained = Unmanaged<Operation>.passRetained(arrival)
-        waiting += 1
-        if flock_grpc_request_call(server, arrival.arrival, queue.queue, retained.toOpaque()) { return }
-        retained.release()
-        waiting -= 1
+        let isTaken = queue.start(arrival) {
+            flock_grpc_request_call(server, arrival.arrival, queue.queue, $0)
+        }
+        if isTaken { waiting += 1 }
     }
 
     private func arrived(_ arrival: Arrival?) {

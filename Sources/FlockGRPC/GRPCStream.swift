@@ -32,15 +32,17 @@ public struct GRPCStream: Sendable {
 
     /// Has `take` called with each message, in order, on the queue's thread and without a change of task; returns after
     /// the last one. `take` says whether more messages are expected before something is sent: those that come all the
-    /// same are taken after that. What it throws ends the call.
+    /// same are taken after that; so does `expected` of the first. What it throws ends the call.
     /// - Throws: that; how the call ended, if it failed; `cancelled` when the task is.
     package func receiveAll(
-        _ take: @escaping @Sendable (Bytes) throws(FlockError) -> Bool
+        expected: Bool = true, _ take: @escaping @Sendable (Bytes) throws(FlockError) -> Bool
     ) async throws(FlockError) {
         let call = call
         let ended = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                call.queue.execute { call.receiveAll(take, then: { continuation.resume(returning: $0) }) }
+                call.queue.execute {
+                    call.receiveAll(expected: expected, take) { continuation.resume(returning: $0) }
+                }
             }
         } onCancel: {
             cancel()

@@ -89,7 +89,7 @@ struct PythonWorker: Sendable {
     /// Has `take` called with each answer, on the queue's thread; returns after the last one of a worker that ends
     /// well. `take` says whether there are batches without an answer.
     func receiveAll(_ take: @escaping @Sendable (WorkerAnswer) -> Bool) async throws(FlockError) {
-        try await stream.both.receiveAll { (bytes) throws(FlockError) in
+        try await stream.both.receiveAll(expected: false) { (bytes) throws(FlockError) in
             guard case .result(let answer) = try Self.message(bytes) else {
                 throw FlockError(.pythonFailed, "the worker said that it is ready, again")
             }

@@ -7,8 +7,10 @@
 
 /// The decision of one loop, from how long it waited before. Times in nanoseconds of one clock.
 package struct LoopPatience: Sendable {
-    /// The longest look. A caller that asks again once it is answered is back within it, two wake-ups included.
+    /// The longest look of a loop. A caller that asks again once it is answered is back within it, with two wake-ups.
     package static let longestLook: UInt64 = 200_000
+    /// That of a caller who looks for a worker's answer: a small batch there and back, where cores sleep.
+    package static let longestBatch: UInt64 = 500_000
     /// So many waits in a row that were shorter before a loop begins to look: one alone says little.
     package static let shortWaits = 4
     /// A look that did not run for so long lost its core to threads that have more to do than there are cores …
@@ -18,17 +20,22 @@ package struct LoopPatience: Sendable {
 
     /// It always looks: the application has a core for it.
     private let isBusy: Bool
+    /// The longest wait that counts as short.
+    private let longest: UInt64
     private var shortInARow = 0
     private var restsUntil: UInt64 = 0
 
-    package init(isBusy: Bool) { self.isBusy = isBusy }
+    package init(isBusy: Bool = false, longest: UInt64 = longestLook) {
+        self.isBusy = isBusy
+        self.longest = longest
+    }
 
     /// Whether to look before blocking.
     package func looks(at now: UInt64) -> Bool { isBusy || (shortInARow >= Self.shortWaits && now >= restsUntil) }
 
     /// There was something to do after so long, whether it was looked for or the loop had blocked.
     package mutating func waited(_ time: UInt64) {
-        shortInARow = time <= Self.longestLook ? min(shortInARow + 1, Self.shortWaits) : 0
+        shortInARow = time <= longest ? min(shortInARow + 1, Self.shortWaits) : 0
     }
 
     /// A look was interrupted: there are more threads to run than cores.

@@ -99,7 +99,7 @@ struct CompletionQueueTests {
             // Only a queue that sleeps is borrowed.
             try await eventually {
                 guard let continuation = parked.withLock({ $0.popLast() }) else { return false }
-                let hasRun = Errands.run {
+                let outcome = Errands.run {
                     let before = seen.threads.withLock { $0.count }
                     continuation.resume()
                     // Not in the middle of what this thread is at.
@@ -108,7 +108,8 @@ struct CompletionQueueTests {
                     }
                 }
                 #expect(Told.name == "caller" && !queue.isCurrent && !Errands.isOpen)
-                return hasRun && seen.threads.withLock { $0.last } == UInt(pthread_self())
+                guard case .done = outcome else { return false }
+                return seen.threads.withLock { $0.last } == UInt(pthread_self())
             }
         }
         isOver.store(true, ordering: .relaxed)

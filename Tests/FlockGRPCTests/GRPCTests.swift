@@ -8,73 +8,11 @@ import Testing
 
 @testable import FlockGRPC
 
-/// A server that echoes, one that counts, one that fails, one that waits.
-private func handlers(held: Held) -> [String: GRPCServer.Handler] {
-    [
-        "/test.Echo/Stream": { stream in
-            while let message = try await stream.receive() { try await stream.send(message) }
-        },
-        "/test.Echo/Unary": { stream in
-            guard let message = try await stream.receive() else { return }
-            try await stream.send(message)
-        },
-        "/test.Echo/Twice": { stream in
-            while let message = try await stream.receive() {
-                try await stream.send(message)
-                try await stream.send(message)
-                held.count.add(1, ordering: .relaxed)
-            }
-        },
-        "/test.Echo/Fail": { stream in
-            _ = try await stream.receive()
-            throw FlockError(.invalidInput, "no such flavour")
-        },
-        "/test.Echo/Hold": { stream in
-            held.count.add(1, ordering: .relaxed)
-            _ = try await stream.receive()
-            do {
-                try await eventually { false }
-            } catch {
-                held.errors.withLock { $0.append(error) }
-            }
-            held.count.subtract(1, ordering: .relaxed)
-        },
-    ]
-}
-
-private final class Held: Sendable {
-    let count = Atomic(0)
-    let errors = Mutex<[any Error]>([])
-}
-
 @Suite("gRPC over the C core", .timeLimit(.minutes(1)))
 struct GRPCTests {
-    private func withEcho(_ body: (GRPCChannel, Held) async throws -> Void) async throws {
-        let node = try CompletionQueue(name: "client")
-        let child = try CompletionQueue(name: "server")
-        let held = Held()
-        let server = try await GRPCServer(handlers(held: held), on: child, limits: Limits())
-        let (left, right) = try socketPair()
-        server.adopt(descriptor: right)
-        do {
-            let channel = GRPCChannel(overDescriptor: left, on: node, limits: Limits())
-            try await body(channel, held)
-        }
-        await server.stop()
-        await node.stop()
-        await child.stop()
-    }
-
-    private func socketPair() throws -> (Int32, Int32) {
-        var pair: [Int32] = [0, 0]
-        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-        try #require(socketpair(AF_UNIX, type, 0, &pair) == 0)
-        return (pair[0], pair[1])
-    }
-
     @Test("messages of all sizes come back as they were sent, in order")
     func echo() async throws {
-        try await withEcho { channel, _ in
+        try await EchoServer.with { channel, _, _ in
             let stream = try await channel.stream("/test.Echo/Stream")
             var random = SeededRandom(seed: 4)
             for size in [0, 1, 23, 24, 25, 4000, 65_536, 3_000_001] {
@@ -89,7 +27,7 @@ struct GRPCTests {
 
     @Test("many messages are under way at once and keep their order")
     func pipelined() async throws {
-        try await withEcho { channel, _ in
+        try await EchoServer.with { channel, _, _ in
             let stream = try await channel.stream("/test.Echo/Stream")
             async let sending: Void = {
                 for number in 0..<2000 { try await stream.both.send(Bytes("message \(number)")) }
@@ -107,7 +45,7 @@ struct GRPCTests {
 
     @Test("a call that expects nothing takes what comes when it has sent something, and all once it has finished")
     func expecting() async throws {
-        try await withEcho { channel, held in
+        try await EchoServer.with { channel, _, held in
             let stream = try await channel.stream("/test.Echo/Twice")
             let taken = Mutex<[String]>([])
             async let ended: Void = stream.both.receiveAll { message in
@@ -127,9 +65,25 @@ struct GRPCTests {
         }
     }
 
+    @Test("a call that expects nothing takes the answer to what it had sent before it listened")
+    func expectingEarlier() async throws {
+        try await EchoServer.with { channel, _, _ in
+            let stream = try await channel.stream("/test.Echo/Stream")
+            let taken = Mutex<[String]>([])
+            try await stream.both.send(Bytes("a"))
+            async let ended: Void = stream.both.receiveAll(expected: false) { message in
+                taken.withLock { $0.append(message.text) }
+                return false
+            }
+            try await eventually { taken.withLock { $0 } == ["a"] }
+            stream.finishSending()
+            try await ended
+        }
+    }
+
     @Test("a call that expects nothing hears that it was ended")
     func expectingEnd() async throws {
-        try await withEcho { channel, _ in
+        try await EchoServer.with { channel, _, _ in
             let stream = try await channel.stream("/test.Echo/Stream")
             let taken = Mutex(0)
             let receiving = Task {
@@ -147,7 +101,7 @@ struct GRPCTests {
 
     @Test("unary calls of many tasks are answered each with its own")
     func unary() async throws {
-        try await withEcho { channel, _ in
+        try await EchoServer.with { channel, _, _ in
             try await withThrowingTaskGroup { group in
                 for task in 0..<16 {
                     group.addTask {
@@ -164,7 +118,7 @@ struct GRPCTests {
 
     @Test("a failing handler's error and an unknown method reach the caller")
     func failures() async throws {
-        try await withEcho { channel, _ in
+        try await EchoServer.with { channel, _, _ in
             let failed = await #expect(throws: FlockError.self) {
                 try await channel.unary("/test.Echo/Fail", Bytes("x"))
             }
@@ -178,7 +132,7 @@ struct GRPCTests {
 
     @Test("a call that takes too long ends with its deadline")
     func deadline() async throws {
-        try await withEcho { channel, _ in
+        try await EchoServer.with { channel, _, _ in
             let stream = try await channel.stream("/test.Echo/Hold", timeout: .milliseconds(30))
             // On a busy machine it may pass before the message is sent.
             let error = await #expect(throws: FlockError.self) {
@@ -191,7 +145,7 @@ struct GRPCTests {
 
     @Test("a cancelled task cancels its call, and the handler hears of it")
     func cancellation() async throws {
-        try await withEcho { channel, held in
+        try await EchoServer.with { channel, _, held in
             let stream = try await channel.stream("/test.Echo/Hold")
             try await stream.both.send(Bytes("x"))
             let task = Task { try await stream.both.receive() }
@@ -206,7 +160,7 @@ struct GRPCTests {
 
     @Test("a message over the limit fails the call and not the process")
     func tooLarge() async throws {
-        try await withEcho { channel, _ in
+        try await EchoServer.with { channel, _, _ in
             let large = Bytes([UInt8](repeating: 7, count: Limits().frameBytes + 1))
             let error = await #expect(throws: FlockError.self) { try await channel.unary("/test.Echo/Unary", large) }
             #expect(error?.code == .overloaded)
@@ -220,8 +174,8 @@ struct GRPCTests {
         let node = try CompletionQueue(name: "client")
         let child = try CompletionQueue(name: "server")
         let held = Held()
-        let server = try await GRPCServer(handlers(held: held), on: child, limits: Limits())
-        let (left, right) = try socketPair()
+        let server = try await GRPCServer(EchoServer.handlers(held: held), on: child, limits: Limits())
+        let (left, right) = try EchoServer.socketPair()
         server.adopt(descriptor: right)
         let channel = GRPCChannel(overDescriptor: left, on: node, limits: Limits())
         let stream = try await channel.stream("/test.Echo/Hold")
@@ -237,7 +191,8 @@ struct GRPCTests {
     @Test("over TCP: a server at a port, a second one there is refused")
     func tcp() async throws {
         let queue = try CompletionQueue(name: "tcp")
-        let server = try await GRPCServer(handlers(held: Held()), at: "127.0.0.1:0", on: queue, limits: Limits())
+        let server = try await GRPCServer(
+            EchoServer.handlers(held: Held()), at: "127.0.0.1:0", on: queue, limits: Limits())
         #expect(server.port > 0)
         let address = "127.0.0.1:\(server.port)"
         let error = await #expect(throws: FlockError.self) {
@@ -269,7 +224,8 @@ struct GRPCTests {
     @Test("an actor on the queue stays on its thread through all of it")
     func resident() async throws {
         let queue = try CompletionQueue(name: "resident")
-        let server = try await GRPCServer(handlers(held: Held()), at: "127.0.0.1:0", on: queue, limits: Limits())
+        let server = try await GRPCServer(
+            EchoServer.handlers(held: Held()), at: "127.0.0.1:0", on: queue, limits: Limits())
         let channel = GRPCChannel(to: "127.0.0.1:\(server.port)", on: queue, limits: Limits())
         #expect(try await Resident(queue).echo(over: channel, count: 500))
         await server.stop()

@@ -9,7 +9,7 @@ struct LoopPatienceTests {
     private static let short = LoopPatience.longestLook
 
     private func patience(afterShortWaits count: Int) -> LoopPatience {
-        var patience = LoopPatience(isBusy: false)
+        var patience = LoopPatience()
         for _ in 0..<count { patience.waited(Self.short) }
         return patience
     }
@@ -38,6 +38,15 @@ struct LoopPatienceTests {
         patience.waited(0)
         #expect(!patience.looks(at: 999 + LoopPatience.rest))
         #expect(patience.looks(at: 1000 + LoopPatience.rest))
+    }
+
+    @Test("What counts as short can be longer")
+    func bound() {
+        var patience = LoopPatience(longest: LoopPatience.longestBatch)
+        for _ in 0..<LoopPatience.shortWaits { patience.waited(LoopPatience.longestBatch) }
+        #expect(patience.looks(at: 0))
+        patience.waited(LoopPatience.longestBatch + 1)
+        #expect(!patience.looks(at: 0))
     }
 
     @Test("A busy one always looks")

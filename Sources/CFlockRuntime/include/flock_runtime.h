@@ -1,7 +1,9 @@
-// What Swift cannot say itself: malloc thresholds, timer slack, a thread's own value, and the section of distributed
-// methods.
+// What Swift cannot say itself: malloc thresholds, timer slack, a thread's own value, waiting for a semaphore by the
+// monotonic clock, and the section of distributed methods.
 #ifndef FLOCK_RUNTIME_H
 #define FLOCK_RUNTIME_H
+#include <semaphore.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +19,9 @@ void flock_name_thread(const char *name);
 /// The calling thread's value: see Errands.swift.
 void *flock_errands(void);
 void flock_set_errands(void *value);
+
+/// Waits for a post; false if there is none for so long.
+bool flock_wait_posted(sem_t *semaphore, uint64_t nanoseconds);
 
 /// The number of distributed methods in this executable's `swift5_accessible_functions` section.
 size_t flock_accessible_function_count(void);

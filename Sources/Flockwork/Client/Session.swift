@@ -27,7 +27,7 @@ final class Session: Sendable {
     /// long that takes.
     private let answers = Atomic<UInt64>(0)
     private let handedOver = Atomic<UInt64>(0)
-    private let patience = Mutex(LoopPatience(isBusy: false))
+    private let patience = Mutex(LoopPatience(longest: LoopPatience.longestBatch))
     /// The stream of outcomes is attached, and the session has not ended.
     let usable = Atomic<Bool>(true)
 
@@ -173,19 +173,23 @@ final class Session: Sendable {
         guard isAlone else { return port.loop.execute { self.flush() } }
         let before = answers.load(ordering: .relaxed)
         // What this sets going in the node (this process's own, if it has one) runs here as well, if it is short.
-        let hasSent = Errands.run { port.loop.perform { self.flush() } }
-        if hasSent { look(since: before) }
+        let looks = patience.withLock { $0.looks(at: EventLoop.now.nanoseconds) }
+        let outcome = Errands.run(looks: looks) { port.loop.perform { self.flush() } }
+        if case .nothing = outcome { return }
+        let start = EventLoop.now.nanoseconds
+        if answers.load(ordering: .relaxed) == before { handedOver.store(start, ordering: .relaxed) }
+        guard case .kept(let lookout) = outcome else { return }
+        look(with: lookout, from: start, since: before)
+        lookout.end()
     }
 
-    /// Another process computes. Before this thread is given up it looks for the answer for a moment, so that it need
-    /// not be woken for it: see `LoopPatience`.
-    private func look(since before: UInt64) {
-        let start = EventLoop.now.nanoseconds
-        guard answers.load(ordering: .relaxed) == before else { return }
-        handedOver.store(start, ordering: .relaxed)
-        guard patience.withLock({ $0.looks(at: start) }) else { return }
+    /// Another process computes. Before this thread is given up it takes the answer itself if that comes in a moment,
+    /// so that no thread need be woken for it: see `LoopPatience`.
+    private func look(with lookout: any Lookout, from start: UInt64, since before: UInt64) {
         var last = start
-        while answers.load(ordering: .relaxed) == before, last - start < LoopPatience.longestLook {
+        while lookout.look(), answers.load(ordering: .relaxed) == before,
+            last - start < LoopPatience.longestBatch
+        {
             // To whoever else wants this core.
             sched_yield()
             let now = EventLoop.now.nanoseconds
