@@ -63,7 +63,7 @@ release: setup ## Builds the programs, release.
 # Each has a build folder of its own, and most of a build waits for one large module: `make -j2 builds` takes half the time.
 BUILDS := build-programs build-benchmarks build-fuzz
 .PHONY: builds $(BUILDS)
-builds: setup $(BUILDS) ## Builds the programs, benchmarks and fuzz targets in release, so that what runs them later need not.
+builds: setup $(BUILDS) ## Builds the programs and benchmarks in release, and the fuzz targets, so that what runs them later need not.
 build-programs: ; $(BUILD_RELEASE)
 build-benchmarks: ; $(BUILD_BENCHMARKS) --product flockbench
 build-fuzz: ; @scripts/fuzz build

@@ -11,6 +11,10 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+// Most of the time of a release build of the tests would go into optimising what is run once. Where a test's own actors
+// or loops are what is tested, it stays as it is.
+let testSettings = settings + [.unsafeFlags(["-Onone"], .when(configuration: .release))]
+
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let tracing = Target.Dependency.product(name: "Tracing", package: "swift-distributed-tracing")
@@ -116,26 +120,26 @@ let package = Package(
             path: "Samples/Launcher", exclude: ["README.md"], swiftSettings: settings),
 
         // Tests.
-        .testTarget(name: "FlockWireTests", dependencies: ["FlockWire"], swiftSettings: settings),
+        .testTarget(name: "FlockWireTests", dependencies: ["FlockWire"], swiftSettings: testSettings),
         .testTarget(
             name: "FlockClusterTests", dependencies: ["FlockCluster", "FlockWire", "FlockTestKit"],
             swiftSettings: settings),
         .testTarget(
             name: "FlockModelsTests", dependencies: ["FlockModels", "FlockWire"], exclude: ["Fixtures"],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         .testTarget(
             name: "FlockTransportTests", dependencies: ["FlockTransport", "FlockWire", "FlockTestKit", log],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         .testTarget(
             name: "FlockGRPCTests", dependencies: ["FlockGRPC", "FlockTransport", "FlockWire", "FlockTestKit"],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         .testTarget(
             name: "FlockPythonTests",
             dependencies: [
                 "FlockPython", "Flockwork", "FlockGRPC", "FlockActors", "FlockTransport", "FlockCluster", "FlockWire",
                 "FlockTestKit", log,
             ],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         .testTarget(
             name: "FlockActorsTests",
             dependencies: ["FlockActors", "FlockTransport", "FlockWire", "FlockTestKit", log],
@@ -148,16 +152,16 @@ let package = Package(
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
                 .product(name: "InMemoryTracing", package: "swift-distributed-tracing"),
             ],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         .testTarget(
             name: "FlockworkCommandTests",
             dependencies: [
                 "FlockworkCommand", "FlockPython", "Flockwork", "FlockTestKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], swiftSettings: settings),
+            ], swiftSettings: testSettings),
         .testTarget(
             name: "SamplesTests", dependencies: ["BreastCancer", "Launcher", "Flockwork", "FlockTestKit"],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         // A node that dies when tests tell it to.
         .executableTarget(
             name: "CrashNode", dependencies: ["Flockwork", "FlockTransport", "FlockWire", "BreastCancer", log],
@@ -168,14 +172,14 @@ let package = Package(
                 "CrashNode", "Launcher", "BreastCancer", "Flockwork", "FlockTransport", "FlockCluster", "FlockWire",
                 "FlockTestKit", log,
             ],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         .testTarget(
             name: "ModelCaseTests", dependencies: ["Flockwork", "FlockTestKit", "FlockModels", "FlockWire"],
             exclude: ["Fixtures"],
-            swiftSettings: settings),
+            swiftSettings: testSettings),
         .testTarget(
             name: "SimulationTests", dependencies: ["FlockTestKit", "FlockCluster", "FlockWire"],
-            swiftSettings: settings),
-        .testTarget(name: "TidyTests", swiftSettings: settings),
+            swiftSettings: testSettings),
+        .testTarget(name: "TidyTests", swiftSettings: testSettings),
     ]
 )

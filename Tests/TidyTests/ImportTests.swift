@@ -142,7 +142,8 @@ struct Manifest: Sendable {
                 Target(
                     name: String(match.2),
                     dependencies: body.matches(of: #/"(\w+)"/#).map { String($0.1) },
-                    hasSettings: body.contains("swiftSettings: settings"),
+                    hasSettings: body.contains("swiftSettings: settings")
+                        || (match.1 == "testTarget" && body.contains("swiftSettings: testSettings")),
                     isSystemLibrary: match.1 == "systemLibrary"))
         }
         let names = Set(targets.map(\.name))
