@@ -47,13 +47,17 @@ struct EnvironmentBuilder: Sendable {
     func build(within time: Duration) async throws -> [String] {
         let clock = ContinuousClock()
         let end = clock.now + time
-        let installed = try await install(until: end)
+        let list = try await install(until: end)
+        // Both read the same files: pip takes its time to tell what it has installed.
+        async let installed = list.succeed(
+            "The environment of \(recipe.folder) cannot be listed", within: end - clock.now)
         try await tool(target + "/bin/python3", ["-I", "-c", Self.compile])
             .succeed("The environment of \(recipe.folder) cannot be compiled", within: end - clock.now, onLine: note)
-        return installed
+        return try await installed
     }
 
-    private func install(until end: ContinuousClock.Instant) async throws -> [String] {
+    /// Returns what lists the packages.
+    private func install(until end: ContinuousClock.Instant) async throws -> Tool {
         let clock = ContinuousClock()
         let python = target + "/bin/python3"
         let requirements = ["-r", "requirements.txt"]
@@ -68,7 +72,7 @@ struct EnvironmentBuilder: Sendable {
                 .succeed(what, within: end - clock.now, onLine: note)
             try await tool(uv, ["pip", "install", "--python", python] + offline + source + requirements)
                 .succeed(what, within: end - clock.now, onLine: note)
-            return try await tool(uv, ["pip", "freeze", "--python", python]).succeed(what, within: end - clock.now)
+            return tool(uv, ["pip", "freeze", "--python", python])
         }
         let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
         let base = recipe.interpreter
@@ -79,7 +83,7 @@ struct EnvironmentBuilder: Sendable {
             let pip = ["-m", "pip", "--python", python]
             try await tool(base.path, pip + ["install", "--no-compile"] + source + requirements)
                 .succeed(what, within: end - clock.now, onLine: note)
-            return try await tool(base.path, pip + ["freeze"]).succeed(what, within: end - clock.now)
+            return tool(base.path, pip + ["freeze"])
         }
         guard base.hasEnsurePip else {
             let version = base.version.split(separator: ".").prefix(2).joined(separator: ".")
@@ -92,7 +96,7 @@ struct EnvironmentBuilder: Sendable {
             .succeed(what, within: end - clock.now, onLine: note)
         try await tool(python, ["-m", "pip", "install", "--no-compile"] + source + requirements)
             .succeed(what, within: end - clock.now, onLine: note)
-        return try await tool(python, ["-m", "pip", "freeze"]).succeed(what, within: end - clock.now)
+        return tool(python, ["-m", "pip", "freeze"])
     }
 
     private func tool(_ program: String, _ arguments: [String]) -> Tool {
