@@ -35,68 +35,91 @@ struct EnvironmentBuilder: Sendable {
     /// Workers write no byte code, so that without this each of them would compile what it imports. On all cores: as a
     /// part of pip it takes longer than all the rest. What nobody imports may stay as it is, and what is for another
     /// version of Python cannot be compiled.
+    ///
+    /// It begins while packages are installed, with those whose list of files is there, and goes through all of them
+    /// once the file of its argument is.
     private static let compile = """
-        import compileall, re, sysconfig
-        places = sysconfig.get_paths()
-        for place in {places["purelib"], places["platlib"]}:
-            compileall.compile_dir(place, quiet=2, workers=0, rx=re.compile("/tests?/"))
+        import compileall, glob, os, re, sys, sysconfig, time
+        paths = sysconfig.get_paths()
+        places = {paths["purelib"], paths["platlib"]}
+        def compile(folder):
+            compileall.compile_dir(folder, quiet=2, workers=0, rx=re.compile("/tests?/"))
+        seen = set()
+        while not os.path.exists(sys.argv[1]):
+            for record in {r for place in places for r in glob.glob(place + "/*.dist-info/RECORD")} - seen:
+                seen.add(record)
+                with open(record, encoding="utf-8", errors="replace") as file:
+                    names = {line.split("/")[0] for line in file if ".py," in line}
+                for name in names - {"..", ""}:
+                    folder = os.path.join(os.path.dirname(os.path.dirname(record)), name)
+                    if os.path.isdir(folder):
+                        compile(folder)
+            time.sleep(0.02)
+        for place in places:
+            compile(place)
+        os.remove(sys.argv[1])
         """
 
-    /// Returns what is installed, as `pip freeze` says it.
+    /// What makes an environment, in this order.
+    private struct Steps {
+        var make: Tool
+        var install: Tool
+        /// Says what is installed, as `pip freeze` does.
+        var list: Tool
+    }
+
+    /// Returns what is installed.
     /// - Throws: `pythonFailed` with the last lines of the tool that failed.
     func build(within time: Duration) async throws -> [String] {
         let clock = ContinuousClock()
         let end = clock.now + time
-        let list = try await install(until: end)
-        // Both read the same files: pip takes its time to tell what it has installed.
-        async let installed = list.succeed(
-            "The environment of \(recipe.folder) cannot be listed", within: end - clock.now)
-        try await tool(target + "/bin/python3", ["-I", "-c", Self.compile])
-            .succeed("The environment of \(recipe.folder) cannot be compiled", within: end - clock.now, onLine: note)
-        return try await installed
+        let what = "The environment of \(recipe.folder) cannot be"
+        let steps = try steps()
+        try await steps.make.succeed("\(what) made", within: end - clock.now, onLine: note)
+        let installed = target + "/installed"
+        async let compiled = tool(target + "/bin/python3", ["-I", "-c", Self.compile, installed])
+            .succeed("\(what) compiled", within: end - clock.now, onLine: note)
+        try await steps.install.succeed("\(what) made", within: end - clock.now, onLine: note)
+        try Data().write(to: URL(filePath: installed))
+        async let list = steps.list.succeed("\(what) listed", within: end - clock.now)
+        _ = try await compiled
+        return try await list
     }
 
-    /// Returns what lists the packages.
-    private func install(until end: ContinuousClock.Instant) async throws -> Tool {
-        let clock = ContinuousClock()
+    private func steps() throws(FlockError) -> Steps {
         let python = target + "/bin/python3"
         let requirements = ["-r", "requirements.txt"]
         let source = recipe.wheelhouse.map { ["--no-index", "--find-links", $0] } ?? []
-        let what = "The environment of \(recipe.folder) cannot be made"
+        let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
         if let uv = Self.uv() {
-            let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
             // For a script that calls pip.
             let seed = recipe.hasScript ? ["--seed"] : []
             let offline = recipe.wheelhouse == nil ? [] : ["--offline"]
-            try await tool(uv, ["venv", "--quiet", "--python", recipe.interpreter.path] + seed + system + [target])
-                .succeed(what, within: end - clock.now, onLine: note)
-            try await tool(uv, ["pip", "install", "--python", python] + offline + source + requirements)
-                .succeed(what, within: end - clock.now, onLine: note)
-            return tool(uv, ["pip", "freeze", "--python", python])
+            return Steps(
+                make: tool(uv, ["venv", "--quiet", "--python", recipe.interpreter.path] + seed + system + [target]),
+                install: tool(uv, ["pip", "install", "--python", python] + offline + source + requirements),
+                list: tool(uv, ["pip", "freeze", "--python", python]))
         }
-        let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
         let base = recipe.interpreter
         if base.hasPip && !recipe.hasScript {
             // The interpreter's own pip, from outside: to put another one in takes seconds.
-            try await tool(base.path, ["-m", "venv", "--without-pip"] + system + [target])
-                .succeed(what, within: end - clock.now, onLine: note)
             let pip = ["-m", "pip", "--python", python]
-            try await tool(base.path, pip + ["install", "--no-compile"] + source + requirements)
-                .succeed(what, within: end - clock.now, onLine: note)
-            return tool(base.path, pip + ["freeze"])
+            return Steps(
+                make: tool(base.path, ["-m", "venv", "--without-pip"] + system + [target]),
+                install: tool(base.path, pip + ["install", "--no-compile"] + source + requirements),
+                list: tool(base.path, pip + ["freeze"]))
         }
         guard base.hasEnsurePip else {
             let version = base.version.split(separator: ".").prefix(2).joined(separator: ".")
             throw FlockError(
                 .pythonFailed,
-                "\(what): \(base.path) has no ensurepip. On Debian: apt install python3-venv"
-                    + " (or python\(version)-venv); or put uv into PATH.")
+                "The environment of \(recipe.folder) cannot be made: \(base.path) has no ensurepip. "
+                    + "On Debian: apt install python3-venv (or python\(version)-venv); or put uv into PATH.")
         }
-        try await tool(base.path, ["-m", "venv"] + system + [target])
-            .succeed(what, within: end - clock.now, onLine: note)
-        try await tool(python, ["-m", "pip", "install", "--no-compile"] + source + requirements)
-            .succeed(what, within: end - clock.now, onLine: note)
-        return tool(python, ["-m", "pip", "freeze"])
+        return Steps(
+            make: tool(base.path, ["-m", "venv"] + system + [target]),
+            install: tool(python, ["-m", "pip", "install", "--no-compile"] + source + requirements),
+            list: tool(python, ["-m", "pip", "freeze"]))
     }
 
     private func tool(_ program: String, _ arguments: [String]) -> Tool {
