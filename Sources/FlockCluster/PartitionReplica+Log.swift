@@ -177,7 +177,8 @@ extension PartitionReplica {
     }
 
     /// The first outcome counts: what has one, or was acknowledged since this was proposed, keeps it. What comes right
-    /// after the last accepted sequence was cancelled before it was accepted.
+    /// after the last accepted sequence and is cancelled was so before it was accepted. Another outcome of such a
+    /// sequence is that of a run that was executed early, and whose entry went with its primary: it is nobody's.
     private mutating func applyCompleted(
         _ run: OutcomeRun, slot: Int, time: Tick, revokes: Bool, budget: inout ByteBudget,
         out: inout [PartitionDirective]
@@ -232,7 +233,7 @@ extension PartitionReplica {
     ) {
         let count = run.sequences.count
         if run.sequences.first >= sessions[slot].next {
-            guard run.sequences.first == sessions[slot].next else { return }
+            guard run.sequences.first == sessions[slot].next, run.outcome.isCancelled else { return }
             sessions[slot].skip(run.sequences, outcome: run.outcome, time: time, timeToLive: timeToLive)
             counters.accepted += count
         } else {

@@ -37,12 +37,13 @@ extension PartitionReplica {
         flushDeliveries(out: &out)
     }
 
-    /// A new primary does not know yet what is open: the entry changes what is when it is applied.
+    /// A new primary does not know yet what is open: the entry changes what is when it is applied. What a stage calls
+    /// cancelled would look like a client's word there, and is executed again instead.
     private mutating func completeLater(
         _ session: SessionID, _ runs: [OutcomeRun], budget: inout ByteBudget, out: inout [PartitionDirective]
     ) {
         guard role == .primary else { return }
-        for run in runs where run.sequences.count > 0 {
+        for run in runs where run.sequences.count > 0 && !run.outcome.isCancelled {
             proposeBounded(run, session, budget: &budget, out: &out)
         }
     }

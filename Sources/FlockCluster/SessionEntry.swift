@@ -308,3 +308,9 @@ extension FlockError {
     static let requestCancelled = FlockError(.cancelled, "the caller cancelled the request")
     static let pastDeadline = FlockError(.deadlineExceeded, "the deadline passed before there was an outcome")
 }
+
+extension RunOutcome {
+    var isCancelled: Bool {
+        if case .failed(let error) = self { error.code == .cancelled } else { false }
+    }
+}
