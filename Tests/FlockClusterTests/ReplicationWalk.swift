@@ -192,6 +192,8 @@ struct ReplicationWalk {
     /// After the last fault: all that was accepted has an outcome, all replicas are equal, nothing is left over.
     mutating func end() {
         lossPercent = 0
+        // What `control` did not listen to is said again in the next view; a `ControlNode` repeats it until then.
+        change { _ in }
         run(3000, isHealed: true)
         guard let primary = group.seats.primary else { return expect(false, "no primary in \(group.seats)") }
         work = group.replica(primary).openRuns()

@@ -51,8 +51,13 @@ struct ReplicationWalkTests {
     }
 
     @Test(
-        "seeds that once failed: a late part of a snapshot, a view under way at the end, an outcome of nobody",
-        arguments: [15_765_295_795_600_917_904, 9_670_416_686_855_354_241, 8_146_390_659_845_178_543])
+        "seeds that once failed",
+        arguments: [
+            15_765_295_795_600_917_904,  // a late part of an earlier snapshot
+            9_670_416_686_855_354_241,  // a view under way at the end
+            8_146_390_659_845_178_543,  // an outcome of what was never accepted
+            1_431_307_487_079_276_495,  // nobody had listened to what a learner has
+        ])
     func pinned(seed: UInt64) { #expect(run(seed).failure == nil) }
 
     @Test("seeds that nobody tried before do as well")
