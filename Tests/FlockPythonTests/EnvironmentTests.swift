@@ -44,6 +44,11 @@ struct EnvironmentTests {
         #expect(wheels.environments.count == 1)
         let marker = "\(wheels.cache)/environments/\(wheels.environments[0])/READY"
         #expect(try String(contentsOfFile: marker, encoding: .utf8).contains("flockthing==1.0"))
+        // The workers write none themselves.
+        let files = try FileManager.default.subpathsOfDirectory(
+            atPath: "\(wheels.cache)/environments/\(wheels.environments[0])")
+        #expect(files.contains { $0.contains("flockthing") && $0.hasSuffix(".pyc") }, "\(files)")
+        #expect(!files.contains("installed"))
     }
 
     @Test("the key changes with what matters and with nothing else")
