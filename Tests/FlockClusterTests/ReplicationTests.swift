@@ -183,6 +183,26 @@ struct ReplicationTests {
         #expect(!texts(out).contains { $0.contains("values 500") })
     }
 
+    @Test(
+        "an outcome of what went with its primary before it was accepted is nobody's, whatever a stage calls it",
+        arguments: [false, true])
+    func outcomeWithoutEntry(isCancelled: Bool) {
+        var group = group()
+        let session = group.open(1)
+        _ = group.submit(1, session, 0, 3)  // its primary alone has it, and a stage that got it early
+        group.seat(primary: 2, inSync: [2, 3])
+        let lost = isCancelled ? RunOutcome.failed(.requestCancelled) : .values(items(3, from: 500), filtered: nil)
+        let runs = [OutcomeRun(sequences: sequences(0, 3), outcome: lost)]
+        #expect(texts(group.step(2, .completed(session: session, runs: runs))) == [])
+        group.deliver()
+        _ = group.attach(2, session)
+        // What the client sends again, with more.
+        _ = group.submit(2, session, 0, 5)
+        group.deliver()
+        _ = group.complete(2, session, 0, 5, value: 100)
+        #expect(group.deliver()[member(2)].map(texts) == ["deliver 5: 0+5 values 100"])
+    }
+
     @Test("of two outcomes that were proposed before either was committed the first counts")
     func twoOutcomes() {
         var group = group()
