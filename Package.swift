@@ -86,7 +86,9 @@ let package = Package(
                 "Flockwork", "FlockGRPC", "FlockActors", "FlockCluster", "FlockModels", "FlockWire", "CFlockProcess",
                 "CFlockRuntime", "COpenSSL", log, metrics, deque,
             ],
-            resources: [.embedInCode("Resources/bootstrap.py"), .embedInCode("Resources/grpcio_worker.py")],
+            resources: ["bootstrap", "grpcio_worker", "install", "compile"].map {
+                .embedInCode("Resources/\($0).py")
+            },
             swiftSettings: settings),
         .target(
             name: "FlockTestKit",

@@ -42,13 +42,33 @@ struct EnvironmentTests {
         }
         print("node with a Python model: cold start \(starts[0]), warm starts \(starts[1...])")
         #expect(wheels.environments.count == 1)
-        let marker = "\(wheels.cache)/environments/\(wheels.environments[0])/READY"
+        let marker = wheels.environment + "/READY"
         #expect(try String(contentsOfFile: marker, encoding: .utf8).contains("flockthing==1.0"))
-        // The workers write none themselves.
-        let files = try FileManager.default.subpathsOfDirectory(
-            atPath: "\(wheels.cache)/environments/\(wheels.environments[0])")
-        #expect(files.contains { $0.contains("flockthing") && $0.hasSuffix(".pyc") }, "\(files)")
-        #expect(!files.contains("installed"))
+    }
+
+    @Test("byte code is made, since workers write none, and if that was ended by whoever comes next")
+    func byteCode() async throws {
+        let wheels = WheelFolder()
+        try await wheels.add("flockthing", "1.0")
+        let folder = try Self.model("flockthing\n")
+        func compiled() throws -> [String] {
+            try FileManager.default.subpathsOfDirectory(atPath: wheels.environment)
+                .filter { $0.contains("flockthing") && $0.hasSuffix(".pyc") }
+        }
+        func install() async throws {
+            let lease = try #require(try await wheels.install(folder).lease)
+            let byteCode = try #require(lease.byteCode)
+            await byteCode.ended()
+        }
+        try await install()
+        let first = try compiled()
+        #expect(first.count == 1)
+        #expect(try await wheels.install(folder).lease?.byteCode == nil)
+        unlink("\(wheels.environment)/\(first[0])")
+        try "".write(toFile: "\(wheels.environment)/\(ByteCode.pending)", atomically: true, encoding: .utf8)
+        try await install()
+        #expect(try compiled() == first)
+        #expect(try await wheels.install(folder).lease?.byteCode == nil)
     }
 
     @Test("the key changes with what matters and with nothing else")
@@ -126,7 +146,7 @@ struct EnvironmentTests {
         try await wheels.add("flockthing", "1.0")
         let folder = try Self.model("flockthing\n")
         _ = try await wheels.install(folder)
-        let place = "\(wheels.cache)/environments/\(wheels.environments[0])"
+        let place = wheels.environment
         unlink(place + "/READY")
         try "broken".write(toFile: place + "/half", atomically: true, encoding: .utf8)
         _ = try await wheels.install(folder)

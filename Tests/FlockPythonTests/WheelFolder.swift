@@ -25,11 +25,12 @@ final class WheelFolder: Sendable {
 
     private static let script = """
         import sys, zipfile
-        folder, name, version, value = sys.argv[1:]
+        folder, name, version, value, needs, file = sys.argv[1:]
         info = f"{name}-{version}.dist-info"
+        needs = "".join(f"Requires-Dist: {need}\\n" for need in needs.split())
         files = {
-            f"{name}.py": f"value = {value!r}\\n",
-            f"{info}/METADATA": f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n",
+            file or f"{name}.py": f"value = {value!r}\\n",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n{needs}",
             f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
         }
         record = f"{info}/RECORD"
@@ -39,11 +40,14 @@ final class WheelFolder: Sendable {
                 wheel.writestr(file, text)
         """
 
-    /// Makes a wheel of a module `name` in which `value` is `value`.
-    func add(_ name: String, _ version: String, value: String = "v") async throws {
+    /// Makes a wheel of a module `name` (or of another `file`) in which `value` is `value`.
+    func add(
+        _ name: String, _ version: String, value: String = "v", needs: [String] = [], file: String = ""
+    ) async throws {
         try await Tool(
             executable: HandlerFolder.options.environment.interpreter,
-            arguments: ["-c", Self.script, wheels, name, version, value], environment: [], folder: path
+            arguments: ["-c", Self.script, wheels, name, version, value, needs.joined(separator: " "), file],
+            environment: [], folder: path
         ).succeed("a wheel", within: .seconds(30))
     }
 
@@ -62,6 +66,9 @@ final class WheelFolder: Sendable {
             access("\(cache)/environments/\($0)/\(EnvironmentCache.marker)", F_OK) == 0
         }.sorted()
     }
+
+    /// The first of them.
+    var environment: String { "\(cache)/environments/\(environments[0])" }
 
     func install(_ folder: HandlerFolder, options: PythonModel.Options? = nil) async throws -> ModelInstallation {
         try await ModelInstallation(

@@ -57,10 +57,10 @@ enum PythonServed {
         try await cold(run, python, Row(Array(rows.elements.prefix(16))), answer: expected[0])
     }
 
-    /// From the start of a node to its first answer, the virtual environment made on the way.
+    /// From the start of a node to its first answer, the virtual environment made on the way, with pip and with uv.
     private static func cold(_ run: Run, _ python: BenchPython, _ request: Row, answer: Float) async throws {
         guard let wheels = python.wheels, let requirements = python.requirements else {
-            return run.skip("row start-cold", "there are no wheels; make libs-python, without FLOCKWORK_BENCH_PYTHON")
+            return run.skip("rows start-cold*", "there are no wheels; make libs-python, without FLOCKWORK_BENCH_PYTHON")
         }
         let files = FileManager.default
         let place = files.temporaryDirectory.appending(path: "flockbench-cold-\(getpid())")
@@ -72,21 +72,25 @@ enum PythonServed {
         try files.copyItem(
             atPath: BenchPython.folder + "/logreg.py", toPath: folder.appending(path: "handler.py").path)
         try files.copyItem(atPath: requirements, toPath: folder.appending(path: "requirements.txt").path)
-        var number = 0
-        try await run.latency("python", "start-cold", must: "4,000 ms (aim 1,500 ms)") { seconds in
-            let meter = try Meter()
-            let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
-            var times: [UInt64] = []
-            repeat {
-                number += 1
-                var options = python.model("handler:predict").options
-                options.environment.wheelhouse = wheels
-                options.environment.cacheFolder = place.appending(path: "cache-\(number)").path
-                let pipeline = Pipeline("cold", rowsOf: 16)
-                    .model(.python(folder.path, handler: "predict", options: options), instances: .perNode(1))
-                times.append(try await start(pipeline, request: request, answer: answer))
-            } while monotonicNanoseconds() < end
-            return try meter.stop(items: times.count, latency: .init(of: times))
+        let search = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        defer { setenv("PATH", search, 1) }
+        for (name, uv) in [("start-cold", ""), ("start-cold-uv", python.uvFolder)] {
+            guard let uv else { return run.skip("row \(name)", "there is no uv; make libs-python") }
+            setenv("PATH", "\(uv):/usr/bin:/bin", 1)
+            try await run.latency("python", name, must: "4,000 ms (aim 1,500 ms)") { seconds in
+                let meter = try Meter()
+                let end = monotonicNanoseconds() + UInt64(seconds * 1e9)
+                var times: [UInt64] = []
+                repeat {
+                    var options = python.model("handler:predict").options
+                    options.environment.wheelhouse = wheels
+                    options.environment.cacheFolder = place.appending(path: UUID().uuidString).path
+                    let pipeline = Pipeline("cold", rowsOf: 16)
+                        .model(.python(folder.path, handler: "predict", options: options), instances: .perNode(1))
+                    times.append(try await start(pipeline, request: request, answer: answer))
+                } while monotonicNanoseconds() < end
+                return try meter.stop(items: times.count, latency: .init(of: times))
+            }
         }
     }
 

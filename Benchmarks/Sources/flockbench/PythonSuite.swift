@@ -102,6 +102,13 @@ struct BenchPython: Sendable {
         return FileManager.default.fileExists(atPath: wheels) ? wheels : nil
     }
 
+    /// Where `make libs-python` puts uv.
+    var uvFolder: String? {
+        guard let wheels else { return nil }
+        let folder = URL(filePath: wheels).deletingLastPathComponent().appending(path: "uv/bin").path
+        return FileManager.default.isExecutableFile(atPath: folder + "/uv") ? folder : nil
+    }
+
     /// What the wheels are for.
     var requirements: String? {
         let file = URL(filePath: Self.folder).deletingLastPathComponent().deletingLastPathComponent()

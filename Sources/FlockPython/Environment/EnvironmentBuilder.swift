@@ -4,7 +4,8 @@ internal import FlockWire
 internal import Foundation
 internal import Logging
 
-/// Makes a virtual environment: with `uv` if it is in `PATH`, else with the interpreter's own `venv` and `pip`.
+/// Makes a virtual environment: with `uv` if it is in `PATH` or beside the interpreter, else with the interpreter's own
+/// `venv` and `pip`.
 struct EnvironmentBuilder: Sendable {
     let recipe: EnvironmentRecipe
     let target: String
@@ -32,58 +33,30 @@ struct EnvironmentBuilder: Sendable {
         return all.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     }
 
-    /// Workers write no byte code, so that without this each of them would compile what it imports. On all cores: as a
-    /// part of pip it takes longer than all the rest. What nobody imports may stay as it is, and what is for another
-    /// version of Python cannot be compiled.
-    ///
-    /// It begins while packages are installed, with those whose list of files is there, and goes through all of them
-    /// once the file of its argument is.
-    private static let compile = """
-        import compileall, glob, os, re, sys, sysconfig, time
-        paths = sysconfig.get_paths()
-        places = {paths["purelib"], paths["platlib"]}
-        def compile(folder):
-            compileall.compile_dir(folder, quiet=2, workers=0, rx=re.compile("/tests?/"))
-        seen = set()
-        while not os.path.exists(sys.argv[1]):
-            for record in {r for place in places for r in glob.glob(place + "/*.dist-info/RECORD")} - seen:
-                seen.add(record)
-                with open(record, encoding="utf-8", errors="replace") as file:
-                    names = {line.split("/")[0] for line in file if ".py," in line}
-                for name in names - {"..", ""}:
-                    folder = os.path.join(os.path.dirname(os.path.dirname(record)), name)
-                    if os.path.isdir(folder):
-                        compile(folder)
-            time.sleep(0.02)
-        for place in places:
-            compile(place)
-        os.remove(sys.argv[1])
-        """
-
     /// What makes an environment, in this order.
     private struct Steps {
         var make: Tool
         var install: Tool
-        /// Says what is installed, as `pip freeze` does.
-        var list: Tool
     }
 
-    /// Returns what is installed.
+    /// Returns when everything is installed. Byte code is still being made then.
     /// - Throws: `pythonFailed` with the last lines of the tool that failed.
-    func build(within time: Duration) async throws -> [String] {
+    func build(within time: Duration) async throws -> ByteCode {
         let clock = ContinuousClock()
         let end = clock.now + time
-        let what = "The environment of \(recipe.folder) cannot be"
+        let what = "The environment of \(recipe.folder) cannot be made"
         let steps = try steps()
-        try await steps.make.succeed("\(what) made", within: end - clock.now, onLine: note)
-        let installed = target + "/installed"
-        async let compiled = tool(target + "/bin/python3", ["-I", "-c", Self.compile, installed])
-            .succeed("\(what) compiled", within: end - clock.now, onLine: note)
-        try await steps.install.succeed("\(what) made", within: end - clock.now, onLine: note)
-        try Data().write(to: URL(filePath: installed))
-        async let list = steps.list.succeed("\(what) listed", within: end - clock.now)
-        _ = try await compiled
-        return try await list
+        try await steps.make.succeed(what, within: end - clock.now, onLine: note)
+        let byteCode = ByteCode(of: target, within: end - clock.now, log: log)
+        do {
+            try await steps.install.succeed(what, within: end - clock.now, onLine: note)
+            try Data().write(to: URL(filePath: target + "/" + ByteCode.pending))
+        } catch {
+            byteCode.cancel()
+            await byteCode.ended()
+            throw error
+        }
+        return byteCode
     }
 
     private func steps() throws(FlockError) -> Steps {
@@ -91,23 +64,26 @@ struct EnvironmentBuilder: Sendable {
         let requirements = ["-r", "requirements.txt"]
         let source = recipe.wheelhouse.map { ["--no-index", "--find-links", $0] } ?? []
         let system = recipe.seesSystemPackages ? ["--system-site-packages"] : []
-        if let uv = Self.uv() {
+        if let uv = uv() {
             // For a script that calls pip.
             let seed = recipe.hasScript ? ["--seed"] : []
             let offline = recipe.wheelhouse == nil ? [] : ["--offline"]
             return Steps(
                 make: tool(uv, ["venv", "--quiet", "--python", recipe.interpreter.path] + seed + system + [target]),
-                install: tool(uv, ["pip", "install", "--python", python] + offline + source + requirements),
-                list: tool(uv, ["pip", "freeze", "--python", python]))
+                install: tool(uv, ["pip", "install", "--python", python] + offline + source + requirements))
         }
         let base = recipe.interpreter
-        if base.hasPip && !recipe.hasScript {
-            // The interpreter's own pip, from outside: to put another one in takes seconds.
-            let pip = ["-m", "pip", "--python", python]
+        if let pip = base.pip, !recipe.hasScript {
+            // The interpreter's own pip, from outside: to put another one in takes seconds. It starts again with the
+            // other interpreter for that, which it need not if it is started so.
+            let runner = pip + "/pip/__pip-runner__.py"
+            // Those of the system may be what is required.
+            let onlyWheels = recipe.wheelhouse != nil && !recipe.seesSystemPackages
+            let install =
+                onlyWheels ? script(PackageResources.install_py) + [pip] : [runner, "install", "--no-compile"]
             return Steps(
                 make: tool(base.path, ["-m", "venv", "--without-pip"] + system + [target]),
-                install: tool(base.path, pip + ["install", "--no-compile"] + source + requirements),
-                list: tool(base.path, pip + ["freeze"]))
+                install: tool(python, install + source + requirements))
         }
         guard base.hasEnsurePip else {
             let version = base.version.split(separator: ".").prefix(2).joined(separator: ".")
@@ -118,9 +94,11 @@ struct EnvironmentBuilder: Sendable {
         }
         return Steps(
             make: tool(base.path, ["-m", "venv"] + system + [target]),
-            install: tool(python, ["-m", "pip", "install", "--no-compile"] + source + requirements),
-            list: tool(python, ["-m", "pip", "freeze"]))
+            install: tool(python, ["-m", "pip", "install", "--no-compile"] + source + requirements))
     }
+
+    /// What an interpreter is told to run it.
+    private func script(_ resource: [UInt8]) -> [String] { ["-I", "-c", String(decoding: resource, as: UTF8.self)] }
 
     private func tool(_ program: String, _ arguments: [String]) -> Tool {
         Tool(executable: program, arguments: arguments, environment: Self.variables(), folder: recipe.folder)
@@ -130,8 +108,9 @@ struct EnvironmentBuilder: Sendable {
         { [log] line in log.debug("\(line)", metadata: ["environment": "being built"]) }
     }
 
-    private static func uv() -> String? {
-        let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
-        return folders.map { "\($0)/uv" }.first { access($0, X_OK) == 0 }
+    private func uv() -> String? {
+        let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
+        let beside = URL(filePath: recipe.interpreter.path).deletingLastPathComponent().path
+        return (folders + [beside]).map { "\($0)/uv" }.first { access($0, X_OK) == 0 }
     }
 }

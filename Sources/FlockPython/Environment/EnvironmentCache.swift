@@ -14,11 +14,14 @@ final class EnvironmentLease: Sendable {
     let interpreter: String
     /// Whether it was there.
     let wasReady: Bool
+    /// What is still being made.
+    let byteCode: ByteCode?
     private let lock: Int32
 
-    fileprivate init(interpreter: String, wasReady: Bool, lock: Int32) {
+    fileprivate init(interpreter: String, wasReady: Bool, byteCode: ByteCode?, lock: Int32) {
         self.interpreter = interpreter
         self.wasReady = wasReady
+        self.byteCode = byteCode
         self.lock = lock
     }
 
@@ -52,30 +55,29 @@ struct EnvironmentCache: Sendable {
             return lock
         }
         do {
-            let wasReady = try await prepare(recipe, path, lock)
-            return EnvironmentLease(interpreter: path + "/bin/python3", wasReady: wasReady, lock: lock)
+            let built = try await prepare(recipe, path, lock)
+            return EnvironmentLease(
+                interpreter: path + "/bin/python3", wasReady: built == nil,
+                byteCode: built ?? unfinishedByteCode(in: path), lock: lock)
         } catch {
             FolderLock.release(lock)
             throw error
         }
     }
 
-    /// Returns, with the lock shared, when the environment is there; whether it was there before.
-    private func prepare(_ recipe: EnvironmentRecipe, _ path: String, _ lock: Int32) async throws -> Bool {
+    /// Returns, with the lock shared, when the environment is there; nil if it was there before.
+    private func prepare(_ recipe: EnvironmentRecipe, _ path: String, _ lock: Int32) async throws -> ByteCode? {
         let begun = ContinuousClock.now
-        var wasBuilt = false
+        var built: ByteCode?
         while true {
             if flock(lock, LOCK_SH | LOCK_NB) == 0, isReady(path) {
                 // When it was used last, for `collect`.
                 utimes(path + "/" + Self.marker, nil)
-                if wasBuilt { await collect() }
-                return !wasBuilt
+                if built != nil { await collect() }
+                return built
             }
             if flock(lock, LOCK_EX | LOCK_NB) == 0 {
-                if !isReady(path) {
-                    try await build(recipe, path)
-                    wasBuilt = true
-                }
+                if !isReady(path) { built = try await build(recipe, path) }
                 continue
             }
             guard ContinuousClock.now - begun < buildTime else {
@@ -89,29 +91,51 @@ struct EnvironmentCache: Sendable {
         access(path + "/" + Self.marker, R_OK) == 0 && access(path + "/bin/python3", X_OK) == 0
     }
 
-    private func build(_ recipe: EnvironmentRecipe, _ path: String) async throws {
+    /// Whoever began with it ended before it was done.
+    private func unfinishedByteCode(in path: String) -> ByteCode? {
+        guard access(path + "/" + ByteCode.pending, F_OK) == 0 else { return nil }
+        return ByteCode(of: path, within: buildTime, log: log)
+    }
+
+    private func build(_ recipe: EnvironmentRecipe, _ path: String) async throws -> ByteCode {
         try await remove(path)
         let begun = ContinuousClock.now
         log.notice("building a Python environment", metadata: ["environment": "\(path)", "for": "\(recipe.folder)"])
         do {
-            let installed = try await EnvironmentBuilder(recipe: recipe, target: path, log: log).build(
-                within: buildTime)
-            try await onOwnThread { () throws(FlockError) in
-                let fresh = path + "/" + Self.marker
-                let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
-                let file = try OpenFile(open(fresh + ".new", flags, 0o600), fresh)
-                try file.write(Bytes(installed.joined(separator: "\n") + "\n"))
-                try file.sync()
-                guard rename(fresh + ".new", fresh) == 0 else { throw FlockError(systemCallFor: fresh) }
-            }
+            let byteCode = try await EnvironmentBuilder(recipe: recipe, target: path, log: log).build(within: buildTime)
+            try await onOwnThread { () throws(FlockError) in try Self.mark(path) }
+            log.notice(
+                "a Python environment is ready",
+                metadata: ["environment": "\(path)", "seconds": "\(ContinuousClock.now - begun)"])
+            return byteCode
         } catch {
             // Also without this it would be built anew.
             try? await remove(path)
             throw error
         }
-        log.notice(
-            "a Python environment is ready",
-            metadata: ["environment": "\(path)", "seconds": "\(ContinuousClock.now - begun)"])
+    }
+
+    /// Says that it is ready, and what is in it.
+    private static func mark(_ path: String) throws(FlockError) {
+        let marker = path + "/" + Self.marker
+        let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
+        let file = try OpenFile(open(marker + ".new", flags, 0o600), marker)
+        try file.write(Bytes(packages(in: path).joined(separator: "\n") + "\n"))
+        try file.sync()
+        guard rename(marker + ".new", marker) == 0 else { throw FlockError(systemCallFor: marker) }
+    }
+
+    /// What is installed, for whoever looks: `name==version`, named as their folders are.
+    static func packages(in path: String) -> [String] {
+        // A version of Python has a folder in lib; other folders there have no packages.
+        let versions = (try? FileManager.default.contentsOfDirectory(atPath: path + "/lib")) ?? []
+        let names = versions.flatMap { version in
+            // As above.
+            (try? FileManager.default.contentsOfDirectory(atPath: "\(path)/lib/\(version)/site-packages")) ?? []
+        }
+        return names.filter { $0.hasSuffix(".dist-info") }.sorted().map { name in
+            name.dropLast(".dist-info".count).split(separator: "-", maxSplits: 1).joined(separator: "==")
+        }
     }
 
     private func remove(_ path: String) async throws(FlockError) {

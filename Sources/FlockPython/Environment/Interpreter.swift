@@ -23,8 +23,8 @@ struct Interpreter: Sendable, Equatable {
     var loadsLibrary: Bool
     /// Whether it can put pip into a virtual environment.
     var hasEnsurePip: Bool
-    /// Whether it has a pip that can install into another environment than its own.
-    var hasPip: Bool
+    /// The folder with its package pip, if that can install into another environment than its own.
+    var pip: String?
 
     private static let question = """
         import sys, sysconfig
@@ -36,10 +36,12 @@ struct Interpreter: Sendable, Equatable {
         print(sysconfig.get_platform(), bool(sysconfig.get_config_var('Py_GIL_DISABLED')))
         print(find_spec('ensurepip') is not None)
         try:
-            import pip
-            print(tuple(int(x) for x in pip.__version__.split('.')[:2]) >= (22, 3))
+            import os, pip
+            place = os.path.dirname(os.path.abspath(pip.__file__))
+            can = tuple(int(x) for x in pip.__version__.split('.')[:2]) >= (22, 3)
+            print(os.path.dirname(place) if can and os.path.exists(place + '/__pip-runner__.py') else None)
         except (ImportError, ValueError):
-            print(False)
+            print(None)
         """
 
     /// Runs it, to hear.
@@ -70,6 +72,6 @@ struct Interpreter: Sendable, Equatable {
         tag = lines[3]
         platform = place.first ?? ""
         hasEnsurePip = lines[5] == "True"
-        hasPip = lines[6] == "True"
+        pip = lines[6] == "None" ? nil : lines[6]
     }
 }

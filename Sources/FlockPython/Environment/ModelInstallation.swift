@@ -12,7 +12,7 @@ struct ModelInstallation: Sendable {
     let program: WorkerProgram
     let environment: PythonEnvironment
     /// Keeps the environment from being collected.
-    private let lease: EnvironmentLease?
+    let lease: EnvironmentLease?
     private let name: String
     private let log: Logger
 
