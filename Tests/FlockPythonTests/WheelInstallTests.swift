@@ -25,8 +25,9 @@ struct WheelInstallTests {
         var log = Logger(label: "test") { _ in lines.handler }
         log.logLevel = .debug
         let target = wheels.path + "/environment"
-        let byteCode = try await EnvironmentBuilder(recipe: recipe, target: target, log: log)
-            .build(within: .seconds(120))
+        // Not with a uv that happens to be there.
+        let builder = EnvironmentBuilder(recipe: recipe, target: target, log: log, searchPath: "")
+        let byteCode = try await builder.build(within: .seconds(120))
         await byteCode.ended()
         let value = { (module: String) in
             try await Tool(

@@ -10,6 +10,8 @@ struct EnvironmentBuilder: Sendable {
     let recipe: EnvironmentRecipe
     let target: String
     let log: Logger
+    /// Folders in which uv is looked for, after each other with colons between.
+    var searchPath = ProcessInfo.processInfo.environment["PATH"] ?? ""
 
     /// What a tool that installs packages may see beside what a child sees: where from, through which proxy, its
     /// settings.
@@ -109,7 +111,7 @@ struct EnvironmentBuilder: Sendable {
     }
 
     private func uv() -> String? {
-        let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
+        let folders = searchPath.split(separator: ":").map(String.init)
         let beside = URL(filePath: recipe.interpreter.path).deletingLastPathComponent().path
         return (folders + [beside]).map { "\($0)/uv" }.first { access($0, X_OK) == 0 }
     }
