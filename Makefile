@@ -39,6 +39,7 @@ BUILD_BENCHMARKS := $(BUILD_RELEASE) --package-path Benchmarks
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 # Tests that run in release too: one remote call of every distributed method (see CONTRIBUTING.md), and speed.
 RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|BundleTransferTests|PartitionSpeedTests
+RELEASE_TEST_TARGETS := FlockActorsTests FlockworkTests FlockPythonTests FlockClusterTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"
@@ -72,7 +73,7 @@ test: setup ## Builds and runs all tests (debug); FILTER=regex runs some of them
 	@scripts/test debug "$(FILTER)"
 
 test-release: setup ## Builds and runs the tests of RELEASE_TESTS in release.
-	@scripts/test release "$(RELEASE_TESTS)"
+	@FLOCKWORK_TEST_TARGETS="$(RELEASE_TEST_TARGETS)" scripts/test release "$(RELEASE_TESTS)"
 
 test-libs: setup libs ## Tests the model libraries, with all third-party cases of CASES=../shared/cases.
 	@FLOCKWORK_CASES_ALL=1 FLOCKWORK_CASES="$(abspath $(CASES))" FLOCKWORK_PYTHON="$(CURDIR)/.venv-libs" \

@@ -209,7 +209,7 @@ enum CodeRules {
         var names: [String] = []
         var depth = 0
         for line in file.swift.code {
-            if depth == 0 && !line.contains(#/\bprotocol\s+\w+[^{]*{/#) { continue }
+            if depth == 0 && !(line.contains("protocol") && line.contains(#/\bprotocol\s+\w+[^{]*{/#)) { continue }
             if let match = line.firstMatch(of: #/\bfunc\s+(\w+)/#) { names.append(String(match.1)) }
             depth += line.utf8.reduce(0) { $0 + ($1 == UInt8(ascii: "{") ? 1 : $1 == UInt8(ascii: "}") ? -1 : 0) }
         }
@@ -281,7 +281,7 @@ enum CodeRules {
         _ pattern: Regex<Substring>, in lines: [String], of file: TextFile, _ why: String
     ) -> [Finding] {
         // By default `\b` is a boundary of words in prose: none between `Int` and `random` in `Int.random`.
-        let pattern = pattern.wordBoundaryKind(.simple)
+        let pattern = pattern.wordBoundaryKind(.simple).matchingSemantics(.unicodeScalar)
         return lines.enumerated().compactMap { index, line in
             guard let match = line.firstMatch(of: pattern) else { return nil }
             return Finding(path: file.path, line: index + 1, text: "\(match.0): \(why)")

@@ -111,7 +111,8 @@ struct ImportTests {
     static func reexports(_ file: TextFile) -> [Finding] {
         let isUmbrella = file.path.hasPrefix("Sources/Flockwork/")
         return file.swift.code.enumerated().compactMap { index, line in
-            guard let match = line.firstMatch(of: #/@(?:_exported|testable|_spi\S*)\s+(?:public\s+)?import/#),
+            guard line.contains("import"),
+                let match = line.firstMatch(of: #/@(?:_exported|testable|_spi\S*)\s+(?:public\s+)?import/#),
                 !(isUmbrella && match.0.hasPrefix("@_exported"))
             else { return nil }
             return Finding(path: file.path, line: index + 1, text: String(match.0))
