@@ -32,20 +32,16 @@ extension CompletionQueue {
     }
 
     private func look(from start: UInt64) -> grpc_event {
-        var last = start
-        while true {
+        var look = Look(from: start)
+        var event: grpc_event
+        repeat {
             // To whoever else wants this core.
             sched_yield()
-            let event = flock_grpc_next(queue, false)
+            event = flock_grpc_next(queue, false)
             guard event.type == GRPC_QUEUE_TIMEOUT, !hasWork else { return event }
-            let now = Tick.now.nanoseconds
-            if now - last > LoopPatience.disturbance {
-                patience.disturbed(at: now)
-                return event
-            }
-            guard now - start < LoopPatience.longestLook else { return event }
-            last = now
-        }
+        } while look.goesOn(at: Tick.now.nanoseconds)
+        patience.ended(look)
+        return event
     }
 
     private var hasWork: Bool { state.withLock { !$0.work.isEmpty } }

@@ -40,21 +40,16 @@ extension EventLoop {
 
     /// Looks for work without blocking: whoever brings some need not wake the loop. False if there is none.
     private func look(from start: UInt64) -> Bool {
-        var last = start
-        while true {
+        var look = Look(from: start)
+        repeat {
             if hasInboxWork.load(ordering: .acquiring) || flock_is_readable(uv_backend_fd(handles.loop)) != 0 {
                 return true
             }
             // To whoever else wants this core.
             sched_yield()
-            let now = uv_hrtime()
-            if now - last > LoopPatience.disturbance {
-                patience.disturbed(at: now)
-                return false
-            }
-            guard now - start < LoopPatience.longestLook else { return false }
-            last = now
-        }
+        } while look.goesOn(at: uv_hrtime())
+        patience.ended(look)
+        return false
     }
 
     /// For what serves a busy-polling loop on other threads: looks for as long as the loop does, until `isDone`.

@@ -38,8 +38,32 @@ package struct LoopPatience: Sendable {
         shortInARow = time <= longest ? min(shortInARow + 1, Self.shortWaits) : 0
     }
 
-    /// A look was interrupted: there are more threads to run than cores.
-    package mutating func disturbed(at now: UInt64) {
-        restsUntil = now + Self.rest
+    /// A look found nothing. If it was interrupted, there are more threads to run than cores.
+    package mutating func ended(_ look: Look) {
+        if look.wasDisturbed { restsUntil = look.last + Self.rest }
+    }
+}
+
+/// A look for work, between the tries of which its thread yields its core to whoever else wants it.
+package struct Look: Sendable {
+    private let start: UInt64
+    private let longest: UInt64
+    /// When its thread ran last.
+    fileprivate private(set) var last: UInt64
+    /// Its thread lost its core for so long that it had better not have looked.
+    fileprivate private(set) var wasDisturbed = false
+
+    /// Begins.
+    package init(from start: UInt64, longest: UInt64 = LoopPatience.longestLook) {
+        self.start = start
+        self.longest = longest
+        last = start
+    }
+
+    /// Whether there is to be another try, after the thread has yielded.
+    package mutating func goesOn(at now: UInt64) -> Bool {
+        wasDisturbed = now - last > LoopPatience.disturbance
+        last = now
+        return !wasDisturbed && now - start < longest
     }
 }

@@ -34,10 +34,33 @@ struct LoopPatienceTests {
     @Test("After a look that lost its core it blocks at once for a while, however short the waits are")
     func rests() {
         var patience = patience(afterShortWaits: LoopPatience.shortWaits)
-        patience.disturbed(at: 1000)
+        let back = 1000 + LoopPatience.disturbance + 1
+        var look = Look(from: 1000, longest: .max)
+        let goesOn = look.goesOn(at: back)
+        #expect(!goesOn)
+        patience.ended(look)
         patience.waited(0)
-        #expect(!patience.looks(at: 999 + LoopPatience.rest))
-        #expect(patience.looks(at: 1000 + LoopPatience.rest))
+        #expect(!patience.looks(at: back + LoopPatience.rest - 1))
+        #expect(patience.looks(at: back + LoopPatience.rest))
+    }
+
+    @Test("A look ends with its time, and the next one need not wait for that")
+    func looks() {
+        var patience = patience(afterShortWaits: LoopPatience.shortWaits)
+        var look = Look(from: 1000)
+        let goOn = [1000 + Self.short - 1, 1000 + Self.short].map { look.goesOn(at: $0) }
+        #expect(goOn == [true, false])
+        patience.ended(look)
+        #expect(patience.looks(at: 1000 + Self.short))
+    }
+
+    @Test("It is what a thread lost at once that ends a look, not in all")
+    func disturbed() {
+        var look = Look(from: 0, longest: .max)
+        let goOn = (1...10).map { turn in look.goesOn(at: turn * LoopPatience.disturbance) }
+        #expect(goOn.allSatisfy { $0 })
+        let goesOn = look.goesOn(at: 11 * LoopPatience.disturbance + 1)
+        #expect(!goesOn)
     }
 
     @Test("What counts as short can be longer")
@@ -54,7 +77,10 @@ struct LoopPatienceTests {
         var patience = LoopPatience(isBusy: true)
         #expect(patience.looks(at: 0))
         patience.waited(.max)
-        patience.disturbed(at: 0)
-        #expect(patience.looks(at: 1))
+        var look = Look(from: 0)
+        let goesOn = look.goesOn(at: 2 * LoopPatience.disturbance)
+        #expect(!goesOn)
+        patience.ended(look)
+        #expect(patience.looks(at: 2 * LoopPatience.disturbance))
     }
 }

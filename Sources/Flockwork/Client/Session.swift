@@ -186,15 +186,11 @@ final class Session: Sendable {
     /// Another process computes. Before this thread is given up it takes the answer itself if that comes in a moment,
     /// so that no thread need be woken for it: see `LoopPatience`.
     private func look(with lookout: any Lookout, from start: UInt64, since before: UInt64) {
-        var last = start
-        while lookout.look(), answers.load(ordering: .relaxed) == before,
-            last - start < LoopPatience.longestBatch
-        {
+        var look = Look(from: start, longest: LoopPatience.longestBatch)
+        while lookout.look(), answers.load(ordering: .relaxed) == before {
             // To whoever else wants this core.
             sched_yield()
-            let now = EventLoop.now.nanoseconds
-            if now - last > LoopPatience.disturbance { return patience.withLock { $0.disturbed(at: now) } }
-            last = now
+            guard look.goesOn(at: EventLoop.now.nanoseconds) else { return patience.withLock { $0.ended(look) } }
         }
     }
 
