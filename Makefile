@@ -52,7 +52,7 @@ setup: ## Checks for the packages that the build needs; as root installs the mis
 libs: ## Makes .venv-libs with ONNX Runtime, XGBoost and LightGBM; PYTHON=python3.x takes another Python.
 	@scripts/libs
 
-libs-python: ## Makes .venv-python with scikit-learn (pip, about 60 MB) for demo-python, and with grpcio for SUITE=python.
+libs-python: ## Makes .venv-python with scikit-learn (pip, about 60 MB) for demo-python, and with grpcio and uv for SUITE=python.
 	@scripts/libs-python --bench
 
 build: setup ## Builds everything, debug.

@@ -58,10 +58,7 @@ extension ClusterNode {
     mutating func sendSuspect(_ run: OpenRun, lane: UInt32, to target: MemberNumber, out: inout [NodeDirective]) {
         guard isOpen(run.requests) else {
             let host = HostID(rawValue: UInt64(target.rawValue))
-            stepDispatcher(Int(lane), .finished(host, runs: [run.requests]), out: &out)
-            // The next one, in a step of its own: there may be many.
-            workDeadline = now
-            return
+            return stepDispatcher(Int(lane), .finished(host, runs: [run.requests]), out: &out)
         }
         guard target == member else { return send(.runs(lane: lane, [assigned(run)]), to: target) }
         beginHere(run, lane: lane, out: &out)

@@ -211,11 +211,8 @@ public struct ClusterNode: Sendable {
             out += beginning
             beginning.removeAll()
         }
-        for lane in dispatchers.indices {
-            // One that is due and cannot be sent waits for an event, as all others do.
-            let due = dispatchers[lane].nextDeadline()
-            if due > now { workDeadline = min(workDeadline, due) }
-        }
+        // One that is due goes on in a step of its own: there may be many.
+        for lane in dispatchers.indices { workDeadline = min(workDeadline, dispatchers[lane].nextDeadline()) }
         nextDeadline = min(control.nextDeadline, replicaDeadline, workDeadline)
     }
 

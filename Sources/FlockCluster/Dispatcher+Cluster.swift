@@ -82,6 +82,7 @@ extension Dispatcher {
 
     /// The next suspect run goes out if none is out: to another process than this one, whose log says what it did.
     mutating func sendSuspect(now: Tick, out: inout [DispatcherDirective]) {
+        suspectsLackHost = false
         while suspectItems == 0, suspectsAfter <= now, let place = suspects.first {
             guard pieces.isQueued(place) else {
                 suspects.removeFirst()
@@ -95,7 +96,10 @@ extension Dispatcher {
                 giveUp(run, .pastDeadline, out: &out)
                 continue
             }
-            guard let host = hosts.chooseRemote(firstItem: run.items.byteCount(of: 0), random: &random) else { return }
+            guard let host = hosts.chooseRemote(firstItem: run.items.byteCount(of: 0), random: &random) else {
+                suspectsLackHost = true
+                return
+            }
             let fit = hosts.fit(run.items, on: host)
             suspects.removeFirst()
             if fit < run.items.count { suspects.prepend(pieces.split(place.slot, after: fit)) }

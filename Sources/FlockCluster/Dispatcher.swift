@@ -28,6 +28,8 @@ public struct Dispatcher: Sendable {
     var suspectItems = 0
     /// A host had another such run: the next is tried then.
     var suspectsAfter = Tick.zero
+    /// No host took the next one when it was tried last.
+    var suspectsLackHost = false
     // Items that are queued or sent, by priority.
     private var held = Array(repeating: 0, count: RequestPriority.allCases.count)
     private let attempts: Int
@@ -58,9 +60,12 @@ public struct Dispatcher: Sendable {
     /// Sessions that it keeps a list for; bounded, tests see to that.
     var heldSessions: Int { pieces.sessionCount }
 
-    /// When `tick` is due though nothing happens: a suspect run is to be tried again. Else `never`.
+    /// When `tick` is due though nothing happens: a suspect run is to be tried, at once if nothing is in its way any
+    /// more. Else `never`.
     /// It is `mutating` so that it works in place: a dispatcher is asked after each step of its node.
-    mutating func nextDeadline() -> Tick { suspects.isEmpty || suspectItems > 0 ? .never : suspectsAfter }
+    mutating func nextDeadline() -> Tick {
+        suspects.isEmpty || suspectItems > 0 || suspectsLackHost ? .never : suspectsAfter
+    }
 
     /// Handles one event and appends what is to be done.
     public mutating func step(_ event: DispatcherEvent, now: Tick, out: inout [DispatcherDirective]) {

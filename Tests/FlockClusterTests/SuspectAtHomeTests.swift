@@ -92,6 +92,25 @@ struct SuspectAtHomeTests {
         #expect(Self.executions(out).map(\.run.requests) == [requests(sequences(2, 1))])
     }
 
+    @Test("after one that is given up the next begins, though nothing else happens")
+    mutating func goesOn() throws {
+        let first = try #require(Self.executions(inherit(sequences(0, 1), deaths: 2)).first)
+        var out = inherit(sequences(1, 2), deaths: 0)
+        for (sequence, deaths) in [(1, 4), (2, 2)] as [(UInt64, Int)] {
+            let run = sequences(sequence, 1)
+            node.stepReplica(
+                Self.partition, .attempted(session: session, sequences: run, attempts: deaths), out: &out)
+        }
+        let outcome = OutcomeRun(sequences: first.run.requests.sequences, outcome: .filtered)
+        out = step(.executed(job: first.job, outcomes: [outcome], failed: [], returned: []))
+        for _ in 0..<4 where Self.executions(out).isEmpty {
+            #expect(node.nextDeadline <= node.now + Dispatcher.suspectPause)
+            out = step(.tick, after: Dispatcher.suspectPause)
+        }
+        #expect(Self.executions(out).map(\.run.requests) == [requests(sequences(2, 1))])
+        #expect(node.replicas[0]?.openItems == 1, "the other has its outcome")
+    }
+
     @Test("who was turned away has a turn before the next one here begins")
     mutating func turns() {
         node.hasTurnedAway = true
