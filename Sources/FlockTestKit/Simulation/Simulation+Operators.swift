@@ -38,8 +38,8 @@ extension Simulation {
     }
 
     /// The operator ends what he began. Several say it, as one of them may not be a member yet; and he looks again, as
-    /// a command that a cut node took is repeated until a view has it, so that a suspension may come after its end. When
-    /// answers begin to count there are views again.
+    /// a command that a cut node took is repeated until a view has it, so that a suspension may come after its end. By
+    /// the time when answers begin to count there are views again.
     func endSuspension() {
         guard profile.suspend > 0, now < healedAt + 2 * Virtual.second else { return }
         queue.push(.fault(.check(.resumption)), at: now + 100 * Virtual.millisecond)
