@@ -74,6 +74,10 @@ struct ModelInstallation: Sendable {
         }
     }
 
+    /// Returns when the environment has its byte code. One worker alone is ready sooner if it does not wait for that;
+    /// several would each compile what they import.
+    func byteCodeMade() async { await lease?.byteCode?.ended() }
+
     /// Runs cleanup.sh. That it fails is for the log: the model has ended.
     func end() async {
         do {

@@ -101,6 +101,7 @@ package actor PythonPool {
         settings.batchTime = model.options.batchTime
         settings.loadTime = model.options.loadTime
         let installation = try await ModelInstallation(model, form, log: node.log)
+        if settings.workers > 1 { await installation.byteCodeMade() }
         let pool: PythonPool
         do {
             pool = try PythonPool(settings, installation, model, queue: queue, for: place)
@@ -140,6 +141,8 @@ package actor PythonPool {
             preconditionFailure("no version \(machine.version)")
         }
         let installation = try await ModelInstallation(model, form, log: log)
+        // The old ones work meanwhile.
+        await installation.byteCodeMade()
         guard !machine.isClosing else {
             await installation.end()
             throw error(.closing)
