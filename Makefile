@@ -39,7 +39,8 @@ BUILD_BENCHMARKS := $(BUILD_RELEASE) --package-path Benchmarks
 SOURCES := Package.swift Sources Tests Samples Benchmarks/Package.swift Benchmarks/Sources Fuzz/Package.swift Fuzz/Sources
 # Tests that run in release too: one remote call of every distributed method (see CONTRIBUTING.md), and speed.
 RELEASE_TESTS ?= FlockActorsTests|MethodCallTests|BundleTransferTests|PartitionSpeedTests
-RELEASE_TEST_TARGETS := FlockActorsTests FlockworkTests FlockPythonTests FlockClusterTests
+# The targets that have them.
+RELEASE_TEST_TARGETS ?= FlockActorsTests FlockworkTests FlockPythonTests FlockClusterTests
 
 help: ## Lists the targets.
 	@echo "Flockwork. Targets:"

@@ -15,6 +15,7 @@ import os
 import sys
 import sysconfig
 import time
+import traceback
 
 PENDING, READY = sys.argv[1:]
 PLACES = sorted({sysconfig.get_path(name) for name in ("purelib", "platlib")})
@@ -70,13 +71,18 @@ children = []
 for number in range(count):
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             work(number, count, parent)
+            status = 0
+        except Exception:
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(status)
     children.append(child)
-for child in children:
-    os.waitpid(child, 0)
+statuses = [os.waitpid(child, 0)[1] for child in children]
+if any(statuses):
+    sys.exit(1)
 # Who was at it before may have been done since this was started.
 with contextlib.suppress(FileNotFoundError):
     os.remove(PENDING)

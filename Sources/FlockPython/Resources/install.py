@@ -14,6 +14,7 @@ import re
 import runpy
 import sys
 import tempfile
+import traceback
 import urllib.parse
 import zipfile
 
@@ -40,6 +41,8 @@ def pip(*arguments):
         runpy.run_module("pip", run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         status = ended.code or 0
+    except Exception:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
